@@ -1,0 +1,4 @@
+-- SPDX-License-Identifier: MIT
+-- util.random: unpredictable bytes.
+
+return { bytes = require "couplet.core".crypto.random_bytes }
