@@ -1,0 +1,149 @@
+#!/usr/bin/python3
+# SPDX-License-Identifier: MIT
+"""run.py - the whole suite: builds what it needs, runs every test file as a process of its own, sums up.
+
+usage: ./dev test [--list] [--jobs N] [STAGE | FILE …]
+
+A test is a program whose last line is "N passed, N failed" (", N skipped" may follow) and whose exit code agrees.
+Stages run one after another; the files of a stage run side by side.
+"""
+import argparse
+import concurrent.futures
+import os
+import pathlib
+import re
+import subprocess
+import sys
+import time
+
+SOURCE = pathlib.Path(__file__).resolve().parent.parent
+os.chdir(SOURCE)
+PY = "/usr/bin/python3"              # Debian's, which sees Debian's python3-* packages
+LIMIT = 400                          # seconds one file may take
+FUZZ_SECONDS = int(os.environ.get("COUPLET_FUZZ_SECONDS", "30"))
+
+# stage: (build preset, kinds of files)
+STAGES = {
+    "release": ("release", ["unit", "lua", "plugins", "wire", "peers", "install"]),
+    "asan": ("asan", ["unit", "lua", "plugins", "wire", "peers"]),
+    "tsan": ("tsan", ["unit", "tsan"]),
+    "fuzz": ("fuzz", ["fuzz"]),
+}
+TSAN = ["tests/lua/net_test.lua", "tests/lua/store_sqlite_test.lua", "tests/wire/login.talk", "tests/peers/slixmpp_test.py"]
+
+
+def directory(preset):
+    return "build" if preset == "release" else "build-" + preset
+
+
+def files(kind, build):
+    find = lambda pattern: sorted(str(p) for p in SOURCE.glob(pattern))
+    if kind == "unit":
+        built = {p.stem for p in SOURCE.glob("tests/unit/test_*.c")}
+        return [str(p) for p in sorted((SOURCE / build / "tests").glob("test_*")) if p.name in built]
+    if kind == "fuzz":
+        built = {p.stem for p in SOURCE.glob("tests/fuzz/fuzz_*.c")}
+        return [str(p) for p in sorted((SOURCE / build / "fuzz").glob("fuzz_*")) if p.name in built]
+    if kind == "tsan":
+        return [str(SOURCE / f) for f in TSAN if (SOURCE / f).exists()]
+    return find({"lua": "tests/lua/*_test.lua", "plugins": "tests/plugins/*_test.lua", "wire": "tests/wire/*.talk",
+                 "peers": "tests/peers/*_test.py", "install": "tests/install/*_test.py"}[kind])
+
+
+def command(path, build):
+    sys.path.insert(0, str(SOURCE / "tests"))
+    env = {**os.environ, "COUPLET_BUILD": build}
+    if path.endswith(".lua"):
+        out = subprocess.run([PY, "-c", "import server, json; print(json.dumps(server.sanitizer_environment()))"],
+                             env={**env, "PYTHONPATH": str(SOURCE / "tests")}, capture_output=True, text=True, check=True).stdout
+        import json
+        return [str(SOURCE / build / "bin/lua"), path], {**env, **json.loads(out)}
+    if path.endswith(".talk"):
+        return [PY, "tests/wire/talk.py", path], env
+    if path.endswith(".py"):
+        return [PY, path], env
+    if "/fuzz/" in path:
+        name = pathlib.Path(path).name.removeprefix("fuzz_")
+        # New inputs go to a scratch directory; the corpus in the tree grows by hand.
+        scratch = SOURCE / build / "corpus" / name
+        scratch.mkdir(parents=True, exist_ok=True)
+        corpus = SOURCE / "tests/fuzz/corpus" / name
+        return [path, "-max_total_time=%d" % FUZZ_SECONDS, "-timeout=10", "-rss_limit_mb=2048", "-verbosity=0",
+                "-print_final_stats=1", "-artifact_prefix=%s/crash-%s-" % (SOURCE / build, name), str(scratch),
+                *([str(corpus)] if corpus.is_dir() else [])], env
+    san = {"build-asan": {"ASAN_OPTIONS": "detect_leaks=1", "LSAN_OPTIONS": "suppressions=tests/lsan.supp:print_suppressions=0"},
+           "build-tsan": {"TSAN_OPTIONS": "suppressions=tests/tsan.supp"}}.get(build, {})
+    return [path], {**env, **san}
+
+
+def run(path, build):
+    started = time.monotonic()
+    argv, env = command(path, build)
+    try:
+        p = subprocess.run(argv, env=env, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=LIMIT)
+        out, code = p.stdout.decode(errors="replace"), p.returncode
+    except subprocess.TimeoutExpired as e:
+        out, code = (e.stdout or b"").decode(errors="replace") + "\ntook longer than %d s" % LIMIT, 1
+    counts = re.findall(r"^(\d+) passed, (\d+) failed(?:, (\d+) skipped)?$", out, re.M)
+    if "/fuzz/" in argv[0]:
+        counts = [("1", "0", "")] if code == 0 else [("0", "1", "")]
+    passed, failed, skipped = (int(n or 0) for n in counts[-1]) if counts else (0, 1, 0)
+    if code != 0 and failed == 0:
+        failed = 1
+    return path, passed, failed, skipped, time.monotonic() - started, out
+
+
+def main():
+    ap = argparse.ArgumentParser(prog="./dev test", description="Runs the whole suite, or the named stages or files.")
+    ap.add_argument("--list", action="store_true", help="name the stages and their files")
+    ap.add_argument("--jobs", type=int, default=max(2, os.cpu_count() or 2), help="files side by side")
+    ap.add_argument("--on", default=None, help="build preset for single files (default: release)")
+    ap.add_argument("what", nargs="*")
+    a = ap.parse_args()
+    if a.list:
+        for stage, (preset, kinds) in STAGES.items():
+            print("%s (%s)" % (stage, directory(preset)))
+            for kind in kinds:
+                for f in files(kind, directory(preset)):
+                    print("  " + os.path.relpath(f, SOURCE))
+        return 0
+    plan = []
+    for what in a.what or list(STAGES):
+        if what in STAGES:
+            preset, kinds = STAGES[what]
+            plan.append((what, preset, kinds))
+        elif os.path.exists(what):
+            plan.append((what, a.on or "release", [os.path.abspath(what)]))
+        else:
+            print("no stage or file '%s'; stages: %s" % (what, ", ".join(STAGES)))
+            return 2
+    total = [0, 0, 0]
+    bad = []
+    for stage, preset, kinds in plan:
+        if subprocess.run(["./dev", "build", preset]).returncode:
+            total[1] += 1
+            bad.append("build " + preset)
+            continue
+        build = directory(preset)
+        todo = [f for kind in kinds for f in ([kind] if "/" in kind else files(kind, build))]
+        print("== %s: %d files" % (stage, len(todo)), flush=True)
+        with concurrent.futures.ThreadPoolExecutor(a.jobs) as pool:
+            for done in concurrent.futures.as_completed([pool.submit(run, f, build) for f in todo]):
+                path, passed, failed, skipped, seconds, out = done.result()
+                for i, n in enumerate((passed, failed, skipped)):
+                    total[i] += n
+                name = os.path.relpath(path, SOURCE)
+                print("%-6s %-46s %4d passed %3d failed %s%6.1f s" % ("FAILED" if failed else "ok", name, passed, failed,
+                      "%3d skipped " % skipped if skipped else "", seconds), flush=True)
+                if failed:
+                    bad.append("%s (%s)" % (name, stage))
+                    print("    " + out[-15000:].replace("\n", "\n    "), flush=True)
+                elif skipped:
+                    print("    " + "\n    ".join(line for line in out.splitlines() if line.startswith("skip")), flush=True)
+    for name in bad:
+        print("failed: " + name)
+    print("%d passed, %d failed" % (total[0], total[1]) + (", %d skipped" % total[2] if total[2] else ""))
+    return total[1] != 0
+
+
+sys.exit(main())
