@@ -18,6 +18,7 @@ int luaopen_couplet_core(lua_State *L)
 		{ "loop", bind_loop_open },     { "log", bind_log_open },       { "net", bind_net_open },
 		{ "stanza", bind_stanza_open }, { "jid", bind_jid_open },       { "crypto", bind_crypto_open },
 		{ "sasl", bind_sasl_open },     { "store", bind_store_open },   { "system", bind_system_open },
+		{ "directory", bind_directory_open },
 	};
 	logic_open(L);
 	lua_newtable(L);

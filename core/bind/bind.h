@@ -27,5 +27,6 @@ int bind_crypto_open(lua_State *L);    /* hashes, random bytes, base64, keys, ci
 int bind_sasl_open(lua_State *L);      /* SASL exchanges */
 int bind_store_open(lua_State *L);     /* database drivers */
 int bind_system_open(lua_State *L);    /* process, files, user, limits */
+int bind_directory_open(lua_State *L); /* which table holds a key */
 
 #endif
