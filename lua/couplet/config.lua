@@ -1,0 +1,90 @@
+-- SPDX-License-Identifier: MIT
+-- config: reads config.lua, a Lua chunk in which every assignment is an option (known to plugins as core.configmanager).
+--
+--   config.load(path)       -> true | nil, message       the old configuration stays on failure
+--   config.parse(path, text?, lua?)  -> configuration | nil, message       without touching the loaded one
+--   config.use(configuration)        makes a parsed one the loaded one
+--   config.get(host, key)   the host's value, else the global one; rawget(host, key): only that section's
+--   config.set(host, key, value)     for this run only
+--   config.hosts()          -> names in the order of the file; config.kind(host) -> "local" | "component"
+--   config.getconfig()      -> host -> options (sections inherit from "*"); config.files() -> files read
+--   config.place(host, key) -> "file:line" where an option was set | nil
+--   config.warnings()       -> array of "file:line: text"
+--
+-- What may stand in the file: docs/config.md.
+
+local core = require "couplet.core"
+local reader = require "couplet.config_reader"
+
+local config = {}
+local loaded = reader.empty()
+
+config.parse = reader.parse
+config.resolve_relative_path = reader.resolve
+
+function config.use(new)
+  loaded = new
+end
+
+function config.load(path)
+  local new, err = reader.parse(path)
+  if not new then return nil, err end
+  loaded = new
+  return true
+end
+
+-- the directory relative paths start from, and the file itself
+function config.directory() return loaded.directory end
+function config.file() return loaded.file end
+
+function config.get(host, key)
+  if key == nil then host, key = "*", host end
+  local section = loaded.options[host or "*"]
+  local value = section and rawget(section, key)
+  if value == nil then value = rawget(loaded.options["*"], key) end
+  return value
+end
+
+function config.rawget(host, key)
+  local section = loaded.options[host]
+  if section then return rawget(section, key) end
+end
+
+function config.set(host, key, value)
+  if type(host) ~= "string" or type(key) ~= "string" then return false end
+  if not loaded.options[host] then reader.section(loaded, host) end
+  loaded.options[host][key] = value
+  return true
+end
+
+function config.getconfig() return loaded.options end
+function config.current() return loaded end
+function config.files() return { table.unpack(loaded.files) } end
+function config.warnings() return loaded.warnings end
+
+function config.hosts() return { table.unpack(loaded.order) } end
+
+function config.kind(host)
+  local section = loaded.options[host]
+  if not section or host == "*" then return nil end
+  return rawget(section, "component_module") and "component" or "local"
+end
+
+function config.place(host, key)
+  return reader.place(loaded, host, key)
+end
+
+-- An absolute path: relative ones start from `base`, by default the directory of the configuration file.
+function config.path(path, base)
+  return reader.resolve(base or loaded.directory or core.system.cwd(), path)
+end
+
+function config.data_path()
+  local path = config.get("*", "data_path")
+  if path then return config.path(tostring(path)) end
+  local directory = loaded.directory or core.system.cwd()
+  if directory:match("^/etc/") or directory:match("^/usr/") then return "/var/lib/couplet" end
+  return config.path("data")
+end
+
+return config

@@ -1,0 +1,263 @@
+-- SPDX-License-Identifier: MIT
+-- log: levels, sinks and where lines go (known to plugins as core.loggingmanager).
+--
+--   log.new(source) -> function(level, fmt, ...)     level: "debug", "info", "warn", "error"; fmt as in util.format
+--   log.setup(value, directory)      opens what the option `log` describes; closes what was open before
+--   log.reopen()                     after log rotation
+--   log.add_sink(fn(source, level, text, time), levels?) -> id;  log.remove_sink(id)
+--   log.register_sink_type(name, make)      make(settings) -> fn(source, level, text)
+--   log.enabled(level) -> bool       log.quiet(): only errors, to standard error (tools)
+--
+-- A line never contains control characters of whoever caused it: a new line in a text goes on indented.
+
+local core = require "couplet.core"
+local system = core.system
+
+local log = {}
+
+local order = { "debug", "info", "warn", "error" }
+local rank = { debug = 1, info = 2, warn = 3, error = 4 }
+local sinks = {}                        -- what lines go to now: { write =, levels =, close =, reopen = }
+local extra = {}                        -- added by add_sink; these outlive setup()
+local active = { warn = true, error = true, info = true }     -- level -> somebody listens
+local types = {}
+local directory = "."
+
+local function format(fmt, ...)
+  return require "couplet.util.format".format(fmt, ...)
+end
+
+-- --- text ---
+
+local function escape(c)
+  if c == "\n" then return "\n    " end
+  if c == "\t" then return c end
+  return ("\\%03d"):format(c:byte())
+end
+
+local function clean(text)
+  if text:find("[%c\x7f]") then text = text:gsub("[%c\x7f]", escape) end
+  if text:find("\xc2[\x80-\x9f]") then text = text:gsub("\xc2[\x80-\x9f]", "?") end    -- C1: terminals obey these as well
+  if #text > 16384 then text = text:sub(1, 16384) .. "..." end
+  return text
+end
+log.clean = clean
+
+local stamped, stamp = -1, ""
+local function timestamp(pattern, now)
+  if pattern then return os.date(pattern, now) end
+  if now ~= stamped then stamped, stamp = now, os.date("%Y-%m-%d %H:%M:%S", now) end
+  return stamp
+end
+
+-- --- sinks ---
+
+-- levels: { "warn", "error" }, { min = "info", max = "warn" }, or one level: it and everything above
+local function level_set(levels)
+  local set = {}
+  if type(levels) == "string" then levels = { min = levels } end
+  levels = levels or { min = "info" }
+  for _, level in ipairs(levels) do if rank[level] then set[level] = true end end
+  if levels.min or levels.max then
+    local min, max = rank[levels.min] or 1, rank[levels.max] or 4
+    for i, level in ipairs(order) do if i >= min and i <= max then set[level] = true end end
+  elseif #levels == 0 then
+    for _, level in ipairs(order) do set[level] = true end
+  end
+  return set
+end
+
+local function settle()
+  active = {}
+  for _, list in ipairs { sinks, extra } do
+    for _, sink in pairs(list) do
+      for level in pairs(sink.levels) do active[level] = true end
+    end
+  end
+  for _, level in ipairs(order) do
+    if active[level] then core.log.level(level) break end
+  end
+  if next(active) == nil then core.log.level("error") end
+end
+
+local busy = false
+
+local function write(level, source, text)
+  if busy then return end               -- a sink that logs must not come back here
+  busy = true
+  local now = os.time()
+  text = clean(text)
+  for _, list in ipairs { sinks, extra } do
+    for id, sink in pairs(list) do
+      if sink.levels[level] then
+        local ok, err = pcall(sink.write, source, level, text, now)
+        if not ok then
+          list[id] = nil
+          io.stderr:write("error log: a log sink failed and was removed: ", clean(tostring(err)), "\n")
+        end
+      end
+    end
+  end
+  busy = false
+end
+
+local colours = { debug = "\27[2m", info = "", warn = "\27[33m", error = "\27[1;31m" }
+local priority = { debug = "<7>", info = "<6>", warn = "<4>", error = "<3>" }
+
+local function to_console(settings)
+  local out = settings.stdout and io.stdout or io.stderr
+  local journal = os.getenv("JOURNAL_STREAM") ~= nil
+  local tty = not journal and not os.getenv("NO_COLOR") and system.isatty(settings.stdout and 1 or 2)
+  local stamps = settings.timestamps
+  if stamps == nil then stamps = not journal end
+  local pattern = type(stamps) == "string" and stamps
+  return function(source, level, text, now)
+    if journal then text = text:gsub("\n", "\n" .. priority[level]) end
+    out:write(journal and priority[level] or "", stamps and timestamp(pattern, now) .. " " or "", tty and colours[level] or "",
+      level, tty and colours[level] ~= "" and "\27[0m" or "", " ", source, ": ", text, "\n")
+    out:flush()
+  end
+end
+
+local function to_file(settings)
+  local path = settings.filename
+  if type(path) ~= "string" then error("a log file needs filename = \"…\"", 0) end
+  if path:sub(1, 1) ~= "/" then path = directory .. "/" .. path end
+  local stamps = settings.timestamps
+  local pattern = type(stamps) == "string" and stamps
+  local file
+  local function open()
+    local new, err = io.open(path, "a")
+    if not new then return nil, err end
+    if file then file:close() end
+    file = new
+    file:setvbuf("line")
+    return true
+  end
+  local ok, err = open()
+  if not ok then error("cannot open log file " .. tostring(err), 0) end
+  return function(source, level, text, now)
+    file:write(stamps == false and "" or timestamp(pattern, now) .. " ", level, " ", source, ": ", text, "\n")
+  end, open, function() file:close() end
+end
+
+local function to_syslog(settings)
+  local name = settings.syslog_name or settings.name or "couplet"
+  system.syslog_open(name, settings.syslog_facility or settings.facility or "daemon")
+  return function(source, level, text)
+    system.syslog(level, source .. ": " .. text)
+  end, nil, system.syslog_close
+end
+
+types.console, types.stdout = to_console, function(s) s.stdout = true return to_console(s) end
+types.file, types.syslog = to_file, to_syslog
+
+function log.register_sink_type(name, make)
+  types[name] = make
+end
+
+local function make(settings)
+  local maker = types[settings.to]
+  if not maker then error(("log: unknown kind of sink %q"):format(tostring(settings.to)), 0) end
+  local sink_write, reopen, close = maker(settings)
+  return { write = sink_write, reopen = reopen, close = close, levels = level_set(settings.levels) }
+end
+
+local function by_name(name, levels)
+  local kind = name:match("^%*(.+)$")
+  return kind and { to = kind, levels = levels } or { to = "file", filename = name, levels = levels }
+end
+
+-- The forms of the option, all turned into { to =, levels =, … }.
+local function read(value)
+  local list = {}
+  if type(value) == "string" then return { by_name(value) } end
+  if type(value) ~= "table" then return { { to = "console" } } end
+  local keys = {}
+  for k in pairs(value) do keys[#keys + 1] = k end
+  table.sort(keys, function(a, b) return tostring(a) < tostring(b) end)
+  for _, k in ipairs(keys) do
+    local v = value[k]
+    if type(v) == "string" then
+      list[#list + 1] = by_name(v, type(k) == "string" and { min = k } or nil)
+    elseif type(v) == "table" then
+      local settings = {}
+      for name, x in pairs(v) do settings[name] = x end
+      if type(k) == "string" then settings.levels = settings.levels or { min = k } end
+      settings.to = settings.to or settings.filename and "file" or "console"
+      list[#list + 1] = settings
+    end
+  end
+  return list
+end
+
+-- What cannot be opened is reported through what can; with nothing left, lines go to standard error.
+function log.setup(value, base)
+  directory = base or "."
+  local new, problems = {}, {}
+  for _, settings in ipairs(read(value)) do
+    if settings.levels == nil then settings.levels = { min = "info" } end
+    local ok, sink = pcall(make, settings)
+    if ok then new[#new + 1] = sink else problems[#problems + 1] = tostring(sink) end
+  end
+  if #problems > 0 then new[#new + 1] = make { to = "console", levels = { min = "info" } } end
+  for _, sink in pairs(sinks) do if sink.close then pcall(sink.close) end end
+  sinks = new
+  settle()
+  for _, text in ipairs(problems) do write("error", "log", text .. "; writing to standard error instead") end
+  core.log.sink(function(level, source, text) write(level, source, text) end)
+end
+
+function log.reopen()
+  for _, sink in pairs(sinks) do
+    if sink.reopen then
+      local ok, err = sink.reopen()
+      if not ok then write("error", "log", "cannot reopen log file: " .. tostring(err)) end
+    end
+  end
+end
+
+function log.quiet(level)
+  sinks = { make { to = "console", levels = { min = level or "error" }, timestamps = false } }
+  settle()
+end
+
+function log.add_sink(fn, levels)
+  local id = {}
+  extra[id] = { write = fn, levels = level_set(levels) }
+  settle()
+  return id
+end
+
+function log.remove_sink(id)
+  extra[id] = nil
+  settle()
+end
+
+function log.enabled(level) return active[level] == true end
+
+local made = setmetatable({}, { __mode = "v" })
+
+function log.new(source)
+  source = tostring(source)
+  local fn = made[source]
+  if fn then return fn end
+  local name = clean(source)
+  function fn(level, fmt, ...)
+    if not active[level] then return end
+    write(level, name, select("#", ...) > 0 and format(fmt, ...) or tostring(fmt))
+  end
+  made[source] = fn
+  return fn
+end
+
+function log.reload_logging()
+  local config = require "couplet.config"
+  log.setup(config.get("*", "log"), config.directory())
+end
+
+log.sinks = { make { to = "console" } }
+sinks = log.sinks
+log.sinks = nil
+
+return log
