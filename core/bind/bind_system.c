@@ -19,7 +19,9 @@
  *   on_stop(seconds)                   -> descriptor, readable from the first SIGTERM or SIGINT on. seconds later the process
  *                                      ends with 0, whatever it is doing; a second SIGINT ends it at once
  *   stop_signal()                      -> name of the signal that came, or nil
+ *   stop_within(seconds)               the same last deadline for a stop asked for otherwise
  *   trim()                             gives free heap back to the system
+ *   make_certificate({ host, … }, days) -> certificate, key (PEM)     self-made, ECDSA P-256
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -45,10 +47,12 @@
 #include <termios.h>
 #include <unistd.h>
 
+#include "base/buf.h"
 #include "base/mem.h"
 #include "base/status.h"
 #include "bind/bind.h"
 #include "bind/bind_files.h"
+#include "tls/tls_make.h"
 
 static int refused(lua_State *L)
 {
@@ -488,6 +492,34 @@ static int sys_notify(lua_State *L)
 	return 1;
 }
 
+static int sys_make_certificate(lua_State *L)
+{
+	enum { NAMES_MAX = 64 };
+	struct str names[NAMES_MAX];
+	luaL_checktype(L, 1, LUA_TTABLE);
+	int days = (int)luaL_checkinteger(L, 2), count = (int)lua_rawlen(L, 1);
+	luaL_argcheck(L, count > 0 && count <= NAMES_MAX, 1, "needs 1 to 64 names");
+	luaL_argcheck(L, days > 0 && days < 100000, 2, "out of range");
+	luaL_checkstack(L, count + 4, NULL);
+	for (int i = 0; i < count; i++) {               /* they stay on the stack while borrowed */
+		lua_rawgeti(L, 1, i + 1);
+		luaL_argcheck(L, lua_type(L, -1) == LUA_TSTRING, 1, "names are strings");
+		names[i].p = lua_tolstring(L, -1, &names[i].n);
+	}
+	struct buf certificate = { 0 }, key = { 0 };
+	enum status st = tls_make(names, count, days, &certificate, &key);
+	if (st) {
+		lua_pushnil(L);
+		lua_pushstring(L, st == ST_INVALID ? "a name does not fit into a certificate" : "OpenSSL could not make it");
+		return 2;
+	}
+	lua_pushlstring(L, buf_data(&certificate), certificate.len);
+	lua_pushlstring(L, buf_data(&key), key.len);
+	buf_free(&certificate);
+	buf_wipe(&key);
+	return 2;
+}
+
 int bind_system_open(lua_State *L)
 {
 	static const luaL_Reg system[] = {
@@ -497,7 +529,8 @@ int bind_system_open(lua_State *L)
 		{ "usage", sys_usage }, { "memory", sys_memory }, { "trim", sys_trim }, { "kill", sys_kill }, { "raise", sys_raise },
 		{ "on_stop", sys_on_stop }, { "stop_signal", sys_stop_signal }, { "stop_within", sys_stop_within },
 		{ "isatty", sys_isatty }, { "password", sys_password }, { "syslog_open", sys_syslog_open }, { "syslog", sys_syslog },
-		{ "syslog_close", sys_syslog_close }, { "notify", sys_notify }, { NULL, NULL },
+		{ "syslog_close", sys_syslog_close }, { "notify", sys_notify },
+		{ "make_certificate", sys_make_certificate }, { NULL, NULL },
 	};
 	luaL_newlib(L, system);
 	bind_files_add(L);

@@ -1,31 +1,25 @@
 -- SPDX-License-Identifier: MIT
--- log: levels, sinks and where lines go (known to plugins as core.loggingmanager).
+-- log: where the lines of couplet.logger go, as the option `log` says (known to plugins as core.loggingmanager).
 --
 --   log.new(source) -> function(level, fmt, ...)     level: "debug", "info", "warn", "error"; fmt as in util.format
 --   log.setup(value, directory)      opens what the option `log` describes; closes what was open before
 --   log.reopen()                     after log rotation
---   log.add_sink(fn(source, level, text, time), levels?) -> id;  log.remove_sink(id)
---   log.register_sink_type(name, make)      make(settings) -> fn(source, level, text)
---   log.enabled(level) -> bool       log.quiet(): only errors, to standard error (tools)
+--   log.register_sink_type(name, make)      make(settings) -> fn(source, level, text, time)
+--   log.quiet(level?)                only errors (or from level on), to standard error: tools
 --
 -- A line never contains control characters of whoever caused it: a new line in a text goes on indented.
 
 local core = require "couplet.core"
+local logger = require "couplet.logger"
 local system = core.system
 
-local log = {}
+local log = { new = logger.init }
 
 local order = { "debug", "info", "warn", "error" }
 local rank = { debug = 1, info = 2, warn = 3, error = 4 }
-local sinks = {}                        -- what lines go to now: { write =, levels =, close =, reopen = }
-local extra = {}                        -- added by add_sink; these outlive setup()
-local active = { warn = true, error = true, info = true }     -- level -> somebody listens
+local sinks = {}                        -- what setup() opened: { fn =, levels =, close =, reopen = }
 local types = {}
 local directory = "."
-
-local function format(fmt, ...)
-  return require "couplet.util.format".format(fmt, ...)
-end
 
 -- --- text ---
 
@@ -65,40 +59,6 @@ local function level_set(levels)
     for _, level in ipairs(order) do set[level] = true end
   end
   return set
-end
-
-local function settle()
-  active = {}
-  for _, list in ipairs { sinks, extra } do
-    for _, sink in pairs(list) do
-      for level in pairs(sink.levels) do active[level] = true end
-    end
-  end
-  for _, level in ipairs(order) do
-    if active[level] then core.log.level(level) break end
-  end
-  if next(active) == nil then core.log.level("error") end
-end
-
-local busy = false
-
-local function write(level, source, text)
-  if busy then return end               -- a sink that logs must not come back here
-  busy = true
-  local now = os.time()
-  text = clean(text)
-  for _, list in ipairs { sinks, extra } do
-    for id, sink in pairs(list) do
-      if sink.levels[level] then
-        local ok, err = pcall(sink.write, source, level, text, now)
-        if not ok then
-          list[id] = nil
-          io.stderr:write("error log: a log sink failed and was removed: ", clean(tostring(err)), "\n")
-        end
-      end
-    end
-  end
-  busy = false
 end
 
 local colours = { debug = "\27[2m", info = "", warn = "\27[33m", error = "\27[1;31m" }
@@ -159,8 +119,24 @@ end
 local function make(settings)
   local maker = types[settings.to]
   if not maker then error(("log: unknown kind of sink %q"):format(tostring(settings.to)), 0) end
-  local sink_write, reopen, close = maker(settings)
-  return { write = sink_write, reopen = reopen, close = close, levels = level_set(settings.levels) }
+  local write, reopen, close = maker(settings)
+  local levels, list = level_set(settings.levels), {}
+  for _, level in ipairs(order) do if levels[level] then list[#list + 1] = level end end
+  local function fn(source, level, text) write(clean(source), level, clean(text), os.time()) end
+  return { fn = fn, reopen = reopen, close = close, levels = list }
+end
+
+local function replace(new)
+  for _, sink in ipairs(sinks) do
+    logger.remove_sink(sink.fn)
+    if sink.close then pcall(sink.close) end
+  end
+  sinks = new
+  for _, sink in ipairs(sinks) do logger.add_simple_sink(sink.fn, sink.levels) end
+  for _, level in ipairs(order) do
+    if logger.wanted(level) then core.log.level(level) return end
+  end
+  core.log.level("error")
 end
 
 local function by_name(name, levels)
@@ -201,63 +177,28 @@ function log.setup(value, base)
     if ok then new[#new + 1] = sink else problems[#problems + 1] = tostring(sink) end
   end
   if #problems > 0 then new[#new + 1] = make { to = "console", levels = { min = "info" } } end
-  for _, sink in pairs(sinks) do if sink.close then pcall(sink.close) end end
-  sinks = new
-  settle()
-  for _, text in ipairs(problems) do write("error", "log", text .. "; writing to standard error instead") end
-  core.log.sink(function(level, source, text) write(level, source, text) end)
+  replace(new)
+  core.log.sink(function(level, source, text) logger.write(source, level, "%s", text) end)
+  local complain = log.new("log")
+  for _, text in ipairs(problems) do complain("error", "%s; writing to standard error instead", text) end
 end
 
 function log.reopen()
-  for _, sink in pairs(sinks) do
+  for _, sink in ipairs(sinks) do
     if sink.reopen then
       local ok, err = sink.reopen()
-      if not ok then write("error", "log", "cannot reopen log file: " .. tostring(err)) end
+      if not ok then log.new("log")("error", "cannot reopen log file: %s", err) end
     end
   end
 end
 
 function log.quiet(level)
-  sinks = { make { to = "console", levels = { min = level or "error" }, timestamps = false } }
-  settle()
-end
-
-function log.add_sink(fn, levels)
-  local id = {}
-  extra[id] = { write = fn, levels = level_set(levels) }
-  settle()
-  return id
-end
-
-function log.remove_sink(id)
-  extra[id] = nil
-  settle()
-end
-
-function log.enabled(level) return active[level] == true end
-
-local made = setmetatable({}, { __mode = "v" })
-
-function log.new(source)
-  source = tostring(source)
-  local fn = made[source]
-  if fn then return fn end
-  local name = clean(source)
-  function fn(level, fmt, ...)
-    if not active[level] then return end
-    write(level, name, select("#", ...) > 0 and format(fmt, ...) or tostring(fmt))
-  end
-  made[source] = fn
-  return fn
+  replace { make { to = "console", levels = { min = level or "error" }, timestamps = false } }
 end
 
 function log.reload_logging()
   local config = require "couplet.config"
   log.setup(config.get("*", "log"), config.directory())
 end
-
-log.sinks = { make { to = "console" } }
-sinks = log.sinks
-log.sinks = nil
 
 return log
