@@ -84,7 +84,12 @@ void element_builder_start(struct element_builder *b, struct str name, struct st
 	assert(b->depth < ELEMENT_DEPTH_MAX);
 	struct el_node node = { .kind = EL_ELEMENT, .n_attrs = n_attrs };
 	node.name = put(b, name);
-	node.ns = put(b, ns);
+	if (ns.p && b->depth && str_eq(ns, el_str(b->e, node_at(b, b->open[b->depth - 1])->ns)))
+		node.ns = node_at(b, b->open[b->depth - 1])->ns;        /* one copy for the whole family */
+	else
+		node.ns = put(b, ns);
+	if (ns.p && !node.ns.off)
+		node.ns.off = node.name.off;                            /* no namespace, and not inherited either */
 	if (n_attrs) {
 		node.attrs = take(b, n_attrs * sizeof(struct el_attr), _Alignof(struct el_attr));
 		memset((char *)b->e + node.attrs, 0, n_attrs * sizeof(struct el_attr));

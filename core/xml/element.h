@@ -5,8 +5,8 @@
  * and be valid there. A finished block is read-only. Offset 0 means "none": the header lives there.
  *
  * Namespaces follow what the field's plugins expect: an element in the stream's default namespace (jabber:client,
- * jabber:server, jabber:component:accept) that is not inside a foreign element has an empty `ns`; every other element carries
- * its own, children included. Names of attributes: "local", or "NS\1local" for namespaced ones, or "xml:lang" and the like.
+ * jabber:server, jabber:component:accept) that is not inside a foreign element has no `ns` (off is 0); every other element
+ * carries its own, children included: a foreign element without a namespace has one of length 0 (off is not 0). Names of attributes: "local", or "NS\1local" for namespaced ones, or "xml:lang" and the like.
  *
  * Any thread, one at a time while it is built.
  */
@@ -75,6 +75,7 @@ struct element_builder {
 	int depth;
 };
 
+/* ns.p == NULL: none, as above. */
 void element_builder_start(struct element_builder *b, struct str name, struct str ns, uint32_t n_attrs);
 void element_builder_attr(struct element_builder *b, uint32_t index, struct str name, struct str value);
 void element_builder_text(struct element_builder *b, struct str text);     /* joins the text before it */
