@@ -1,0 +1,137 @@
+-- SPDX-License-Identifier: MIT
+-- mod_disco: what is here (XEP-0030, XEP-0128) and the hash of it in the stream features (XEP-0115 §8).
+-- Plugins add features, identities and forms to the host (module:add_feature …) and answer for nodes through the events
+-- host-disco-info-node, host-disco-items-node, account-disco-info, account-disco-items and their -node forms.
+
+local st = require "util.stanza"
+local jid = require "util.jid"
+local calculate_hash = require "util.caps".calculate_hash
+local rostermanager = require "core.rostermanager"
+
+local INFO, ITEMS = "http://jabber.org/protocol/disco#info", "http://jabber.org/protocol/disco#items"
+local CAPS_NODE = "https://couplet.invalid/caps"
+
+module:config{
+  disco_items = { type = "array", default = {}, doc = 'further items: { { "irc.example.net", "IRC" }, … }' },
+  disco_hidden = { type = "boolean", default = false, doc = "this host is not listed among its parent's items" },
+}
+
+module:add_feature(INFO)
+module:add_feature(ITEMS)
+if module:get_host_type() == "local" then module:add_identity("server", "im", module:get_option_string("name")) end
+
+-- The answer is the same until a plugin comes, goes or changes what it offers.
+local query, caps, caps_hash
+
+local function forget() query, caps, caps_hash = nil, nil, nil end
+for _, key in ipairs{ "feature", "identity", "extension" } do
+  module:hook("item-added/" .. key, forget)
+  module:hook("item-removed/" .. key, forget)
+end
+
+local function build()
+  if query then return end
+  query = st.stanza("query", { xmlns = INFO })
+  local done = {}
+  for _, identity in ipairs(module:get_host_items("identity")) do
+    local key = identity.category .. "\0" .. identity.type
+    if not done[key] then
+      done[key] = true
+      query:tag("identity", { category = identity.category, type = identity.type, name = identity.name }):up()
+    end
+  end
+  for _, feature in ipairs(module:get_host_items("feature")) do
+    if not done[feature] then
+      done[feature] = true
+      query:tag("feature", { var = feature }):up()
+    end
+  end
+  for _, form in ipairs(module:get_host_items("extension")) do query:add_child(form) end
+  caps_hash = calculate_hash(query)
+  caps = st.stanza("c", { xmlns = "http://jabber.org/protocol/caps", hash = "sha-1", node = CAPS_NODE, ver = caps_hash })
+end
+
+module:hook("stream-features", function(event)
+  if event.origin.username then
+    build()
+    event.features:add_child(st.clone(caps))
+  end
+end)
+
+-- A node's handlers set event.exists; nobody knows it: item-not-found (§3.2).
+local function answer_node(event, event_name, xmlns, node)
+  local origin, stanza = event.origin, event.stanza
+  local reply = st.reply(stanza):tag("query", { xmlns = xmlns, node = node })
+  local data = { origin = origin, stanza = stanza, reply = reply, node = node, exists = false }
+  if module:fire_event(event_name, data) then return true end
+  origin.send(data.exists and reply or st.error_reply(stanza, "cancel", "item-not-found"))
+  return true
+end
+
+module:hook("iq-get/host/" .. INFO .. ":query", function(event)
+  local origin, stanza = event.origin, event.stanza
+  local node = stanza.tags[1].attr.node
+  build()
+  if node and node ~= "" and node ~= CAPS_NODE .. "#" .. caps_hash then
+    return answer_node(event, "host-disco-info-node", INFO, node)
+  end
+  local answer = st.clone(query)
+  answer.attr.node = node
+  local reply = st.reply(stanza):add_child(answer)
+  if module:fire_event("host-disco-info", { origin = origin, stanza = stanza, reply = answer }) then return true end
+  origin.send(reply)
+  return true
+end)
+
+local function hosts_below()
+  local items = {}
+  for name, host in pairs(prosody.hosts) do
+    if name ~= module.host and name:sub(-#module.host - 1) == "." .. module.host and host.type == "component" then
+      local there = module:context(name)
+      if not there:get_option_boolean("disco_hidden", false) then items[#items + 1] = { name, there:get_option_string("name") } end
+    end
+  end
+  for _, item in ipairs(module:get_option_array("disco_items", {})) do
+    if type(item) == "table" and type(item[1]) == "string" then items[#items + 1] = item end
+  end
+  table.sort(items, function(a, b) return a[1] < b[1] end)
+  return items
+end
+
+module:hook("iq-get/host/" .. ITEMS .. ":query", function(event)
+  local origin, stanza = event.origin, event.stanza
+  local node = stanza.tags[1].attr.node
+  if node and node ~= "" then return answer_node(event, "host-disco-items-node", ITEMS, node) end
+  local reply = st.reply(stanza):query(ITEMS)
+  for _, item in ipairs(hosts_below()) do reply:tag("item", { jid = item[1], name = item[2] }):up() end
+  if module:fire_event("host-disco-items", { origin = origin, stanza = stanza, reply = reply }) then return true end
+  origin.send(reply)
+  return true
+end)
+
+-- Accounts answer those their presence is for (XEP-0030 §8: no directory for strangers).
+local function may_ask(event, username)
+  return event.to_self or rostermanager.is_contact_subscribed(username, module.host, jid.bare(event.stanza.attr.from))
+end
+
+local function answer_account(kind, xmlns)
+  return function(event)
+    local origin, stanza = event.origin, event.stanza
+    local username = jid.node(stanza.attr.to) or origin.username
+    local node = stanza.tags[1].attr.node
+    if not may_ask(event, username) then
+      origin.send(st.error_reply(stanza, "cancel", "service-unavailable"))
+      return true
+    end
+    if node and node ~= "" then return answer_node(event, "account-disco-" .. kind .. "-node", xmlns, node) end
+    local reply = st.reply(stanza):tag("query", { xmlns = xmlns })
+    if event.to_self then reply.attr.from = username .. "@" .. module.host end
+    if kind == "info" then reply:tag("identity", { category = "account", type = "registered" }):up() end
+    if module:fire_event("account-disco-" .. kind, { origin = origin, stanza = stanza, reply = reply }) then return true end
+    origin.send(reply)
+    return true
+  end
+end
+
+module:hook("iq-get/bare/" .. INFO .. ":query", answer_account("info", INFO))
+module:hook("iq-get/bare/" .. ITEMS .. ":query", answer_account("items", ITEMS))
