@@ -24,8 +24,8 @@ FUZZ_SECONDS = int(os.environ.get("COUPLET_FUZZ_SECONDS", "30"))
 
 # stage: (build preset, kinds of files)
 STAGES = {
-    "release": ("release", ["unit", "lua", "plugins", "wire", "peers", "install"]),
-    "asan": ("asan", ["unit", "lua", "plugins", "wire", "peers"]),
+    "release": ("release", ["unit", "lua", "plugins", "wire", "hostile", "peers", "install"]),
+    "asan": ("asan", ["unit", "lua", "plugins", "wire", "hostile", "peers"]),
     "tsan": ("tsan", ["unit", "tsan"]),
     "fuzz": ("fuzz", ["fuzz"]),
 }
@@ -46,7 +46,7 @@ def files(kind, build):
         return [str(p) for p in sorted((SOURCE / build / "fuzz").glob("fuzz_*")) if p.name in built]
     if kind == "tsan":
         return [str(SOURCE / f) for f in TSAN if (SOURCE / f).exists()]
-    return find({"lua": "tests/lua/*_test.lua", "plugins": "tests/plugins/*_test.lua", "wire": "tests/wire/*.talk",
+    return find({"lua": "tests/lua/*_test.lua", "plugins": "tests/plugins/*_test.lua", "wire": "tests/wire/*.talk", "hostile": "tests/wire/*_test.py",
                  "peers": "tests/peers/*_test.py", "install": "tests/install/*_test.py"}[kind])
 
 
