@@ -25,10 +25,10 @@ end
 module:hook("host-disco-info-node", function(event)
   local node, from = event.node, event.stanza.attr.from
   if node == XMLNS then
-    event.reply.tags[1]:tag("identity", { category = "automation", type = "command-list", name = "Commands" }):up()
+    event.reply:tag("identity", { category = "automation", type = "command-list", name = "Commands" }):up()
     event.exists = true
   elseif commands[node] and may_run(commands[node], from, event) then
-    event.reply.tags[1]:tag("identity", { category = "automation", type = "command-node", name = commands[node].name }):up()
+    event.reply:tag("identity", { category = "automation", type = "command-node", name = commands[node].name }):up()
       :tag("feature", { var = XMLNS }):up():tag("feature", { var = "jabber:x:data" }):up()
     event.exists = true
   end
@@ -42,7 +42,7 @@ module:hook("host-disco-items-node", function(event)
   end
   table.sort(nodes)
   for _, node in ipairs(nodes) do
-    event.reply.tags[1]:tag("item", { jid = module.host, node = node, name = commands[node].name }):up()
+    event.reply:tag("item", { jid = module.host, node = node, name = commands[node].name }):up()
   end
   event.exists = true
 end)

@@ -1,7 +1,7 @@
 -- SPDX-License-Identifier: MIT
 -- mod_disco: what is here (XEP-0030, XEP-0128) and the hash of it in the stream features (XEP-0115 §8).
 -- Plugins add features, identities and forms to the host (module:add_feature …) and answer for nodes through the events
--- host-disco-info-node, host-disco-items-node, account-disco-info, account-disco-items and their -node forms.
+-- host-disco-info-node, host-disco-items-node (`reply` is the query element being built; set `exists`), account-disco-info, account-disco-items and their -node forms.
 
 local st = require "util.stanza"
 local jid = require "util.jid"
@@ -61,10 +61,10 @@ end)
 -- A node's handlers set event.exists; nobody knows it: item-not-found (§3.2).
 local function answer_node(event, event_name, xmlns, node)
   local origin, stanza = event.origin, event.stanza
-  local reply = st.reply(stanza):tag("query", { xmlns = xmlns, node = node })
-  local data = { origin = origin, stanza = stanza, reply = reply, node = node, exists = false }
+  local answer = st.stanza("query", { xmlns = xmlns, node = node })
+  local data = { origin = origin, stanza = stanza, reply = answer, node = node, exists = false }
   if module:fire_event(event_name, data) then return true end
-  origin.send(data.exists and reply or st.error_reply(stanza, "cancel", "item-not-found"))
+  origin.send(data.exists and st.reply(stanza):add_child(answer) or st.error_reply(stanza, "cancel", "item-not-found"))
   return true
 end
 
@@ -77,9 +77,8 @@ module:hook("iq-get/host/" .. INFO .. ":query", function(event)
   end
   local answer = st.clone(query)
   answer.attr.node = node
-  local reply = st.reply(stanza):add_child(answer)
   if module:fire_event("host-disco-info", { origin = origin, stanza = stanza, reply = answer }) then return true end
-  origin.send(reply)
+  origin.send(st.reply(stanza):add_child(answer))
   return true
 end)
 
@@ -102,10 +101,10 @@ module:hook("iq-get/host/" .. ITEMS .. ":query", function(event)
   local origin, stanza = event.origin, event.stanza
   local node = stanza.tags[1].attr.node
   if node and node ~= "" then return answer_node(event, "host-disco-items-node", ITEMS, node) end
-  local reply = st.reply(stanza):query(ITEMS)
-  for _, item in ipairs(hosts_below()) do reply:tag("item", { jid = item[1], name = item[2] }):up() end
-  if module:fire_event("host-disco-items", { origin = origin, stanza = stanza, reply = reply }) then return true end
-  origin.send(reply)
+  local answer = st.stanza("query", { xmlns = ITEMS })
+  for _, item in ipairs(hosts_below()) do answer:tag("item", { jid = item[1], name = item[2] }):up() end
+  if module:fire_event("host-disco-items", { origin = origin, stanza = stanza, reply = answer }) then return true end
+  origin.send(st.reply(stanza):add_child(answer))
   return true
 end)
 
@@ -124,10 +123,11 @@ local function answer_account(kind, xmlns)
       return true
     end
     if node and node ~= "" then return answer_node(event, "account-disco-" .. kind .. "-node", xmlns, node) end
-    local reply = st.reply(stanza):tag("query", { xmlns = xmlns })
+    local answer = st.stanza("query", { xmlns = xmlns })
+    if kind == "info" then answer:tag("identity", { category = "account", type = "registered" }):up() end
+    if module:fire_event("account-disco-" .. kind, { origin = origin, stanza = stanza, reply = answer }) then return true end
+    local reply = st.reply(stanza):add_child(answer)
     if event.to_self then reply.attr.from = username .. "@" .. module.host end
-    if kind == "info" then reply:tag("identity", { category = "account", type = "registered" }):up() end
-    if module:fire_event("account-disco-" .. kind, { origin = origin, stanza = stanza, reply = reply }) then return true end
     origin.send(reply)
     return true
   end
