@@ -42,7 +42,7 @@ struct element {                /* the block's header */
 	uint32_t size;          /* bytes in use, header included */
 	uint32_t cap;           /* bytes allocated */
 	uint32_t root;          /* the top element */
-	uint32_t reserved;
+	uint32_t shared;        /* not 0: seen from several places, so not even its owner may change it (core/bind) */
 };
 
 static inline const struct el_node *el_node(const struct element *e, uint32_t off)
