@@ -1,0 +1,255 @@
+/* SPDX-License-Identifier: MIT */
+/* sasl_peek.c - whose account is it about? */
+#include "sasl/sasl_peek.h"
+
+#include "sasl/scram.h"
+
+/* Well-formed UTF-8 without NUL (RFC 3629 §4). */
+static bool utf8_text(struct str s)
+{
+	for (size_t i = 0; i < s.n;) {
+		unsigned char c = (unsigned char)s.p[i];
+		size_t more = c < 0x80 ? 0 : c < 0xc2 ? 9 : c < 0xe0 ? 1 : c < 0xf0 ? 2 : c < 0xf5 ? 3 : 9;
+		if (!c || more > 3 || s.n - i <= more)
+			return false;
+		for (size_t k = 1; k <= more; k++)
+			if (((unsigned char)s.p[i + k] & 0xc0) != 0x80)
+				return false;
+		unsigned char d = more ? (unsigned char)s.p[i + 1] : 0;
+		if ((c == 0xe0 && d < 0xa0) || (c == 0xed && d > 0x9f) || (c == 0xf0 && d < 0x90) || (c == 0xf4 && d > 0x8f))
+			return false;
+		i += more + 1;
+	}
+	return true;
+}
+
+static bool copy_name(struct str s, char *out, size_t *len)
+{
+	if (s.n > SASL_NAME_MAX || !utf8_text(s))
+		return false;
+	memcpy(out, s.p, s.n);
+	out[s.n] = 0;
+	*len = s.n;
+	return true;
+}
+
+/* Takes the text up to the next `end` (or all of it) off the front of s. */
+static struct str take(struct str *s, char end)
+{
+	const char *p = s->n ? memchr(s->p, end, s->n) : NULL;
+	struct str part = { s->p, p ? (size_t)(p - s->p) : s->n };
+	size_t gone = part.n + (p ? 1 : 0);
+	s->p += gone;
+	s->n -= gone;
+	return part;
+}
+
+/* RFC 5802 §5.1: in names "," is "=2C" and "=" is "=3D". */
+static bool saslname(struct str s, char *out, size_t *len)
+{
+	char text[SASL_NAME_MAX];
+	size_t n = 0;
+	for (size_t i = 0; i < s.n; i++) {
+		char c = s.p[i];
+		if (c == '=') {
+			if (s.n - i < 3 || (memcmp(s.p + i, "=2C", 3) != 0 && memcmp(s.p + i, "=3D", 3) != 0))
+				return false;
+			c = s.p[i + 1] == '2' ? ',' : '=';
+			i += 2;
+		}
+		if (n == sizeof text)
+			return false;
+		text[n++] = c;
+	}
+	return n && copy_name((struct str){ text, n }, out, len);
+}
+
+static bool is_cb_name(struct str s)
+{
+	if (!s.n || s.n > 64)
+		return false;
+	for (size_t i = 0; i < s.n; i++) {
+		char c = s.p[i];
+		if (!((c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '.' || c == '-'))
+			return false;
+	}
+	return true;
+}
+
+static bool attribute(struct str s, char name, struct str *value)
+{
+	if (s.n < 2 || s.p[0] != name || s.p[1] != '=')
+		return false;
+	*value = (struct str){ s.p + 2, s.n - 2 };
+	return true;
+}
+
+static enum status peek_scram(struct str message, struct sasl_peek *out)
+{
+	struct str rest = message, value;
+	struct str flag = take(&rest, ',');
+	if (!rest.n || !flag.n)
+		return ST_INVALID;
+	out->flag = flag.p[0];
+	if (attribute(flag, 'p', &out->binding)) {
+		if (!is_cb_name(out->binding))
+			return ST_INVALID;
+	} else if (flag.n != 1 || (flag.p[0] != 'n' && flag.p[0] != 'y')) {
+		return ST_INVALID;
+	}
+	struct str authzid = take(&rest, ',');
+	if (authzid.n && (!attribute(authzid, 'a', &value) || !saslname(value, out->authzid, &out->authzid_len)))
+		return ST_INVALID;
+	out->gs2 = (struct str){ message.p, (size_t)(rest.p - message.p) };
+	struct str name = take(&rest, ',');             /* "m=" here means an extension we must know: refused */
+	if (!attribute(name, 'n', &value) || !saslname(value, out->name, &out->name_len))
+		return ST_INVALID;
+	struct str nonce = take(&rest, ',');
+	if (!attribute(nonce, 'r', &value) || !value.n)
+		return ST_INVALID;
+	for (size_t i = 0; i < value.n; i++)
+		if (value.p[i] < 0x21 || value.p[i] > 0x7e)
+			return ST_INVALID;
+	return ST_OK;
+}
+
+static enum status peek_plain(struct str message, struct sasl_peek *out)
+{
+	struct str rest = message;
+	struct str authzid = take(&rest, 0), name = take(&rest, 0);
+	if ((size_t)(rest.p - message.p) != authzid.n + name.n + 2 || !rest.n || memchr(rest.p, 0, rest.n))
+		return ST_INVALID;
+	if (!name.n || !copy_name(authzid, out->authzid, &out->authzid_len) || !copy_name(name, out->name, &out->name_len))
+		return ST_INVALID;
+	if (rest.n > SASL_NAME_MAX || !utf8_text(rest))
+		return ST_INVALID;
+	out->password = rest;
+	return ST_OK;
+}
+
+/* --- DIGEST-MD5: name=value pairs, values may be quoted --- */
+
+static bool is_space(char c)
+{
+	return c == ' ' || c == '\t' || c == '\r' || c == '\n';
+}
+
+static void skip(struct str *s)
+{
+	while (s->n && (is_space(*s->p) || *s->p == ',')) {
+		s->p++;
+		s->n--;
+	}
+}
+
+/* Takes one pair off the front; the value's quotes and backslashes are undone into value (SASL_NAME_MAX bytes at most, the
+ * rest is dropped: names that long are refused by whoever looks). */
+static bool pair(struct str *s, struct str *name, char *value, size_t *n)
+{
+	skip(s);
+	const char *start = s->p;
+	while (s->n && *s->p != '=' && !is_space(*s->p) && *s->p != ',') {
+		s->p++;
+		s->n--;
+	}
+	*name = (struct str){ start, (size_t)(s->p - start) };
+	while (s->n && is_space(*s->p)) {
+		s->p++;
+		s->n--;
+	}
+	if (!name->n || !s->n || *s->p != '=')
+		return false;
+	s->p++;
+	s->n--;
+	while (s->n && is_space(*s->p)) {
+		s->p++;
+		s->n--;
+	}
+	bool quoted = s->n && *s->p == '"', closed = !quoted;
+	if (quoted) {
+		s->p++;
+		s->n--;
+	}
+	for (*n = 0; s->n; s->p++, s->n--) {
+		char c = *s->p;
+		if (quoted && c == '"') {
+			closed = true;
+			s->p++;
+			s->n--;
+			break;
+		}
+		if (!quoted && (c == ',' || is_space(c)))
+			break;
+		if (quoted && c == '\\') {
+			if (s->n < 2)
+				return false;
+			s->p++;
+			s->n--;
+			c = *s->p;
+		}
+		if (*n <= SASL_NAME_MAX)
+			value[(*n)++] = c;
+	}
+	return closed;
+}
+
+/* A client that does not say charset=utf-8 speaks ISO 8859-1 (RFC 2831 §2.1.1). */
+static bool copy_latin(struct str s, char *out, size_t *len)
+{
+	size_t n = 0;
+	for (size_t i = 0; i < s.n; i++) {
+		unsigned char c = (unsigned char)s.p[i];
+		if (!c || n + 2 > SASL_NAME_MAX)
+			return false;
+		if (c < 0x80) {
+			out[n++] = (char)c;
+		} else {
+			out[n++] = (char)(0xc0 | c >> 6);
+			out[n++] = (char)(0x80 | (c & 0x3f));
+		}
+	}
+	out[n] = 0;
+	*len = n;
+	return true;
+}
+
+static enum status peek_digest_md5(struct str message, struct sasl_peek *out)
+{
+	char value[SASL_NAME_MAX + 1], user[SASL_NAME_MAX + 1];
+	size_t n, user_len = 0;
+	bool utf8 = false;
+	struct str rest = message, name;
+	for (skip(&rest); rest.n; skip(&rest)) {
+		if (!pair(&rest, &name, value, &n))
+			return ST_INVALID;
+		if (str_is(name, "username")) {
+			if (user_len || !n)
+				return ST_INVALID;
+			memcpy(user, value, n);
+			user_len = n;
+		} else if (str_is(name, "authzid")) {
+			if (out->authzid_len || !copy_name((struct str){ value, n }, out->authzid, &out->authzid_len))
+				return ST_INVALID;
+		} else if (str_is(name, "charset")) {
+			utf8 = n == 5 && memcmp(value, "utf-8", 5) == 0;
+		}
+	}
+	struct str u = { user, user_len };
+	if (!user_len || !(utf8 ? copy_name(u, out->name, &out->name_len) : copy_latin(u, out->name, &out->name_len)))
+		return ST_INVALID;
+	return ST_OK;
+}
+
+enum status sasl_peek(struct str mech, struct str message, struct sasl_peek *out)
+{
+	*out = (struct sasl_peek){ 0 };
+	if (message.n > SASL_MESSAGE_MAX)
+		return ST_INVALID;
+	if (scram_digest(mech))
+		return peek_scram(message, out);
+	if (str_is(mech, "PLAIN"))
+		return peek_plain(message, out);
+	if (str_is(mech, "DIGEST-MD5"))
+		return peek_digest_md5(message, out);
+	return ST_MISSING;
+}
