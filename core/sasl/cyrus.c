@@ -13,6 +13,8 @@
 #include "base/log.h"
 #include "base/mem.h"
 
+static enum { NEW, OPEN, BROKEN } state;
+
 /* --- locks --- */
 
 static void *lock_new(void)
@@ -49,7 +51,7 @@ static int get_option(void *context, const char *plugin, const char *option, con
 	static const struct { const char *option, *value; } options[] = {
 		{ "auxprop_plugin", "couplet" },
 		{ "mech_list", "SCRAM-SHA-512 SCRAM-SHA-256 SCRAM-SHA-1 DIGEST-MD5 PLAIN EXTERNAL ANONYMOUS" },
-		{ "pwcheck_method", "" },               /* whom our own check refuses, nobody else is asked about */
+		{ "pwcheck_method", "couplet" },        /* no such: whom our own check refuses, nobody else is asked about */
 		{ "reauth_timeout", "0" },
 		{ "log_level", "2" },
 	};
@@ -84,8 +86,8 @@ static int verify_file(void *context, const char *file, sasl_verify_type_t type)
 
 static int write_log(void *context, int level, const char *text)
 {
-	if (level == SASL_LOG_ERR)
-		log_warn("sasl", "%s", text);
+	if (level == SASL_LOG_ERR && state != OPEN)
+		log_warn("sasl", "%s", text);           /* later ones are about what clients send */
 	else if (level != SASL_LOG_PASS && level != SASL_LOG_TRACE)
 		log_debug("sasl", "%s", text);
 	return SASL_OK;
@@ -178,7 +180,6 @@ void cyrus_callbacks(struct cyrus_context *context, sasl_callback_t out[CYRUS_CA
 
 /* --- start --- */
 
-static enum { NEW, OPEN, BROKEN } state;
 static const char *present[COUNT(mechanisms) + 1];
 
 /* What Cyrus lists for a connection that could use everything. */
