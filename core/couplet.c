@@ -16,7 +16,8 @@ int luaopen_couplet_core(lua_State *L)
 {
 	static const struct { const char *name; lua_CFunction open; } parts[] = {
 		{ "loop", bind_loop_open },     { "log", bind_log_open },       { "net", bind_net_open },
-		{ "stanza", bind_stanza_open }, { "jid", bind_jid_open },       { "crypto", bind_crypto_open },
+		{ "stanza", bind_stanza_open }, { "stream", bind_stream_open },
+		{ "jid", bind_jid_open },       { "crypto", bind_crypto_open },
 		{ "sasl", bind_sasl_open },     { "store", bind_store_open },   { "system", bind_system_open },
 		{ "directory", bind_directory_open },
 	};

@@ -22,6 +22,7 @@ int bind_loop_open(lua_State *L);      /* timers, signals, descriptors, run and 
 int bind_log_open(lua_State *L);       /* log sinks */
 int bind_net_open(lua_State *L);       /* listeners, connections, TLS contexts */
 int bind_stanza_open(lua_State *L);    /* stanzas over element blocks */
+int bind_stream_open(lua_State *L);    /* XML from Lua strings */
 int bind_jid_open(lua_State *L);       /* addresses and their preparation */
 int bind_crypto_open(lua_State *L);    /* hashes, random bytes, base64, keys, ciphers */
 int bind_sasl_open(lua_State *L);      /* SASL exchanges */

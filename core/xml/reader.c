@@ -34,7 +34,8 @@ struct reader {
 	uint32_t depth;                 /* open elements, the root included */
 	uint32_t foreign;               /* of these, how many are in or below an element of another namespace */
 	uint32_t elements;              /* in the element being built */
-	struct buf default_ns;          /* of the root */
+	struct buf default_ns;          /* of the root, unless given */
+	bool default_given;
 	struct buf root_name;           /* with its prefix, as the end tag will have it */
 	struct buf names, uris;         /* what the root declares: NUL-ended prefixes and URIs, in the same order */
 	uint32_t n_declared;
@@ -212,7 +213,7 @@ static void root_opens(struct reader *r, struct name name, const char **attrs)
 	struct buf scratch = { 0 };
 	for (uint32_t i = 0; i < r->n_declared; i++) {
 		element_builder_attr(&r->build, at + i, declaration(&scratch, prefix), str_of(uri));
-		if (!*prefix)
+		if (!*prefix && !r->default_given)
 			buf_add_text(&r->default_ns, uri);
 		prefix += strlen(prefix) + 1;
 		uri += strlen(uri) + 1;
@@ -442,6 +443,13 @@ void reader_free(struct reader **rp)
 	buf_free(&r->uris);
 	free(r);
 	*rp = NULL;
+}
+
+void reader_set_default_ns(struct reader *r, struct str ns)
+{
+	buf_free(&r->default_ns);
+	buf_add_str(&r->default_ns, ns);
+	r->default_given = true;
 }
 
 enum status reader_feed(struct reader *r, struct str bytes, bool last)

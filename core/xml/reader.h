@@ -33,6 +33,9 @@ struct reader_events {
 struct reader *reader_new(const struct stream_limits *limits, const struct reader_events *events, void *arg);
 void reader_free(struct reader **r);
 
+/* Before the first byte: what counts as the default namespace, instead of the one that the root declares. Copied. */
+void reader_set_default_ns(struct reader *r, struct str ns);
+
 /* Eats all bytes; last: nothing follows, so the document must be complete. ST_INVALID, ST_LIMIT: reader_error() says why, and
  * the reader is of no further use. */
 MUST_CHECK enum status reader_feed(struct reader *r, struct str bytes, bool last);

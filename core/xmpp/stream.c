@@ -27,6 +27,8 @@ struct stream {
 	char last;                      /* the last byte fed to the reader */
 	uint8_t first;                  /* bytes of the document seen, up to 2 */
 	bool paused, opened, ended, replaying;
+	bool any_root;
+	struct str default_ns;          /* p == NULL: as declared */
 	bool left_over;                 /* what is held belongs to a stream not begun */
 };
 
@@ -48,9 +50,9 @@ static void on_open(void *arg, struct element **root)
 	if (s->replaying)
 		return;
 	const struct el_node *n = el_node(*root, (*root)->root);
-	if (!str_is(el_str(*root, n->ns), STREAMS_NS)) {
+	if (!s->any_root && !str_is(el_str(*root, n->ns), STREAMS_NS)) {
 		reader_fail(s->reader, ST_INVALID, SE_INVALID_NAMESPACE, "The stream's namespace must be " STREAMS_NS);
-	} else if (!str_is(el_str(*root, n->name), "stream")) {
+	} else if (!s->any_root && !str_is(el_str(*root, n->name), "stream")) {
 		reader_fail(s->reader, ST_INVALID, SE_BAD_FORMAT, "A stream header was expected");
 	} else {
 		s->opened = true;
@@ -103,6 +105,8 @@ static enum status parse(struct stream *s, struct str piece)
 {
 	if (!s->reader) {
 		s->reader = reader_new(s->limits, &events, s);
+		if (s->default_ns.p)
+			reader_set_default_ns(s->reader, s->default_ns);
 		if (s->root.len) {
 			s->replaying = true;
 			enum status st = reader_feed(s->reader, buf_str(&s->root), false);
@@ -266,6 +270,12 @@ struct stream *stream_new(const struct stream_limits *limits, const struct strea
 	return s;
 }
 
+void stream_any_root(struct stream *s, struct str default_ns)
+{
+	s->any_root = true;
+	s->default_ns = default_ns;
+}
+
 void stream_free(struct stream **sp)
 {
 	struct stream *s = *sp;
@@ -280,7 +290,8 @@ void stream_free(struct stream **sp)
 
 void stream_restart(struct stream *s, bool drop)
 {
-	struct stream fresh = { .limits = s->limits, .events = s->events, .arg = s->arg, .held = s->held };
+	struct stream fresh = { .limits = s->limits, .events = s->events, .arg = s->arg, .held = s->held,
+		.any_root = s->any_root, .default_ns = s->default_ns };
 	reader_free(&s->reader);
 	buf_free(&s->root);
 	*s = fresh;

@@ -39,6 +39,10 @@ struct stream_limits {
 struct stream *stream_new(const struct stream_limits *limits, const struct stream_events *events, void *arg);
 void stream_free(struct stream **s);                          /* sets *s to NULL; NULL is fine */
 
+/* For documents that are read like streams (BOSH): any root element will do. default_ns is borrowed and counts as the default
+ * namespace instead of the one declared (p == NULL: the declared one does). */
+void stream_any_root(struct stream *s, struct str default_ns);
+
 /* Eats all bytes (what cannot be parsed yet is kept inside, bounded by the limits).
  * ST_OK: more please. ST_AGAIN: paused by a callback; feed nothing until stream_resume(). ST_CLOSED: the end tag was seen; what
  * follows is ignored. ST_INVALID, ST_LIMIT: stream_error() says what to answer; the stream is of no further use. */
