@@ -422,6 +422,8 @@ static int on_pairs(lua_State *L)
 	return 3;
 }
 
+/* --- module -------------------------------------------------------------------------------------------------------------- */
+
 static int is_stanza(lua_State *L)
 {
 	lua_pushboolean(L, handle_test(L, 1) != NULL);
@@ -433,6 +435,7 @@ int bind_stanza_open(lua_State *L)
 	static const luaL_Reg meta[] = {
 		{ "__newindex", on_newindex }, { "__len", on_len }, { "__pairs", on_pairs }, { NULL, NULL },
 	};
+	static const luaL_Reg functions[] = { { "is_stanza", is_stanza }, { NULL, NULL } };
 	lua_newtable(L);                                /* methods = stanza_mt as plugins see it */
 	lua_pushvalue(L, -1);
 	lua_setfield(L, -2, "__index");
@@ -452,8 +455,7 @@ int bind_stanza_open(lua_State *L)
 	lua_newtable(L);                                /* the module */
 	lua_pushvalue(L, -2);
 	lua_setfield(L, -2, "stanza_mt");
-	lua_pushcfunction(L, is_stanza);
-	lua_setfield(L, -2, "is_stanza");
+	luaL_setfuncs(L, functions, 0);
 	bind_stanza_attr_open(L);
 	bind_stanza_read_open(L);
 	bind_stanza_edit_open(L);
