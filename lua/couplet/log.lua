@@ -123,7 +123,7 @@ local function make(settings)
   local levels, list = level_set(settings.levels), {}
   for _, level in ipairs(order) do if levels[level] then list[#list + 1] = level end end
   local function fn(source, level, text) write(clean(source), level, clean(text), os.time()) end
-  return { fn = fn, reopen = reopen, close = close, levels = list }
+  return { fn = fn, reopen = reopen, close = close, levels = list, to = settings.to }
 end
 
 local function replace(new)
@@ -194,6 +194,12 @@ end
 
 function log.quiet(level)
   replace { make { to = "console", levels = { min = level or "error" }, timestamps = false } }
+end
+
+-- Does anybody at the terminal see errors?
+function log.on_console()
+  for _, sink in ipairs(sinks) do if sink.to == "console" then return true end end
+  return #sinks == 0
 end
 
 function log.reload_logging()

@@ -1,0 +1,104 @@
+-- SPDX-License-Identifier: MIT
+-- The configuration of Couplet. It runs as it stands: one host, localhost, for trying things out.
+--
+-- This is a Lua file: name = value; lists and tables in { }; text in quotes; -- starts a comment.
+--   coupletctl check config     says what is wrong with it
+--   coupletctl reload           takes changes into the running server; nobody is disconnected
+-- All options: docs/config.md. Paths are relative to the directory of this file.
+
+---------- Who runs it, and where its data are ----------
+
+-- Started as root (for low ports, or by an init system), Couplet becomes this user at once:
+-- user = "couplet"
+-- Without it, root must be allowed explicitly. Fine for a first try and in a container; else remove this line.
+run_as_root = true
+
+data_path = "data"                  -- database, control socket, pid file
+
+---------- Administrators ----------
+
+-- Accounts that may administer the server. Make them first: coupletctl adduser admin@localhost
+admins = { }
+
+---------- Plugins ----------
+
+-- Directories with plugins from elsewhere, looked into before our own:
+plugin_paths = { }
+
+modules_enabled = {
+	-- what every client needs
+	"disco";            -- what this server can do (XEP-0030, XEP-0115)
+	"roster";           -- contact lists
+	"saslauth";         -- logging in
+	"tls";              -- encryption
+	"private";          -- small private data of clients (XEP-0049)
+	"vcard";            -- business cards (XEP-0054)
+	"ping";             -- is anybody there? (XEP-0199)
+
+	-- nice to have
+	"time";             -- XEP-0202
+	"uptime";           -- XEP-0012
+	"version";          -- XEP-0092
+	"lastactivity";     -- when was somebody here last? (XEP-0012)
+	"limits";           -- bandwidth limits, see below
+	"register";         -- changing passwords with a client; new accounts only if allow_registration is true (XEP-0077)
+	"server_info";      -- contact addresses (XEP-0157)
+
+	-- administration
+	"adhoc";            -- commands in clients (XEP-0050)
+	"admin_adhoc";      -- account commands for admins (XEP-0133)
+
+	-- "compression";   -- XEP-0138; costs memory and, with TLS, may leak what it compresses
+}
+
+-- Always loaded, unless named here: presence message iq offline c2s
+modules_disabled = {
+	-- "offline";       -- keep messages for those who are away
+}
+
+---------- Connections ----------
+
+interfaces = { "*", "::" }          -- all IPv4 and IPv6 addresses of this machine
+c2s_ports = { 5222 }                -- clients, with STARTTLS
+c2s_direct_tls_ports = { 5223 }     -- clients, TLS from the first byte
+
+c2s_require_encryption = true
+-- c2s_stanza_size_limit = 256 * 1024
+
+limits = {
+	c2s = { rate = "10kb/s", burst = "2s" };    -- what one client may send; more waits in the network
+}
+
+---------- Certificates ----------
+
+-- A directory. Found by name (example.org.crt + example.org.key, or example.org/fullchain.pem + privkey.pem as Let's Encrypt
+-- makes them), or by the names inside. localhost gets one of our own. New ones are taken by `coupletctl reload`.
+certificates = "certs"
+
+-- tls_profile = "intermediate"     -- modern: TLS 1.3 only; intermediate: 1.2 and 1.3; old: for museums
+
+---------- Accounts and storage ----------
+
+authentication = "internal_hashed"  -- accounts in our own database, no readable passwords
+allow_registration = false
+
+-- storage = "sqlite"               -- the default: data/couplet.sqlite
+
+---------- Log ----------
+
+-- Each level includes those above it: debug, info, warn, error. "*console", "*syslog", or a file.
+log = {
+	info = "*console";
+	-- info = "couplet.log";
+	-- error = "*syslog";
+}
+
+---------- Hosts ----------
+
+-- One for each domain. Options below a VirtualHost count for it alone.
+VirtualHost "localhost"
+
+-- VirtualHost "example.org"
+--	admins = { "you@example.org" }
+
+-- Include "conf.d/*.cfg.lua"

@@ -1,0 +1,352 @@
+-- SPDX-License-Identifier: MIT
+-- certs: which certificate a host has, and the TLS contexts made of them (known to plugins as core.certmanager).
+--
+--   certs.context(host, service?) -> context | nil, message     for STARTTLS; made once, anew after a reload
+--   certs.direct(service) -> context | nil, message             for ports that start with TLS: picks the host by SNI
+--   certs.create_context(host, mode, …) -> context, message, settings    made anew; further tables override settings
+--   certs.find_host_cert(host) -> { certificate =, key = } | nil
+--   certs.generate(host, days?) -> { certificate =, key = } | nil, message     self-made, into the certificates directory
+--   certs.reload()             reads everything anew; connections keep what they have
+--   certs.report() -> array of { host =, certificate =, notafter =, names =, self_made =, problem = }
+--
+-- Where a certificate is found, in this order: option `certificate` (and `key`), `ssl = { certificate =, key = }`, and in the directory
+-- `certificates`: HOST.crt + HOST.key, HOST.pem + HOST.key, HOST/fullchain.pem + HOST/privkey.pem, any file there that names the
+-- host or has a wildcard for it, and the same for the parent domain. localhost and hosts with `self_signed = true` get one of our own.
+
+local core = require "couplet.core"
+local config = require "couplet.config"
+local log = require "couplet.log".new "certs"
+local system = core.system
+
+local certs = {}
+
+local WARN_DAYS = 14
+
+-- --- policies (Mozilla's recommendations, version 5.7) ---
+
+local intermediate = "ECDHE-ECDSA-AES128-GCM-SHA256:ECDHE-RSA-AES128-GCM-SHA256:ECDHE-ECDSA-AES256-GCM-SHA384:"
+  .. "ECDHE-RSA-AES256-GCM-SHA384:ECDHE-ECDSA-CHACHA20-POLY1305:ECDHE-RSA-CHACHA20-POLY1305:"
+  .. "DHE-RSA-AES128-GCM-SHA256:DHE-RSA-AES256-GCM-SHA384:DHE-RSA-CHACHA20-POLY1305"
+
+local profiles = {
+  modern = { min_version = "TLSv1.3" },
+  intermediate = { min_version = "TLSv1.2", ciphers = intermediate },
+  old = { min_version = "TLSv1", ciphers = intermediate .. ":ECDHE-ECDSA-AES128-SHA256:ECDHE-RSA-AES128-SHA256:ECDHE-ECDSA-AES128-SHA:"
+    .. "ECDHE-RSA-AES128-SHA:ECDHE-ECDSA-AES256-SHA384:ECDHE-RSA-AES256-SHA384:ECDHE-ECDSA-AES256-SHA:ECDHE-RSA-AES256-SHA:"
+    .. "DHE-RSA-AES128-SHA256:DHE-RSA-AES256-SHA256:AES128-GCM-SHA256:AES256-GCM-SHA384:AES128-SHA256:AES256-SHA256:AES128-SHA:"
+    .. "AES256-SHA:@SECLEVEL=0" },
+}
+profiles.legacy = profiles.old
+
+-- LuaSec's way to write versions, as existing files have it
+local protocols = { tlsv1 = "TLSv1", tlsv1_1 = "TLSv1.1", tlsv1_2 = "TLSv1.2", tlsv1_3 = "TLSv1.3", sslv23 = "TLSv1" }
+
+local function text_list(value, separator)
+  return type(value) == "table" and table.concat(value, separator) or value
+end
+
+-- Our settings out of an `ssl` table.
+local function understand(into, ssl, base)
+  if type(ssl) ~= "table" then return into end
+  local function path(value) return type(value) == "string" and config.path(value, base) or value end
+  if ssl.certificate then into.certificate, into.key = path(ssl.certificate), path(ssl.key or ssl.certificate) end
+  if ssl.key then into.key = path(ssl.key) end
+  if type(ssl.protocol) == "string" then
+    local name, plus = ssl.protocol:lower():match("^([%w_]-)(%+?)$")
+    if protocols[name] then
+      into.min_version = protocols[name]
+      if plus == "" and name ~= "sslv23" then into.max_version = protocols[name] end
+    end
+  end
+  into.ciphers = text_list(ssl.ciphers, ":") or into.ciphers
+  into.ciphersuites = text_list(ssl.ciphersuites, ":") or into.ciphersuites
+  into.curves = text_list(ssl.curveslist or ssl.curve, ":") or into.curves
+  into.ca_file, into.ca_path = path(ssl.cafile) or into.ca_file, path(ssl.capath) or into.ca_path
+  into.password = ssl.password or into.password
+  into.dh = type(ssl.dhparam) == "string" and path(ssl.dhparam) or into.dh
+  if ssl.tickets ~= nil then into.tickets = ssl.tickets end
+  local verify = ssl.verify
+  if verify ~= nil then
+    local set = {}
+    for _, v in ipairs(type(verify) == "table" and verify or { verify }) do set[v] = true end
+    into.verify = set.fail_if_no_peer_cert and "require" or set.peer and "request" or "none"
+  end
+  return into
+end
+
+-- --- finding certificates ---
+
+function certs.directory()
+  return config.path(tostring(config.get("*", "certificates") or "certs"))
+end
+
+local function readable(path)
+  local stat = system.stat(path)
+  return stat and stat.type == "file"
+end
+
+local function pair(certificate, key)
+  return readable(certificate) and readable(key) and { certificate = certificate, key = key } or nil
+end
+
+-- What lies at a path: a file with a key beside it, or a directory as Let's Encrypt's tools make them.
+local function at(path)
+  local stat = system.stat(path)
+  if stat and stat.type == "directory" then
+    return pair(path .. "/fullchain.pem", path .. "/privkey.pem") or pair(path .. "/fullchain.cer", path .. "/privkey.key")
+      or pair(path .. "/cert.pem", path .. "/key.pem")
+  end
+  if stat then
+    local stem = path:gsub("%.[^./]+$", "")
+    return pair(path, stem .. ".key") or path:match("fullchain%.pem$") and pair(path, (path:gsub("fullchain%.pem$", "privkey.pem")))
+      or pair(path, (path:gsub("cert%.pem$", "key.pem")))
+  end
+  return pair(path .. ".crt", path .. ".key") or pair(path .. ".pem", path .. ".key")
+end
+
+local function parse(path)
+  local text = system.read_file(path, 1 << 18)
+  if not text or not text:find("-----BEGIN CERTIFICATE-----", 1, true) then return nil end
+  return core.crypto.x509_parse(text)
+end
+
+local function names_of(x)
+  local names = {}
+  for _, list in ipairs { x.dns_names, x.xmpp_addrs } do
+    for _, name in ipairs(list) do names[#names + 1] = name:lower() end
+  end
+  for _, name in ipairs(x.srv_names) do names[#names + 1] = name:gsub("^_[^.]*%.", ""):lower() end
+  if #names == 0 then for _, name in ipairs(x.common_names) do names[#names + 1] = name:lower() end end
+  return names
+end
+
+local index                              -- directory -> { name -> { certificate, key, notafter } }
+
+local function look(found, path, depth)
+  for _, entry in ipairs(system.list(path) or {}) do
+    local full = path .. "/" .. entry
+    local stat = entry:sub(1, 1) ~= "." and system.stat(full)
+    if stat and stat.type == "directory" and depth < 2 then
+      look(found, full, depth + 1)
+    elseif stat and stat.type == "file" and stat.size < 1 << 18
+      and (entry:find("%.crt$") or entry:find("%.cer$") or entry == "fullchain.pem" or entry:find("%.pem$") and not entry:find("key")) then
+      local here = at(full)
+      local x = here and parse(full)
+      if x then
+        for _, name in ipairs(names_of(x)) do
+          if not found[name] or found[name].notafter < x.notafter then
+            found[name] = { certificate = here.certificate, key = here.key, notafter = x.notafter }
+          end
+        end
+      end
+    end
+  end
+  return found
+end
+
+local function indexed(directory, host)
+  index = index or {}
+  index[directory] = index[directory] or look({}, directory, 0)
+  local entry = index[directory][host] or index[directory]["*" .. (host:match("^[^.]*(%..*)$") or "")]
+  return entry and { certificate = entry.certificate, key = entry.key }
+end
+
+function certs.find_host_cert(host)
+  local directory = certs.directory()
+  local name = host
+  while name do
+    local found = at(directory .. "/" .. name) or indexed(directory, name)
+    if found then return found end
+    name = name:match("^[^.]+%.([^.]+%..+)$")           -- the parent, but not a top-level domain
+  end
+end
+
+function certs.find_service_cert(service, port)
+  local directory = certs.directory()
+  return at(directory .. "/" .. service .. "_" .. tostring(port)) or at(directory .. "/" .. service)
+end
+
+local function wants_own(host)
+  return config.get(host, "self_signed") == true
+    or config.get(host, "self_signed") == nil and (host == "localhost" or host:match("%.localhost$") ~= nil)
+end
+
+function certs.generate(host, days)
+  local directory = certs.directory()
+  if not system.stat(directory) then
+    local ok, err = system.mkdir(directory, 0x1e8)          -- 0750
+    if not ok then return nil, "cannot make the certificates directory: " .. err end
+  end
+  local names = { host, "*." .. host }
+  if host == "localhost" then names = { host, "127.0.0.1", "::1" } end
+  local certificate, key = system.make_certificate(names, days or 3650)
+  if not certificate then return nil, key end
+  local base = directory .. "/" .. host
+  local ok, err = system.write_file(base .. ".key", key, 0x180)                -- 0600
+  if ok then ok, err = system.write_file(base .. ".crt", certificate, 0x1a4) end     -- 0644
+  if not ok then return nil, "cannot write the certificate: " .. err end
+  index = nil
+  return { certificate = base .. ".crt", key = base .. ".key" }
+end
+
+-- --- contexts ---
+
+local function settings_for(host, service, own)
+  local into = {}
+  local profile = config.get(host, "tls_profile") or "intermediate"
+  if not profiles[profile] then
+    log("error", "%s: no TLS profile %q; there are modern, intermediate, old", config.place(host, "tls_profile") or "tls_profile", profile)
+    profile = "intermediate"
+  end
+  for k, v in pairs(profiles[profile]) do into[k] = v end
+  local directory = certs.directory()
+  understand(into, config.rawget("*", "ssl"))
+  if host ~= "*" then understand(into, config.rawget(host, "ssl")) end
+  if service then understand(into, config.get(host, service .. "_ssl")) end
+  local certificate = config.get(host, "certificate")
+  if type(certificate) == "table" then certificate = certificate["*"] or next(certificate) and select(2, next(certificate)) end
+  if type(certificate) == "string" then
+    local path = config.path(certificate, directory)
+    local key = config.get(host, "key")
+    local found = type(key) == "string" and pair(path, config.path(key, directory)) or at(path)
+    if found then
+      into.certificate, into.key = found.certificate, found.key
+    else
+      into.certificate, into.key = path, type(key) == "string" and config.path(key, directory) or path
+    end
+  end
+  if not into.certificate and host ~= "*" then
+    local found = certs.find_host_cert(host)
+    if not found and wants_own(host) and own ~= false then
+      local err
+      found, err = certs.generate(host)
+      if found then
+        log("info", "made a certificate for %s: %s (nobody vouches for it: clients will ask)", host, found.certificate)
+      else
+        log("warn", "no certificate for %s, and %s", host, err)
+      end
+    end
+    if found then into.certificate, into.key = found.certificate, found.key end
+  end
+  return into
+end
+certs.settings = settings_for
+
+local function build(settings)
+  if not settings.certificate then return nil, "no certificate" end
+  return core.net.tls_context(settings)
+end
+
+function certs.create_context(host, mode, ...)
+  local settings = settings_for(host)
+  for _, more in ipairs { ... } do understand(settings, more) end
+  if mode == "client" then return core.net.tls_context(settings), nil, settings end
+  local context, err = build(settings)
+  return context, err, settings
+end
+
+local contexts = {}                      -- "host service" -> context or false
+local directs = {}                       -- service -> context
+
+local alpn = { c2s = { "xmpp-client" }, s2s = { "xmpp-server" }, http = { "http/1.1" }, https = { "http/1.1" } }
+
+local function alpn_of(service)
+  return alpn[service and service:gsub("_direct_tls$", "") or ""]
+end
+
+local complained = {}
+
+function certs.context(host, service)
+  local id = host .. " " .. (service or "")
+  local context = contexts[id]
+  if context then return context end
+  if context == false then return nil, complained[host] end
+  local settings = settings_for(host, service)
+  local err
+  context, err = build(settings)
+  contexts[id] = context or false
+  if not context then
+    local text = settings.certificate and ("%s (%s)"):format(err, settings.certificate)
+      or ("no certificate for %s in %s; `coupletctl cert generate %s` makes one"):format(host, certs.directory(), host)
+    if complained[host] ~= text then
+      complained[host] = text
+      log(config.kind(host) == "component" and "info" or "warn", "TLS is not available on %s: %s", host, text)
+    end
+    return nil, text
+  end
+  complained[host] = nil
+  return context
+end
+
+local function fill(context, service)
+  for _, host in ipairs(config.hosts()) do
+    if config.get(host, "enabled") ~= false then
+      local own = certs.context(host, service)
+      if own then context:host(host, own) end
+    end
+  end
+end
+
+function certs.direct(service, port)
+  local found = port and certs.find_service_cert(service, port)
+  local settings = settings_for("*", service)
+  if found then settings.certificate, settings.key = found.certificate, found.key end
+  if not settings.certificate then      -- whoever names no host gets the first host's
+    for _, host in ipairs(config.hosts()) do
+      local s = settings_for(host, service)
+      if config.get(host, "enabled") ~= false and s.certificate then settings = s break end
+    end
+  end
+  settings.alpn = alpn_of(service)
+  local context, err = build(settings)
+  if not context then return nil, err end
+  fill(context, service)
+  directs[service] = context
+  return context
+end
+
+function certs.reload()
+  index, contexts = nil, {}
+  complained = {}
+  require "couplet.prosody".events.fire_event("certificates-reloaded")
+end
+
+function certs.report()
+  local list = {}
+  for _, host in ipairs(config.hosts()) do
+    if config.get(host, "enabled") ~= false then
+      local settings = settings_for(host, nil, false)
+      local entry = { host = host, certificate = settings.certificate, key = settings.key }
+      local x = settings.certificate and parse(settings.certificate)
+      if not settings.certificate then
+        entry.problem = wants_own(host) and "none yet; one is made at start" or "no certificate"
+        entry.harmless = wants_own(host)
+      elseif not x then
+        entry.problem = "cannot read it"
+      else
+        entry.notafter, entry.notbefore, entry.names, entry.self_made = x.notafter, x.notbefore, names_of(x), x.self_issued
+        local covered = false
+        for _, name in ipairs(entry.names) do
+          covered = covered or name == host or name == "*" .. (host:match("^[^.]*(%..*)$") or "")
+        end
+        local left = (x.notafter - os.time()) // 86400
+        if left < 0 then entry.problem = "expired"
+        elseif left < WARN_DAYS then entry.problem = ("expires in %d days"):format(left)
+        elseif not covered then entry.problem = "does not name the host" end
+      end
+      list[#list + 1] = entry
+    end
+  end
+  return list
+end
+
+-- Said at start, at reload and once a day.
+function certs.warn()
+  for _, entry in ipairs(certs.report()) do
+    if entry.problem and entry.certificate then
+      log(entry.problem == "expired" and "error" or "warn", "certificate of %s (%s): %s", entry.host, entry.certificate, entry.problem)
+    end
+  end
+end
+
+return certs

@@ -1,0 +1,121 @@
+-- SPDX-License-Identifier: MIT
+-- ctl/accounts: commands about accounts. They run in the server if it is up, else in coupletctl on the same storage.
+
+local commands = require "couplet.commands"
+
+local function account(address)
+  local node, host, resource = require "couplet.jid".prepped_split(address)
+  if not node or resource then return nil, ("%s is no address of an account: USER@HOST is needed"):format(address) end
+  if not require "couplet.prosody".hosts[host] then
+    return nil, ("this server has no host %s (VirtualHost \"%s\" in the configuration makes one)"):format(host, host)
+  end
+  return node, host
+end
+
+local function users() return require "couplet.users" end
+
+local function failure(err) return nil, tostring(err or "failed") end
+
+local function create(ctx, node, host, password)
+  if not password or password == "" then return nil, "an account needs a password" end
+  if users().user_exists(node, host) then
+    return nil, ("%s@%s exists already; `coupletctl passwd %s@%s` sets a new password"):format(node, host, node, host)
+  end
+  local ok, err
+  if ctx.options and ctx.options.role then
+    ok, err = users().create_user_with_role(node, password, host, ctx.options.role)
+  else
+    ok, err = users().create_user(node, password, host)
+  end
+  if not ok then return failure(err) end
+  return true, ("%s@%s is ready"):format(node, host)
+end
+
+commands.declare { name = "adduser", args = "JID [--role=ROLE]", help = "make an account; asks for the password", min = 1, max = 2,
+  where = "any", password = 2, options = { role = true },
+  run = function(ctx, address, password)
+    local node, host = account(address)
+    if not node then return nil, host end
+    return create(ctx, node, host, password)
+  end }
+
+commands.declare { name = "register", args = "USER HOST PASSWORD", help = "make an account, password on the command line", min = 3,
+  where = "any",
+  run = function(ctx, user, host, password)
+    local node, prepped = account(user .. "@" .. host)
+    if not node then return nil, prepped end
+    return create(ctx, node, prepped, password)
+  end }
+
+commands.declare { name = "passwd", args = "JID", help = "set a new password; asks for it", min = 1, max = 2, where = "any", password = 2,
+  run = function(_, address, password)
+    local node, host = account(address)
+    if not node then return nil, host end
+    if not password or password == "" then return nil, "the password is empty" end
+    if not users().user_exists(node, host) then return nil, ("there is no account %s@%s"):format(node, host) end
+    local ok, err = users().set_password(node, password, host, nil)
+    if not ok then return failure(err) end
+    return true, ("%s@%s has a new password"):format(node, host)
+  end }
+
+local function delete(node, host)
+  if not users().user_exists(node, host) then return nil, ("there is no account %s@%s"):format(node, host) end
+  local ok, err = users().delete_user(node, host)
+  if not ok then return failure(err) end
+  return true, ("%s@%s and its data are gone"):format(node, host)
+end
+
+commands.declare { name = "deluser", args = "JID [--yes]", help = "delete an account and its data, after asking", min = 1, where = "any",
+  confirm = "Delete %s and everything stored for it?", options = { yes = true },
+  run = function(_, address)
+    local node, host = account(address)
+    if not node then return nil, host end
+    return delete(node, host)
+  end }
+
+commands.declare { name = "unregister", args = "USER HOST", help = "delete an account and its data, without asking", min = 2, where = "any",
+  run = function(_, user, host)
+    local node, prepped = account(user .. "@" .. host)
+    if not node then return nil, prepped end
+    return delete(node, prepped)
+  end }
+
+commands.declare { name = "user list", args = "HOST [PATTERN]", help = "accounts of a host", min = 1, max = 2, where = "any",
+  run = function(ctx, host, pattern)
+    if not require "couplet.prosody".hosts[host] then return nil, "this server has no host " .. host end
+    local list = {}
+    for name in users().users(host) do
+      if not pattern or name:find(pattern, 1, true) then list[#list + 1] = name end
+    end
+    table.sort(list)
+    for _, name in ipairs(list) do ctx:print("%s@%s", name, host) end
+    return true, #list .. (#list == 1 and " account" or " accounts"), list
+  end }
+
+local function switch(name, help, enable)
+  commands.declare { name = name, args = "JID", help = help, min = 1, where = "any",
+    run = function(_, address)
+      local node, host = account(address)
+      if not node then return nil, host end
+      if not users().user_exists(node, host) then return nil, ("there is no account %s@%s"):format(node, host) end
+      local ok, err
+      if enable then ok, err = users().enable_user(node, host) else ok, err = users().disable_user(node, host, {}) end
+      if not ok then return failure(err) end
+      return true, ("%s@%s is %s"):format(node, host, enable and "enabled" or "disabled")
+    end }
+end
+switch("user enable", "let a disabled account log in again", true)
+switch("user disable", "keep an account, but let nobody log in to it", false)
+
+commands.declare { name = "user role", args = "JID [ROLE]", help = "show or set the role of an account", min = 1, max = 2, where = "any",
+  run = function(_, address, role)
+    local node, host = account(address)
+    if not node then return nil, host end
+    if not users().user_exists(node, host) then return nil, ("there is no account %s@%s"):format(node, host) end
+    if role then
+      local ok, err = users().set_user_role(node, host, role)
+      if not ok then return failure(err) end
+    end
+    local now = users().get_user_role(node, host)
+    return true, ("%s@%s has the role %s"):format(node, host, type(now) == "table" and now.name or tostring(now))
+  end }

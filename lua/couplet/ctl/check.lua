@@ -1,0 +1,285 @@
+-- SPDX-License-Identifier: MIT
+-- ctl/check: what is wrong with the loaded configuration.
+--
+--   check.run() -> array of { level = "error" | "warning", text = }
+--   check.plugin_options() -> name -> { type =, plugin = }       what the installed plugins read or declare
+--   check.similar(word, names) -> the nearest name | nil
+--
+-- Plugins are read, not run: module:config{…} tables and the names in get_option_…("name") tell what they know.
+
+local config = require "couplet.config"
+local known = require "couplet.known_options"
+local system = require "couplet.core".system
+
+local check = {}
+
+-- --- spelling ---
+
+local function distance(a, b, limit)
+  if math.abs(#a - #b) > limit then return limit + 1 end
+  local before, row = {}, {}
+  for j = 0, #b do row[j] = j end
+  local previous
+  for i = 1, #a do
+    previous, before, row = before, row, {}
+    row[0] = i
+    local ca = a:byte(i)
+    for j = 1, #b do
+      local cost = ca == b:byte(j) and 0 or 1
+      local d = math.min(before[j] + 1, row[j - 1] + 1, before[j - 1] + cost)
+      if i > 1 and j > 1 and ca == b:byte(j - 1) and a:byte(i - 1) == b:byte(j) then d = math.min(d, previous[j - 2] + 1) end
+      row[j] = d
+    end
+  end
+  return row[#b]
+end
+
+function check.similar(word, names)
+  local limit = math.max(1, math.min(3, #word // 4))
+  local best, best_distance
+  for name in pairs(names) do
+    local d = distance(word, name, limit)
+    if d <= limit and (not best or d < best_distance or d == best_distance and name < best) then best, best_distance = name, d end
+  end
+  return best
+end
+
+-- --- what plugins know ---
+
+local by_getter = {
+  string = "string", number = "number", integer = "integer", boolean = "boolean", period = "period", array = "list", set = "list",
+  inherited_set = "list", path = "path", scalar = "any", enum = "string", [""] = "any",
+}
+local by_declaration = { string = "string", number = "number", integer = "integer", boolean = "boolean", period = "period",
+  array = "list", set = "list", list = "list", path = "path", enum = "string", map = "map", table = "map" }
+
+local function declared_in(text, found, plugin)
+  local at = 1
+  while true do
+    local _, stop = text:find("module:config%s*%f[{(]", at)
+    if not stop then return end
+    at = stop + 1
+    local block = text:match("^%(?%s*(%b{})", at)
+    local chunk = block and load("return " .. block, "=plugin", "t", { math = math })
+    local ok, options = pcall(chunk or error)
+    if ok and type(options) == "table" then
+      for name, d in pairs(options) do
+        if type(name) == "string" and type(d) == "table" then
+          found[name] = { type = by_declaration[d.type] or "any", plugin = plugin, min = d.min, max = d.max, enum = d.enum, doc = d.doc }
+        end
+      end
+    elseif block then
+      for name in block:gmatch("[{,;%s]([%a_][%w_]*)%s*=%s*{") do found[name] = found[name] or { type = "any", plugin = plugin } end
+    end
+  end
+end
+
+local function read_plugin(path, found, plugin)
+  local text = system.read_file(path, 1 << 20)
+  if not text then return end
+  declared_in(text, found, plugin)
+  for getter, name in text:gmatch("get_option_?([%l_]*)%s*%(?%s*[\"']([%w_]+)[\"']") do
+    if not found[name] then found[name] = { type = by_getter[getter] or "any", plugin = plugin } end
+  end
+end
+
+local function plugin_files()
+  local loader = require "couplet.loader"
+  local files = {}
+  for _, dir in ipairs(loader.directories()) do
+    for _, pattern in ipairs { "/mod_*.lua", "/mod_*/mod_*.lua", "/mod_*/mod_*/mod_*.lua", "/*/*.lib.lua", "/mod_*/*.lib.lua", "/*/*.lua" } do
+      for _, path in ipairs(system.glob(dir .. pattern) or {}) do
+        files[#files + 1] = { path = path, name = path:match("mod_([%w_]+)%.lua$") or path:match("mod_([%w_]+)/") or path:match("([%w_]+)/[^/]*$") }
+      end
+    end
+  end
+  return files
+end
+
+function check.plugin_options()
+  local found, names = {}, {}
+  for _, file in ipairs(plugin_files()) do
+    read_plugin(file.path, found, file.name)
+    if file.path:find("mod_[%w_]+%.lua$") then names[file.name] = true end
+  end
+  return found, names
+end
+
+-- --- types ---
+
+local function is_list(value)
+  if type(value) ~= "table" then return false end
+  for k in pairs(value) do if math.type(k) ~= "integer" then return false end end
+  return true
+end
+
+local function period(value)
+  if type(value) == "number" then return value >= 0 end
+  if value == false or value == "never" then return true end
+  return type(value) == "string" and require "couplet.util.human.io".parse_duration(value) ~= nil
+end
+
+local tests = {
+  any = function() return true end,
+  string = function(v) return type(v) == "string" or type(v) == "number" end,
+  path = function(v) return type(v) == "string" end,
+  number = function(v) return tonumber(v) ~= nil end,
+  integer = function(v) return math.tointeger(tonumber(v)) ~= nil end,
+  boolean = function(v) return type(v) == "boolean" or v == "true" or v == "false" or v == 0 or v == 1 end,
+  list = function(v) return type(v) ~= "table" and type(v) ~= "boolean" or is_list(v) end,
+  map = function(v) return type(v) == "table" end,
+  period = period,
+}
+local words = {
+  string = "a text, in quotes", path = "a path, in quotes", number = "a number", integer = "a whole number", boolean = "true or false",
+  list = "a list, { … }", map = "a table, { name = … }", period = "a time, like \"2 days\" or a number of seconds",
+}
+
+local function shown(value)
+  if type(value) == "table" then return is_list(value) and "a list" or "a table" end
+  return type(value) == "string" and ("%q"):format(value) or tostring(value)
+end
+
+local function fits(value, types)
+  for t in types:gmatch("[^|]+") do if (tests[t] or tests.any)(value) then return true end end
+  return false
+end
+
+local function wanted(types)
+  local out = {}
+  for t in types:gmatch("[^|]+") do out[#out + 1] = words[t] or t end
+  return table.concat(out, ", or ")
+end
+
+-- --- the parts ---
+
+local function check_options(add, of_plugins)
+  local names = {}
+  for name, o in pairs(known.options) do if not o.none then names[name] = true end end
+  for name in pairs(of_plugins) do names[name] = true end
+  for host, options in pairs(config.getconfig()) do
+    for key, value in next, options do
+      local place = config.place(host, key) or config.file()
+      local here = place .. ": "
+      local option = known.find(key)
+      local plugin = of_plugins[key]
+      if not option and not plugin then
+        local near = check.similar(key, names)
+        add("warning", here .. ("unknown option '%s'%s"):format(key, near and ("; do you mean '" .. near .. "'?") or ""), place)
+      else
+        local types = option and option[1] or plugin.type
+        if not fits(value, types) then
+          add("error", here .. ("option '%s' is %s, but %s is expected"):format(key, shown(value), wanted(types)), place)
+        elseif plugin and not option then
+          local n = tonumber(value)
+          if plugin.enum and type(plugin.enum) == "table" then
+            local ok = false
+            for _, v in pairs(plugin.enum) do ok = ok or v == value end
+            if not ok then
+              local list = {}
+              for _, v in ipairs(plugin.enum) do list[#list + 1] = tostring(v) end
+              add("error", here .. ("option '%s' is %s, but one of these is expected: %s"):format(key, shown(value), table.concat(list, ", ")))
+            end
+          elseif n and (plugin.min and n < plugin.min or plugin.max and n > plugin.max) then
+            add("error", here .. ("option '%s' is %s, but %s to %s is allowed"):format(key, shown(value), plugin.min or "", plugin.max or ""))
+          end
+        end
+        if option and not option.host and not option.none and host ~= "*" and not plugin and known.options[key] then
+          add("warning", here .. ("option '%s' belongs above the first VirtualHost; below a host it does nothing"):format(key), place)
+        end
+      end
+    end
+  end
+end
+
+local function check_plugins(add, names)
+  local optional = { s2s = true, s2s_auth_certs = true }
+  local function one(host, key, name, label)
+    if type(name) ~= "string" then
+      add("error", ("%s: a plugin's name is a text, not %s"):format(config.place(host, key) or config.file(), shown(name)))
+    elseif not names[label .. name] and not optional[name] then
+      local near = check.similar(label .. name, names)
+      add("warning", ("%s: plugin '%s' is not installed%s"):format(config.place(host, key) or config.file(), name,
+        near and "; do you mean '" .. near:sub(#label + 1) .. "'?" or ""))
+    end
+  end
+  for host, options in pairs(config.getconfig()) do
+    local list = rawget(options, "modules_enabled")
+    if type(list) == "table" then
+      for _, name in ipairs(list) do one(host, "modules_enabled", name, "") end
+    end
+    local component = rawget(options, "component_module")
+    if component then one(host, "component_module", component, "") end
+    local auth = rawget(options, "authentication")
+    if type(auth) == "string" then one(host, "authentication", auth, "auth_") end
+    local storage = rawget(options, "storage")
+    for _, name in pairs(type(storage) == "table" and storage or { storage }) do
+      if type(name) == "string" then one(host, "storage", name, "storage_") end
+    end
+  end
+end
+
+local function check_hosts(add)
+  if #config.hosts() == 0 then
+    add("error", config.file() .. ": there is no host; add VirtualHost \"your.domain\"")
+  end
+  for _, host in ipairs { "*", table.unpack(config.hosts()) } do
+    local profile = config.rawget(host, "tls_profile")
+    if profile and profile ~= "modern" and profile ~= "intermediate" and profile ~= "old" and profile ~= "legacy" then
+      add("error", ("%s: tls_profile is modern, intermediate or old"):format(config.place(host, "tls_profile") or config.file()))
+    end
+  end
+  for _, e in ipairs(require "couplet.certs".report()) do
+    if e.problem and not e.harmless then
+      local kind = config.kind(e.host) == "component" and not e.certificate and "component " or "host "
+      if kind == "host " or e.certificate then
+        add("warning", ("certificate of %s%s%s: %s"):format(kind, e.host, e.certificate and " (" .. e.certificate .. ")" or "", e.problem))
+      end
+    end
+  end
+end
+
+local function check_ports(add)
+  for key, value in next, config.getconfig()["*"] do
+    if key:find("_ports?$") then
+      for _, port in ipairs(type(value) == "table" and value or { value }) do
+        local n = math.tointeger(tonumber(port))
+        if not n or n < 0 or n > 65535 then
+          add("error", ("%s: %s: %s is no port number"):format(config.place("*", key) or config.file(), key, shown(port)))
+        end
+      end
+    end
+  end
+end
+
+local function check_data(add)
+  local data = config.data_path()
+  local stat = system.stat(data)
+  if stat and stat.type ~= "directory" then
+    add("error", ("%s: data_path %s is no directory"):format(config.place("*", "data_path") or config.file(), data))
+  end
+end
+
+function check.run()
+  local findings = {}
+  for _, text in ipairs(config.warnings()) do findings[#findings + 1] = { level = "warning", text = text } end
+  local function add(level, text) findings[#findings + 1] = { level = level, text = text } end
+  require "couplet.plugin".configure()
+  local of_plugins, names = check.plugin_options()
+  local first = #findings
+  check_options(add, of_plugins)
+  check_plugins(add, names)
+  local function line(f) return tonumber(f.text:match(":(%d+): ")) or 0 end
+  local sorted = table.move(findings, first + 1, #findings, 1, {})
+  table.sort(sorted, function(a, b)
+    if line(a) ~= line(b) then return line(a) < line(b) end
+    return a.text < b.text
+  end)
+  table.move(sorted, 1, #sorted, first + 1, findings)
+  check_hosts(add)
+  check_ports(add)
+  check_data(add)
+  return findings
+end
+
+return check

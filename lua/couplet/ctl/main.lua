@@ -1,0 +1,392 @@
+-- SPDX-License-Identifier: MIT
+-- ctl/main: coupletctl. main.run(arg) -> exit code: 0 done, 1 refused or failed, 2 not understood.
+
+local core = require "couplet.core"
+local system = core.system
+
+local main = {}
+
+local intro = [[
+usage: coupletctl [--config FILE] COMMAND [ARGUMENT…]
+
+Administers Couplet: the running server if there is one, its storage otherwise.
+`coupletctl COMMAND --help` says more about one.
+
+]]
+
+local function out(text) io.stdout:write(text, "\n") end
+local function complain(text) io.stderr:write("coupletctl: ", text, "\n") end
+
+-- Words Prosody's administrators type, and what to do here.
+local elsewhere = {
+  start = "the server is started with `couplet` or by the service manager (systemctl start couplet)",
+  restart = "restart the server with the service manager (systemctl restart couplet); `coupletctl reload` is often enough",
+  shell = "there is no shell: commands are given directly, for example `coupletctl c2s list`",
+  install = "put plugins into a directory named in plugin_paths, then add them to modules_enabled and `coupletctl reload`",
+}
+elsewhere.remove, elsewhere.list = elsewhere.install, elsewhere.install
+local synonyms = { deleteuser = "deluser", ["cert generate"] = nil, ["user create"] = "adduser", ["user password"] = "passwd",
+  ["user delete"] = "deluser", ["config reload"] = "reload", ["server shutdown"] = "stop", ["host add"] = "host activate" }
+
+-- --- asking people ---
+
+local function ask_password(twice)
+  if not system.isatty(0) then return system.password("") end
+  local first = system.password("New password: ")
+  if not first or first == "" then return nil, "no password given" end
+  if twice and system.password("Once more:    ") ~= first then return nil, "the two passwords differ" end
+  return first
+end
+
+local function confirmed(question)
+  io.stdout:write(question, " [y/N] ")
+  io.stdout:flush()
+  local answer = io.read("l") or ""
+  return answer:lower():match("^%s*y") ~= nil
+end
+
+-- --- talking to the server ---
+
+local function connect()
+  local path = require "couplet.control".path()
+  local fd, err = system.connect(path)
+  if not fd and err:find("Permission denied") then return nil, err end
+  return fd
+end
+
+local function talk(fd, request, on_print)
+  local json = require "couplet.util.json"
+  local line = json.encode(request) .. "\n"
+  local from = 1
+  while from <= #line do
+    local n, err = system.send(fd, line, from)
+    if not n then return { ok = false, text = err } end
+    from = from + n
+  end
+  local parts = {}
+  while true do
+    local bytes, err = system.recv(fd)
+    if not bytes then return { ok = false, text = err } end
+    if bytes == "" then return { ok = false, text = "the server closed the connection" } end
+    parts[#parts + 1] = bytes
+    if bytes:find("\n", 1, true) then
+      local input = table.concat(parts)
+      local at = 1
+      while true do
+        local stop = input:find("\n", at, true)
+        if not stop then break end
+        local message = json.decode(input:sub(at, stop - 1))
+        at = stop + 1
+        if type(message) ~= "table" then return { ok = false, text = "the server's answer makes no sense" } end
+        if message.ok ~= nil then return message end
+        on_print(message.print)
+      end
+      parts = { input:sub(at) }
+    end
+  end
+end
+
+-- --- without the server ---
+
+-- As root, become who owns the data: files made here must be readable by the server.
+local function become_owner()
+  if system.uid() ~= 0 then return true end
+  local config = require "couplet.config"
+  local user = config.get("*", "user") or config.get("*", "couplet_user") or config.get("*", "prosody_user")
+  local stat = system.stat(config.data_path())
+  if user and user ~= "root" then return system.become(user) end
+  if stat and stat.uid ~= 0 and system.user(stat.uid) then return system.become(stat.uid) end
+  return true
+end
+
+-- Runs fn as a task; returns its results when it has ended.
+local function as_task(fn)
+  local results
+  require "couplet.task".spawn(function()
+    results = table.pack(xpcall(fn, debug.traceback))
+    core.loop.stop()
+  end)
+  if not results then core.loop.run() end
+  core.loop.finish()
+  if not results[1] then return nil, results[2] end
+  return table.unpack(results, 2, results.n)
+end
+
+local function prepare_offline()
+  local config = require "couplet.config"
+  local ok, err = become_owner()
+  if not ok then return nil, err end
+  system.umask(0x17)                    -- 027
+  local data = config.data_path()
+  if not system.stat(data) then
+    ok, err = system.mkdir(data, 0x1e8)
+    if not ok then return nil, "cannot make the data directory: " .. err end
+  end
+  if not system.access(data, "rwx") then return nil, "cannot write to the data directory " .. data .. " (which user runs the server?)" end
+  require "couplet.prosody".process_type = "prosodyctl"
+  local plugin = require "couplet.plugin"
+  require "couplet.alias".install()
+  plugin.configure()
+  require "couplet.store"
+  require "couplet.users"
+  require "couplet.hosts".load()
+  return true
+end
+
+local function run_offline(name, args, print_line)
+  return as_task(function()
+    local ok, err = prepare_offline()
+    if not ok then return nil, err end
+    return require "couplet.commands".run(name, args, { print = function(_, fmt, ...)
+      print_line(select("#", ...) > 0 and fmt:format(...) or tostring(fmt))
+    end })
+  end)
+end
+
+-- `coupletctl mod_X …`: module.command(arg)
+local function run_module(name, args)
+  return as_task(function()
+    local ok, err = prepare_offline()
+    if not ok then return nil, err end
+    local plugin, prosody = require "couplet.plugin", require "couplet.prosody"
+    local where = "*"
+    for _, host in ipairs(require "couplet.config".hosts()) do
+      if prosody.hosts[host] and plugin.get_modules_for_host(host):contains(name) then where = host break end
+    end
+    if where == "*" then where = next(prosody.hosts) or "*" end
+    local env
+    env, err = plugin.load(where, name)
+    if not env then return nil, tostring(err) end
+    if not plugin.module_has_method(env, "command") then return nil, "mod_" .. name .. " has no commands" end
+    local good, result = plugin.call_module_method(env, "command", args)
+    if not good then return nil, tostring(result) end
+    return true, nil, result
+  end)
+end
+
+-- --- help ---
+
+local groups = {
+  { "Accounts", "^adduser$|^passwd$|^deluser$|^register$|^unregister$|^user " },
+  { "Server", "^status$|^reload$|^stop$|^version$|^about$|^metrics$|^log " },
+  { "Configuration", "^check|^cert " },
+  { "Hosts, plugins, connections", "." },
+}
+
+local function in_group(name, patterns)
+  for pattern in patterns:gmatch("[^|]+") do if name:find(pattern) then return true end end
+end
+
+local function help()
+  local commands = require "couplet.commands"
+  local text, seen = { intro }, {}
+  for _, group in ipairs(groups) do
+    text[#text + 1] = group[1] .. "\n"
+    for _, c in ipairs(commands.list()) do
+      if not seen[c.name] and in_group(c.name, group[2]) then
+        seen[c.name] = true
+        text[#text + 1] = ("  %-38s %s\n"):format(commands.usage(c), c.help or "")
+      end
+    end
+    text[#text + 1] = "\n"
+  end
+  text[#text + 1] = "Plugins\n  " .. ("%-38s %s\n"):format("mod_NAME [ARGUMENT…]", "what that plugin offers as a command")
+  text[#text + 1] = "\nOptions\n  --config FILE   default: $COUPLET_CONFIG, /etc/couplet/config.lua, ./config.lua\n"
+    .. "  --json          the answer as JSON, where there is data\n"
+  return table.concat(text)
+end
+
+local function command_help(c)
+  local commands = require "couplet.commands"
+  return ("usage: coupletctl %s\n\n  %s\n"):format(commands.usage(c), c.help or "")
+end
+
+-- --- main ---
+
+local function arguments(argv)
+  local words, opts = {}, {}
+  local i = 1
+  while argv[i] do
+    local a = argv[i]
+    local file = a:match("^%-%-config=(.+)$")
+    if file then opts.config = file
+    elseif (a == "--config" or a == "-c") and #words == 0 then
+      i = i + 1
+      opts.config = argv[i]
+      if not opts.config then return nil, "--config needs a file" end
+    elseif a == "--json" then opts.json = true
+    elseif a == "--version" and #words == 0 then words[1] = "version"
+    elseif a == "--root" and #words == 0 then opts.root = true       -- scripts written for others say so
+    elseif a == "--help" or a == "-h" or a == "-?" then opts.help = true
+    elseif a:sub(1, 1) == "-" and #words == 0 then return nil, "unknown option " .. a
+    else words[#words + 1] = a end
+    i = i + 1
+  end
+  return words, opts
+end
+
+local function find(words)
+  local commands = require "couplet.commands"
+  for n = math.min(2, #words), 1, -1 do
+    local other = synonyms[table.concat(words, " ", 1, n)]
+    if other then
+      local rest = { table.unpack(words, n + 1) }
+      words = {}
+      for w in other:gmatch("%S+") do words[#words + 1] = w end
+      for _, w in ipairs(rest) do words[#words + 1] = w end
+      break
+    end
+  end
+  local c, n = commands.find(words)
+  if not c then return nil end
+  return c, { table.unpack(words, n + 1) }
+end
+
+local function load_configuration(opts)
+  local init = require "couplet.init"
+  local path, err = init.find_config(opts.config)
+  if not path then return nil, err end
+  local ok
+  ok, err = init.load(path)
+  if not ok then return nil, err, path end
+  return path
+end
+
+function main.run(argv)
+  require "couplet.log".quiet("warn")
+  require "couplet.ctl.accounts"
+  require "couplet.ctl.server"
+  require "couplet.ctl.tool"
+  local words, opts = arguments(argv)
+  if not words then
+    complain(opts .. "; see coupletctl --help")
+    return 2
+  end
+  if words[1] == "help" then
+    table.remove(words, 1)
+    opts.help = true
+  end
+  if #words == 0 then
+    (opts.help and io.stdout or io.stderr):write(help())
+    return opts.help and 0 or 2
+  end
+  local module_name = words[1]:match("^mod_([%w_]+)$")
+  local c, args
+  if not module_name then
+    c, args = find(words)
+    if c and opts.help then
+      io.stdout:write(command_help(c))
+      return 0
+    end
+    if not c and #words == 1 or opts.help then        -- a section: list what is in it
+      local commands, lines = require "couplet.commands", {}
+      for _, x in ipairs(commands.list()) do
+        if x.name:sub(1, #words[1] + 1) == words[1] .. " " then
+          lines[#lines + 1] = ("  %-38s %s\n"):format(commands.usage(x), x.help or "")
+        end
+      end
+      if #lines > 0 then
+        (opts.help and io.stdout or io.stderr):write("usage: coupletctl ", words[1], " …\n\n", table.concat(lines))
+        return opts.help and 0 or 2
+      end
+    end
+    if not c and elsewhere[words[1]] then
+      complain(elsewhere[words[1]])
+      return 1
+    end
+  elseif opts.help then
+    table.insert(words, 2, "--help")
+  end
+
+  local path, err, broken = load_configuration(opts)
+  if not path and not (c and c.broken_ok) then
+    complain((broken and "the configuration does not load: " or "") .. err)
+    return 1
+  end
+  opts.path, opts.problem = path or broken, not path and err or nil
+  if module_name then
+    local ok, text, result = run_module(module_name, { table.unpack(words, 2) })
+    if not ok then
+      complain(tostring(text))
+      return 1
+    end
+    return math.type(result) == "integer" and result or result == false and 1 or 0
+  end
+
+  local fd
+  if not c then                         -- perhaps a plugin of the running server brings it
+    fd = connect()
+    local listed = fd and talk(fd, { command = "commands" }, function() end)
+    for _, x in ipairs(listed and listed.data or {}) do
+      local n = select(2, x.name:gsub("%S+", ""))
+      if table.concat(words, " ", 1, math.min(n, #words)) == x.name then
+        c, args = { name = x.name, args = x.args, help = x.help, where = "server", min = 0, max = 100 }, { table.unpack(words, n + 1) }
+      end
+    end
+    if not c then
+      complain(("unknown command %s; coupletctl --help lists all"):format(table.concat(words, " ")))
+      return 2
+    end
+    if opts.help then
+      io.stdout:write(command_help(c))
+      return 0
+    end
+  end
+
+  local plain = 0
+  for _, a in ipairs(args) do
+    if not (c.options and a:match("^%-%-") and c.options[a:match("^%-%-([%w%-]+)")]) then plain = plain + 1 end
+  end
+  if plain < c.min or plain > c.max then
+    io.stderr:write(command_help(c))
+    return 2
+  end
+  local yes = false
+  for _, a in ipairs(args) do if a == "--yes" then yes = true end end
+  if c.confirm and not yes and not confirmed(c.confirm:format(args[1])) then
+    complain("nothing was done")
+    return 1
+  end
+  if c.password and plain < c.password then
+    local password
+    password, err = ask_password(true)
+    if not password or password == "" then
+      complain(err or "no password given")
+      return 1
+    end
+    table.insert(args, password)
+  end
+
+  local function show(text) if not opts.json then out(text) end end
+  local ok, text, data
+  if c.where == "tool" then
+    ok, text, data = require "couplet.commands".run(c.name, args, { print = function(_, fmt, ...)
+      show(select("#", ...) > 0 and fmt:format(...) or tostring(fmt))
+    end, tool = opts })
+  else
+    if not fd then fd, err = connect() end
+    if err then
+      complain("cannot reach the server: " .. err)
+      return 1
+    end
+    if fd then
+      local result = talk(fd, { command = c.name, args = args, width = tonumber(os.getenv("COLUMNS")) }, show)
+      ok, text, data = result.ok, result.text, result.data
+      system.close(fd)
+    elseif c.where == "any" then
+      ok, text, data = run_offline(c.name, args, show)
+    else
+      complain("Couplet is not running")
+      return 1
+    end
+  end
+  if not ok then
+    complain(tostring(text or "failed"))
+    return 1
+  end
+  if opts.json then out(require "couplet.util.json".encode_ordered(data == nil and { text = text } or data))
+  elseif text and text ~= "" then out(text) end
+  return 0
+end
+
+return main

@@ -1,0 +1,262 @@
+-- SPDX-License-Identifier: MIT
+-- ctl/server: commands about the running server: state, modules, connections, ports, hosts, certificates, figures.
+
+local core = require "couplet.core"
+local commands = require "couplet.commands"
+local prosody = require "couplet.prosody"
+
+local function age(seconds)
+  seconds = math.floor(seconds)
+  local d, h, m = seconds // 86400, seconds % 86400 // 3600, seconds % 3600 // 60
+  if d > 0 then return ("%dd %dh"):format(d, h) end
+  if h > 0 then return ("%dh %dm"):format(h, m) end
+  if m > 0 then return ("%dm %ds"):format(m, seconds % 60) end
+  return seconds .. "s"
+end
+
+local function size(bytes)
+  if bytes >= 1 << 30 then return ("%.1f GiB"):format(bytes / (1 << 30)) end
+  if bytes >= 1 << 20 then return ("%.1f MiB"):format(bytes / (1 << 20)) end
+  return ("%d KiB"):format(bytes // 1024)
+end
+
+local function sorted_hosts(only)
+  local list = {}
+  for name in pairs(prosody.hosts) do
+    if not only or name == only then list[#list + 1] = name end
+  end
+  table.sort(list)
+  return list
+end
+
+local function sessions_of(host)
+  local list = {}
+  for _, user in pairs(prosody.hosts[host].sessions or {}) do
+    for _, session in pairs(user.sessions or {}) do list[#list + 1] = session end
+  end
+  table.sort(list, function(a, b) return tostring(a.full_jid) < tostring(b.full_jid) end)
+  return list
+end
+
+local function no_host(host)
+  if host and not prosody.hosts[host] then return "this server has no host " .. host end
+end
+
+-- --- state ---
+
+commands.declare { name = "status", help = "is the server up, since when, with how many users and which ports",
+  run = function(ctx)
+    local use = core.system.usage()
+    local total, hosts = 0, {}
+    for _, host in ipairs(sorted_hosts()) do
+      local n = #sessions_of(host)
+      total = total + n
+      hosts[#hosts + 1] = { host = host, type = prosody.hosts[host].type, sessions = n }
+    end
+    local ports = require "couplet.ports".get_active_services()
+    ctx:print("Couplet %s, process %d, up %s", prosody.version, core.system.pid(), age(os.time() - prosody.start_time))
+    ctx:print("memory %s, CPU %.1f s, %d sessions", size(use.rss), use.user + use.system, total)
+    for _, h in ipairs(hosts) do ctx:print("host %s (%s): %d sessions", h.host, h.type, h.sessions) end
+    for _, p in ipairs(ports) do ctx:print("%s on %s port %d%s", p.service, p.interface, p.port, p.tls and ", TLS" or "") end
+    return true, nil, { version = prosody.version, pid = core.system.pid(), start_time = prosody.start_time, sessions = total,
+      hosts = hosts, ports = ports, rss = use.rss, config = prosody.config_file }
+  end }
+
+commands.declare { name = "version", help = "versions of the server and its libraries", where = "any",
+  run = function(ctx)
+    ctx:print("Couplet %s on %s", core.version, _VERSION)
+    for _, name in ipairs { "openssl", "expat", "sqlite", "icu", "libev", "sasl" } do
+      local v = core.versions and core.versions[name]
+      if v then ctx:print("%s %s", name, v) end
+    end
+    return true, nil, { version = core.version }
+  end }
+commands.declare { name = "about", help = "the same as version", where = "any",
+  run = function(ctx) return commands.get("version").run(ctx) end }
+
+commands.declare { name = "reload", help = "read configuration and certificates anew; nobody is disconnected",
+  run = function()
+    local ok, err = prosody.reload_config()
+    if not ok then return nil, err end
+    prosody.reopen_logfiles()
+    return true, "configuration read anew"
+  end }
+
+commands.declare { name = "stop", args = "[REASON]", help = "close all streams and end the server", max = 20,
+  run = function(_, ...)
+    local reason = table.concat({ ... }, " ")
+    prosody.shutdown(reason ~= "" and reason or "Stopped by the administrator")
+    return true, "stopping"
+  end }
+
+commands.declare { name = "metrics", help = "all figures, as OpenMetrics text",
+  run = function(ctx)
+    ctx:print("%s", (require "couplet.metrics".render():gsub("\n$", "")))
+    return true
+  end }
+
+commands.declare { name = "log reopen", help = "open log files anew, after rotation",
+  run = function()
+    prosody.reopen_logfiles()
+    return true
+  end }
+
+-- --- modules ---
+
+local function hosts_for(name, host)
+  local plugin = require "couplet.plugin"
+  if host then return { host } end
+  local list = {}
+  for _, h in ipairs(sorted_hosts()) do
+    if plugin.is_loaded(h, name) then list[#list + 1] = h end
+  end
+  if #list == 0 and plugin.is_loaded("*", name) then list[1] = "*" end
+  return list
+end
+
+local function each(name, host, verb, action)
+  if host and host ~= "*" and no_host(host) then return nil, no_host(host) end
+  local list = hosts_for(name, host)
+  if #list == 0 then return nil, ("module %s is not loaded on any host; name one: module %s %s HOST"):format(name, verb, name) end
+  local done = {}
+  for _, h in ipairs(list) do
+    local ok, err = action(h, name)
+    if not ok then return nil, ("%s on %s: %s"):format(name, h, tostring(err)) end
+    done[#done + 1] = h
+  end
+  return true, ("%s: %sed on %s"):format(name, verb, table.concat(done, ", "))
+end
+
+commands.declare { name = "module load", args = "NAME [HOST]", help = "load a plugin (on every host that takes users, if none is named)",
+  min = 1, max = 2,
+  run = function(_, name, host)
+    local plugin = require "couplet.plugin"
+    if not host then
+      local list = {}
+      for _, h in ipairs(sorted_hosts()) do
+        if prosody.hosts[h].type == "local" and not plugin.is_loaded(h, name) then list[#list + 1] = h end
+      end
+      if #list == 0 then return nil, ("module %s is loaded everywhere already"):format(name) end
+      for _, h in ipairs(list) do
+        local ok, err = plugin.load(h, name)
+        if not ok then return nil, ("%s on %s: %s"):format(name, h, tostring(err)) end
+      end
+      return true, ("%s: loaded on %s"):format(name, table.concat(list, ", "))
+    end
+    return each(name, host, "load", plugin.load)
+  end }
+commands.declare { name = "module unload", args = "NAME [HOST]", help = "unload a plugin", min = 1, max = 2,
+  run = function(_, name, host) return each(name, host, "unload", require "couplet.plugin".unload) end }
+commands.declare { name = "module reload", args = "NAME [HOST]", help = "load a plugin anew, state handed over", min = 1, max = 2,
+  run = function(_, name, host) return each(name, host, "reload", require "couplet.plugin".reload) end }
+
+commands.declare { name = "module list", args = "[HOST]", help = "loaded plugins", max = 1,
+  run = function(ctx, host)
+    if host and host ~= "*" and no_host(host) then return nil, no_host(host) end
+    local data = {}
+    local list = host and { host } or sorted_hosts()
+    if not host then table.insert(list, 1, "*") end
+    for _, h in ipairs(list) do
+      local names = {}
+      for name in pairs(require "couplet.plugin".get_modules(h) or {}) do names[#names + 1] = name end
+      table.sort(names)
+      if #names > 0 or host then ctx:print("%s: %s", h == "*" and "everywhere" or h, table.concat(names, " ")) end
+      data[h] = names
+    end
+    return true, nil, data
+  end }
+
+-- --- client connections ---
+
+local function describe(session)
+  local conn = session.conn
+  local tls = conn and type(conn) == "userdata" and conn.tls and conn:tls() or nil
+  return {
+    jid = session.full_jid, id = session.id, ip = session.ip, secure = session.secure and true or false,
+    tls = tls and tls.version, priority = session.priority, since = session.conntime or session.since,
+  }
+end
+
+commands.declare { name = "c2s list", args = "[HOST|JID]", help = "connected clients", max = 1,
+  run = function(ctx, what)
+    local node, host = nil, what
+    if what and what:find("@", 1, true) then node, host = require "couplet.jid".prepped_split(what) end
+    if no_host(host) then return nil, no_host(host) end
+    local data = {}
+    for _, h in ipairs(sorted_hosts(host)) do
+      for _, session in ipairs(sessions_of(h)) do
+        if not node or session.username == node then
+          local d = describe(session)
+          data[#data + 1] = d
+          ctx:print("%-40s %-22s %s%s", tostring(d.jid), tostring(d.ip or "?"), d.tls or (d.secure and "TLS" or "in the clear"),
+            d.priority and ", priority " .. d.priority or "")
+        end
+      end
+    end
+    return true, #data .. (#data == 1 and " client" or " clients"), data
+  end }
+
+commands.declare { name = "c2s close", args = "JID|HOST|all [REASON]", help = "disconnect clients: one, those of an account or host, or all",
+  min = 1, max = 20,
+  run = function(_, what, ...)
+    local reason = table.concat({ ... }, " ")
+    local node, host, resource
+    if what ~= "all" then
+      node, host, resource = require "couplet.jid".prepped_split(what)
+      if not host then return nil, what .. " is no address" end
+      if no_host(host) then return nil, no_host(host) end
+    end
+    local n = 0
+    for _, h in ipairs(sorted_hosts(host)) do
+      for _, session in ipairs(sessions_of(h)) do
+        if (not node or session.username == node) and (not resource or session.resource == resource) then
+          session:close { condition = "policy-violation", text = reason ~= "" and reason or "Disconnected by the administrator" }
+          n = n + 1
+        end
+      end
+    end
+    if n == 0 and what ~= "all" then return nil, "nobody is connected as " .. what end
+    return true, n .. (n == 1 and " client" or " clients") .. " disconnected"
+  end }
+
+-- --- hosts and ports ---
+
+commands.declare { name = "host list", help = "hosts, with their kind",
+  run = function(ctx)
+    local data = {}
+    for _, name in ipairs(sorted_hosts()) do
+      local h = prosody.hosts[name]
+      ctx:print("%s (%s)", name, h.type == "component" and "component " .. tostring(h.component_module or "") or h.type)
+      data[#data + 1] = { host = name, type = h.type }
+    end
+    return true, nil, data
+  end }
+commands.declare { name = "host activate", args = "HOST", help = "start serving a configured host", min = 1,
+  run = function(_, name)
+    local ok, err = require "couplet.hosts".activate(name)
+    if not ok then return nil, err end
+    return true, name .. " is served"
+  end }
+commands.declare { name = "host deactivate", args = "HOST [REASON]", help = "stop serving a host, until the next start", min = 1, max = 20,
+  run = function(_, name)
+    local ok, err = require "couplet.hosts".deactivate(name)
+    if not ok then return nil, err end
+    return true, name .. " is no longer served"
+  end }
+
+commands.declare { name = "port list", help = "listening ports",
+  run = function(ctx)
+    local list = require "couplet.ports".get_active_services()
+    for _, p in ipairs(list) do ctx:print("%-18s %-24s %5d%s", p.service, p.interface, p.port, p.tls and " TLS" or "") end
+    return true, nil, list
+  end }
+
+commands.declare { name = "cert list", help = "certificates of the hosts, and what is wrong with them", where = "any",
+  run = function(ctx)
+    local list = require "couplet.certs".report()
+    for _, e in ipairs(list) do
+      ctx:print("%s: %s%s%s", e.host, e.certificate or "none", e.notafter and ", until " .. os.date("!%Y-%m-%d", e.notafter) or "",
+        e.problem and " (" .. e.problem .. ")" or e.self_made and " (self-made)" or "")
+    end
+    return true, nil, list
+  end }

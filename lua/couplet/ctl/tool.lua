@@ -1,0 +1,53 @@
+-- SPDX-License-Identifier: MIT
+-- ctl/tool: commands that never need the server: checking the configuration, making certificates. And `commands`, by which
+-- coupletctl asks a running server what its plugins have brought.
+
+local commands = require "couplet.commands"
+
+commands.declare { name = "check config", help = "names and types of all options, plugins, hosts, certificates", where = "tool",
+  broken_ok = true,
+  run = function(ctx)
+    if ctx.tool and ctx.tool.problem then return nil, ctx.tool.problem end
+    local check = require "couplet.ctl.check"
+    local findings = check.run()
+    local count = { error = 0, warning = 0 }
+    for _, f in ipairs(findings) do
+      ctx:print("%s: %s", f.level, f.text)
+      count[f.level] = count[f.level] + 1
+    end
+    local file = require "couplet.config".file()
+    if count.error > 0 then
+      return nil, ("%s: %d error(s), %d warning(s)"):format(file, count.error, count.warning)
+    end
+    return true, count.warning > 0 and ("%s: no errors, %d warning(s)"):format(file, count.warning) or file .. ": all is well", findings
+  end }
+
+commands.declare { name = "check", help = "the same as check config", where = "tool", broken_ok = true,
+  run = function(ctx) return commands.get("check config").run(ctx) end }
+
+commands.declare { name = "cert generate", args = "HOST [DAYS]", min = 1, max = 2, where = "tool",
+  help = "make a certificate of our own for a host (clients will ask whether to trust it)",
+  run = function(_, host, days)
+    local config, certs = require "couplet.config", require "couplet.certs"
+    host = require "couplet.jid".prep(host) or host
+    if not config.kind(host) then return nil, ("the configuration has no host %s"):format(host) end
+    local n = days and math.tointeger(tonumber(days))
+    if days and (not n or n < 1 or n > 36500) then return nil, "DAYS is a number from 1 to 36500" end
+    local old = require "couplet.core".system.stat(certs.directory() .. "/" .. host .. ".crt")
+    if old then
+      return nil, ("%s/%s.crt exists; move it away first"):format(certs.directory(), host)
+    end
+    local made, err = certs.generate(host, n)
+    if not made then return nil, err end
+    return true, ("%s\n%s\nA running server takes it with `coupletctl reload`."):format(made.certificate, made.key)
+  end }
+
+commands.declare { name = "commands", help = "what can be asked of the running server", where = "server",
+  run = function(ctx)
+    local list = {}
+    for i, c in ipairs(commands.list()) do
+      list[i] = { name = c.name, args = c.args, help = c.help, where = c.where }
+      ctx:print("%-40s %s", commands.usage(c), c.help or "")
+    end
+    return true, nil, list
+  end }
