@@ -5,6 +5,7 @@
 --   loader.load_resource(plugin, name?) -> text, path | nil, message        name: mod_X.lua by default
 --   loader.load_code(plugin, name, env) -> chunk, path, meta | nil, message
 --   loader.load_code_ext(plugin, name, extension, env) -> chunk, path       name.EXTENSION, as the `require` method wants
+--   loader.compile(text, path, env) -> chunk, path, meta | nil, message
 --   loader.find(plugin, name) -> path | nil, list of places
 --   loader.meta(text) -> { requires = {...}, conflicts = {...}, lua = "...", api = n }
 
@@ -99,7 +100,7 @@ local function search(plugin, name, code)
       if text then
         local meta = code and loader.meta(text) or nil
         local why = meta and unsuitable(meta)
-        if not why then return text, path, meta end
+        if not why then return text, path end
         tried[#tried + 1] = path .. " (" .. why .. ")"
       end
     end
@@ -118,15 +119,21 @@ function loader.find(plugin, name)
   return nil, path
 end
 
-function loader.load_code(plugin, name, env)
-  local text, path, meta = search(plugin, name or "mod_" .. plugin .. ".lua", true)
-  if not text then return nil, path end
+-- A chunk of a text whose header fits.
+function loader.compile(text, path, env)
+  local meta = loader.meta(text)
   for _, feature in ipairs(meta.requires or {}) do
     if not features:contains(feature) then return nil, path .. " needs a feature this server does not have: " .. feature end
   end
   local chunk, err = load(text:gsub("^#[^\n]*", "", 1), "@" .. path, "t", env)
   if not chunk then return nil, err end
   return chunk, path, meta
+end
+
+function loader.load_code(plugin, name, env)
+  local text, path = search(plugin, name or "mod_" .. plugin .. ".lua", true)
+  if not text then return nil, path end
+  return loader.compile(text, path, env)
 end
 
 function loader.load_code_ext(plugin, name, extension, env)

@@ -25,7 +25,7 @@ local function show(value)
 end
 
 local function complain(self, level, name, text, ...)
-  local where = config.place and (config.place(host_of(self), name) or config.place("*", name))
+  local where = config.place(host_of(self), name)
   self:log(level, "%s: option %s of %s " .. text, where or "configuration", name,
     host_of(self) == "*" and "the server" or host_of(self), ...)
 end

@@ -502,7 +502,6 @@ function plugin.start()
   end)
   prosody.events.add_handler("config-reloaded", refresh, 1e9)
   prosody.events.add_handler("server-started", function()
-    prosody.is_started = true
     for _, map in ipairs(plugin.maps()) do
       for _, env in pairs(map) do ready(env) end
     end

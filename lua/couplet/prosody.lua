@@ -19,12 +19,19 @@ local prosody = {
   arg = {},
   opts = {},
   installed = false,
-  is_started = false,           -- set by init after server-started
+  is_started = false,           -- true from server-started on
   features = require "couplet.features".available,
   log = require "couplet.logger".init "general",
 }
 
 prosody.incoming_s2s = require "couplet.util.set".new()._items
+
+local resolve
+prosody.started = require "couplet.promise".new(function(ok) resolve = ok end)
+prosody.events.add_handler("server-started", function()
+  prosody.is_started = true
+  resolve()
+end, 2 ^ 32)
 
 function prosody.lock_globals() end
 function prosody.unlock_globals() end

@@ -242,9 +242,12 @@ function task.in_task()
   return current ~= nil
 end
 
+local Alarm = { __close = function(alarm) alarm.timer:stop() end }      -- a cancelled sleeper leaves no timer
+
 function task.sleep(seconds)
+  local alarm <close> = setmetatable({}, Alarm)
   task.await(function(done)
-    clock.timer(seconds, function() done() end)
+    alarm.timer = clock.timer(seconds, function() done() end)
   end)
 end
 

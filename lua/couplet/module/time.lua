@@ -143,6 +143,7 @@ function api:on_ready(fn)
     local function go()
       if done then return end
       done = true
+      self:unhook_global("server-started", go)
       local ok, result = self:_call("on_ready", fn)
       if ok then resolve(result) else reject(result) end
     end
