@@ -1,0 +1,217 @@
+-- SPDX-License-Identifier: MIT
+-- client_session.lua: the session of a client on a connection of couplet.core.net: what it can do (PLUGIN-API §5).
+--
+--   client_session.new(native, type) -> session
+--   client_session.send(session, x)      what session.send(x) does, without making that function first
+--   client_session.plain(session)        may its output be written past Lua? (no filters, send not replaced)
+--
+-- An idle session is one small table. What plugins call as session.send, .rawsend, .log, .filter and session.conn is made
+-- when first asked for; a plugin may put its own in its place. The core's connection is session.net.
+
+local conn = require "couplet.conn"
+local filters = require "couplet.filters"
+local logger = require "couplet.logger"
+local st = require "couplet.stanza"
+local id = require "couplet.util.id"
+
+local client_session = {}
+local class = {}                       -- methods and constants all sessions share
+
+local STREAMS = "urn:ietf:params:xml:ns:xmpp-streams"
+local CLOSE_TIMEOUT = 5                -- seconds the peer has for its own </stream:stream>
+
+class.base_type = "c2s"
+
+-- Sending -------------------------------------------------------------------------------------------------------------
+
+local function rawsend(session, bytes)
+  local net = session.net
+  if not net then return false end
+  local all = session.filters
+  if all and all["bytes/out"] then
+    bytes = filters.run(session, "bytes/out", tostring(bytes))
+    if bytes == nil then return true end
+  end
+  return net:send(bytes)
+end
+
+local function send(session, x)
+  local net = session.net
+  if not net then return false end
+  local all = session.filters
+  if not all then return net:send(x) end
+  if all["stanzas/out"] and type(x) ~= "string" then
+    x = filters.run(session, "stanzas/out", x)
+    if x == nil then return true end
+  end
+  return rawsend(session, x)
+end
+
+function client_session.send(session, x)
+  local own = rawget(session, "send")
+  if own then return own(x) end
+  return send(session, x)
+end
+
+function client_session.plain(session)
+  return session.net and not session.filters and not rawget(session, "send")
+end
+
+-- Made when asked for ---------------------------------------------------------------------------------------------------
+
+local made = {
+  -- under keys of their own, so that a replacement can be told from ours
+  send = function(session)
+    local fn = function(x) return send(session, x) end
+    session.own_send = fn
+    return fn
+  end,
+  rawsend = function(session)
+    local fn = function(bytes) return rawsend(session, bytes) end
+    session.rawsend = fn
+    return fn
+  end,
+  filter = function(session)
+    local fn = filters.runner(session)
+    session.filter = fn
+    return fn
+  end,
+  log = function(session)
+    local fn = logger.init(session.id)
+    session.log = fn
+    return fn
+  end,
+  conn = function(session)
+    local net = session.net
+    if not net then return nil end
+    local wrapped = conn.wrap(net)
+    session.conn = wrapped
+    return wrapped
+  end,
+  id = function(session)
+    local text = ("c2s%s"):format(session.net and session.net:id() or id.tiny())
+    session.id = text
+    return text
+  end,
+  stream = function(session)               -- plugins look for it to ask whether there is one
+    local object = { notopen = session.notopen, session = session, set_session = function() end, reset = function() end }
+    session.stream = object
+    return object
+  end,
+}
+
+local function index(session, key)
+  local value = class[key]
+  if value ~= nil then return value end
+  local make = made[key]
+  if not make then return nil end
+  if key == "send" then
+    local own = rawget(session, "own_send")
+    if own then return own end
+  end
+  return make(session)
+end
+
+local metatable = { __index = index, __name = "session" }
+metatable.__tostring = function(session)
+  return ("%s session %s"):format(rawget(session, "type"), rawget(session, "full_jid") or rawget(session, "id") or "")
+end
+
+-- What is left of a session when it is over: sending does nothing.
+local function nothing() return false end
+local remains = { base_type = "c2s", destroyed = true, send = nothing, rawsend = nothing, close = nothing }
+function remains.filter(_, data) return data end
+local remains_metatable = {
+  __index = function(session, key)
+    local value = remains[key]
+    if value == nil and key == "log" then value = made.log(session) end
+    return value
+  end,
+  __name = "session",
+}
+
+function client_session.new(net, kind)
+  return setmetatable({
+    type = kind, net = net, ip = net:ip(), conntime = os.time(), notopen = true,
+  }, metatable)
+end
+
+-- Turns a session into one that is over; who still holds it may read what it was.
+function client_session.retire(session)
+  local kept = session.id
+  for _, key in ipairs { "net", "conn", "own_send", "send", "rawsend", "filter", "filters", "close", "stream", "sasl_handler",
+    "roster", "presence", "directed", "queue" } do
+    session[key] = nil
+  end
+  session.id = kept
+  session.type = "c2s_destroyed"
+  session.destroyed = true
+  return setmetatable(session, remains_metatable)
+end
+
+-- The stream ----------------------------------------------------------------------------------------------------------------
+
+local escape = st.xml_escape
+
+-- Our stream header (RFC 6120 §4.7). `from` is the host it claims to be, `to` the client if it told its name.
+function class:open_stream(from, to)
+  from = from or self.host
+  self.streamid = self.streamid or id.long()
+  self.notopen = nil
+  return self.rawsend(("<?xml version='1.0'?><stream:stream xmlns='jabber:client' xmlns:stream='http://etherx.jabber.org/streams'"
+    .. " id='%s'%s%s version='1.0' xml:lang='en'>"):format(
+      self.streamid, from and (" from='%s'"):format(escape(from)) or "", to and (" to='%s'"):format(escape(to)) or ""))
+end
+
+-- A new stream is to come on the same connection (after SASL or compression).
+function class:reset_stream()
+  self.notopen = true
+  self.streamid = nil
+  self.net:restart()
+end
+
+local function error_text(reason)
+  if type(reason) == "string" then
+    reason = { condition = reason }
+  elseif st.is_stanza(reason) then
+    return ("<stream:error>%s</stream:error>"):format(tostring(reason)), reason:get_text() or reason.name
+  end
+  local parts = { "<stream:error>", ("<%s xmlns='%s'/>"):format(reason.condition or "undefined-condition", STREAMS) }
+  if reason.text then
+    parts[#parts + 1] = ("<text xmlns='%s' xml:lang='en'>%s</text>"):format(STREAMS, escape(tostring(reason.text)))
+  end
+  if reason.extra then parts[#parts + 1] = tostring(reason.extra) end
+  parts[#parts + 1] = "</stream:error>"
+  return table.concat(parts), reason.text or reason.condition
+end
+
+-- Ends the stream: nil cleanly, else with an error (a condition, { condition, text, extra }, an error object, or a stanza, which is the
+-- content of the error). The session is over when this returns; the connection lives on until the peer has closed its side too.
+function class:close(reason)
+  local net = self.net
+  if not net or self.closing then return end
+  self.closing = true
+  local text
+  if self.notopen and (reason or not self.host) then self:open_stream(self.host or client_session.default_host()) end
+  if reason then
+    local xml
+    xml, text = error_text(reason)
+    self.log("debug", "closing the stream: %s", text)
+    self.rawsend(xml)
+  end
+  if not self.notopen then self.rawsend("</stream:stream>") end
+  local polite = not reason and not self.peer_ended and not self.notopen
+  net:session(nil)
+  if polite then
+    net:deadline(CLOSE_TIMEOUT)            -- the listener closes it when the peer's end tag comes
+  else
+    net:close(CLOSE_TIMEOUT)
+  end
+  client_session.destroy(self, text)
+end
+
+-- Set by couplet.sessions and mod_c2s: who is told that a session is over, and which host speaks before one is known.
+function client_session.destroy() end
+function client_session.default_host() end
+
+return client_session

@@ -1,0 +1,270 @@
+-- SPDX-License-Identifier: MIT
+-- mod_c2s: clients' connections: streams opened, kept in order, and closed (RFC 6120 §4).
+--
+-- Everything that happens on a connection (header, element, end, error, loss) goes through one queue per session, so it is
+-- handled in the order it happened, waits included. Until a resource is bound the connection gives one element at a time.
+
+module:set_global()
+
+local core = require "couplet.core"
+local client_session = require "couplet.client_session"
+local directory = require "couplet.directory"
+local filters = require "couplet.filters"
+local hosts = require "couplet.hosts"
+local jid = require "couplet.jid"
+local router = require "couplet.router"
+local sessions = require "couplet.sessions"
+local st = require "couplet.stanza"
+local task = require "couplet.task"
+local nameprep = require "couplet.util.encodings".stringprep.nameprep
+
+local net, attr_of = core.net, core.stanza.attr
+local process = router.core_process_stanza
+
+-- Seconds from the connection to a bound resource; silence after which a client is looked at; what may wait unhandled per client.
+local login_timeout = module:get_option_period("c2s_timeout", 60, 5)
+local read_timeout = module:get_option_period("c2s_read_timeout", 840, 10)
+local window_elements = module:get_option_integer("c2s_window", 32, 1)
+local window_bytes = module:get_option_integer("c2s_window_bytes", 65536, 4096)
+local STREAMS = "http://etherx.jabber.org/streams"
+
+local enabled = {}                             -- hosts clients may connect to
+local waiting = {}                             -- sessions without a resource
+local open = 0                                 -- connections, whatever their state
+
+-- Who speaks when the client has named no host of ours (RFC 6120 §4.9.1.2).
+function client_session.default_host()
+  local first
+  for name in pairs(enabled) do
+    if not first or name < first then first = name end
+  end
+  return first
+end
+
+-- The stream header -----------------------------------------------------------------------------------------------------------------
+
+local function refuse(session, condition, text)
+  if session.notopen then session:open_stream(session.host or client_session.default_host()) end
+  return session:close { condition = condition, text = text }
+end
+
+local function old_version(text)
+  local major = math.tointeger(tonumber(text and text:match "^(%d%d?%d?)%.%d+$"))
+  return not major or major < 1
+end
+
+-- The client's own name, if it tells: to address the answer, and once it has logged in it must be true.
+local function client_of(session, from)
+  if not from then return nil end
+  local node, domain, resource = jid.prepped_split(from)
+  if not domain then return nil, "invalid-from" end
+  if session.username and (node ~= session.username or domain ~= session.host) then return nil, "invalid-from" end
+  return jid.join(node, domain, resource)
+end
+
+local function on_header(session, header)
+  if not session.notopen then return session:close "bad-format" end     -- a header inside a stream
+  local xmlns = attr_of(header, "xmlns")
+  if xmlns and xmlns ~= "jabber:client" and xmlns ~= STREAMS then
+    return refuse(session, "invalid-namespace", "Clients speak jabber:client here")
+  end
+  local to = attr_of(header, "to")
+  local host = to and nameprep(to)
+  if not host or not enabled[host] then
+    return refuse(session, "host-unknown", to and "This server does not serve " .. to:sub(1, 255) or "Which host do you want?")
+  end
+  if session.username and host ~= session.host then
+    return refuse(session, "host-unknown", "You have authenticated at another host")
+  end
+  session.host = host
+  local version = attr_of(header, "version")
+  if old_version(version) then return refuse(session, "unsupported-version", "XMPP 1.0 is spoken here") end
+  local client, condition = client_of(session, attr_of(header, "from"))
+  if condition then return refuse(session, condition) end
+  session.version = "1.0"
+  session:open_stream(host, client and jid.bare(client))
+
+  local features = st.stanza "stream:features"
+  hosts.get(host).events.fire_event("stream-features", { origin = session, features = features, stream = header })
+  if session.destroyed then return end
+  features:reset()
+  client_session.send(session, features)
+end
+
+local function on_ended(session)
+  session.peer_ended = true
+  session:close()
+end
+
+local function on_error(session, condition, text)
+  if session.notopen then session:open_stream(session.host or client_session.default_host()) end
+  session:close { condition = condition, text = text }
+end
+
+local function on_closed(session, reason)
+  waiting[session] = nil
+  sessions.destroy_session(session, reason)
+end
+
+-- In order -----------------------------------------------------------------------------------------------------------------------------
+
+local function element(session, stanza)
+  local all = session.filters
+  if all and all["stanzas/in"] then
+    stanza = filters.run(session, "stanzas/in", stanza)
+    if stanza == nil then return end
+  end
+  return process(session, stanza)
+end
+
+local explain = debug.traceback
+
+-- One step of the session's queue; what: a stanza, or { function, arguments }. Errors in plugins have been caught before: these are ours.
+local function step(session, what)
+  local native = session.net
+  local ok, err
+  if type(what) == "userdata" then
+    if session.destroyed or session.closing then return end
+    ok, err = xpcall(element, explain, session, what)
+  else
+    if session.destroyed then return end
+    ok, err = xpcall(what[1], explain, session, what[2], what[3])
+  end
+  if not ok then
+    module:log("error", "%s: %s", session.full_jid or session.ip, err)
+    if type(what) == "userdata" and not session.destroyed then
+      pcall(router.reply_error, session, what, "wait", "internal-server-error")
+    end
+  end
+  if native then native:done() end
+end
+
+local function push(conn, ...)
+  local session = conn:session()
+  if session then session.queue:push(session, { ... }) end
+  return session
+end
+
+local listener = {}
+module.environment.listener = listener
+
+local function secured(session)
+  session.secure, session.encrypted = true, true
+end
+
+function listener.opened(conn)
+  open = open + 1
+  local session = sessions.new_session(conn, "c2s_unauthed")
+  session.queue = task.queue(step)
+  waiting[session] = true
+  conn:session(session)
+  conn:deadline(login_timeout)
+  if conn:tls() then secured(session) end
+end
+
+function listener.secured(conn)
+  local session = conn:session()
+  if session then secured(session) end
+end
+
+function listener.element(conn, stanza)
+  local session = conn:session()
+  if session then session.queue:push(session, stanza) end
+end
+
+function listener.stream(conn, header)
+  if not push(conn, on_header, header) then conn:done() end
+end
+
+function listener.ended(conn)
+  if not push(conn, on_ended) then conn:close() end          -- the answer to our own end
+end
+
+function listener.error(conn, condition, text)
+  if not push(conn, on_error, condition, text) then conn:close() end
+end
+
+function listener.closed(conn, reason)
+  open = open - 1
+  push(conn, on_closed, reason)
+end
+
+local function bus_of(session)
+  local home = session.host and hosts.get(session.host)
+  return home and home.events or require "couplet.prosody".events
+end
+
+function listener.idle(conn)
+  local session = conn:session()
+  if not session then return conn:close() end
+  task.spawn(function()
+    if not bus_of(session).fire_event("c2s-read-timeout", { session = session }) then session:close "connection-timeout" end
+  end)
+end
+
+function listener.drained(conn)
+  local session = conn:session()
+  if session then task.spawn(bus_of(session).fire_event, "c2s-ondrain", { session = session }) end
+end
+
+net.on("c2s", listener)
+
+-- Hosts ----------------------------------------------------------------------------------------------------------------------------------
+
+function module.add_host(host_module)
+  local host = host_module.host
+  if host_module:get_host_type() ~= "local" then return false, "clients log in at virtual hosts" end
+  enabled[host] = true
+  host_module:hook("resource-bind", function(event)
+    local session = event.session
+    waiting[session] = nil
+    local native = session.net
+    if not native then return end
+    native:deadline(nil)
+    native:idle_after(read_timeout < math.huge and read_timeout or nil)
+    native:window(window_elements, window_bytes)
+  end, 1000)
+  -- Silence is no crime: a space shows whether anybody is there (RFC 6120 §4.6.1).
+  host_module:hook("c2s-read-timeout", function(event)
+    local session = event.session
+    if session.notopen then return false end
+    return session.rawsend " "
+  end, -1)
+  host_module:hook("host-deactivating", function() enabled[host] = nil end)
+end
+
+module:hook("host-deactivated", function(host)
+  enabled[host] = nil
+  for session in pairs(waiting) do
+    if session.host == host then session:close { condition = "host-gone", text = "This server has stopped serving " .. host } end
+  end
+end)
+
+local function close_all(reason)
+  local list = {}
+  for session in pairs(waiting) do list[#list + 1] = session end
+  for _, session in pairs(directory.full_sessions) do list[#list + 1] = session end
+  for _, session in ipairs(list) do session:close(reason) end
+end
+
+module:hook("server-stopping", function(event)
+  close_all { condition = "system-shutdown", text = event.reason or "The server stops" }
+  for _ = 1, 50 do                             -- up to 5 seconds for the connections to drain
+    if open <= 0 then break end
+    task.sleep(0.1)
+  end
+end, -100)
+
+function module.save() return { waiting = waiting, open = open } end
+function module.restore(state)
+  open = state.open or open
+  for session in pairs(state.waiting or {}) do waiting[session] = true end
+end
+
+module:provides("net", {
+  name = "c2s", class = "c2s", listener = listener, default_port = 5222, encryption = "starttls", multiplex = { protocol = "xmpp-client" },
+})
+module:provides("net", {
+  name = "c2s_direct_tls", class = "c2s", listener = listener, default_port = 5223, encryption = "ssl", alpn = "xmpp-client",
+  multiplex = { protocol = "xmpp-client" },
+})

@@ -1,0 +1,40 @@
+-- SPDX-License-Identifier: MIT
+-- mod_iq: brings requests to the plugins that answer them, and to the resource they are addressed to (RFC 6121 §8.5).
+
+local core_stanza = require "couplet.core".stanza
+local client_session = require "couplet.client_session"
+local directory = require "couplet.directory"
+local router = require "couplet.router"
+
+local route_of = core_stanza.route
+local fire = module.fire_event
+
+module:hook("iq/full", function(event)
+  local stanza = event.stanza
+  local _, to = route_of(stanza)
+  local session = directory.session(to)
+  if session and client_session.send(session, stanza) then return true end
+  return router.reply_error(event.origin, stanza, "cancel", "service-unavailable")
+end, -1)
+
+-- iq/T/NS:NAME, then iq-get/T/NS:NAME or iq-set/T/NS:NAME; answers as iq-result/T/ID, iq-error/T/ID.
+local function open(target)
+  return function(event)
+    local stanza = event.stanza
+    local _, _, _, type, id = route_of(stanza)
+    if type ~= "get" and type ~= "set" then
+      local result = fire(module, ("iq-%s/%s/%s"):format(type, target, id), event)
+      if result == nil and event.to_self and target == "bare" then return nil end          -- iq/self is next
+      return true                              -- an answer nobody waits for is no reason for an error
+    end
+    local child = stanza.tags[1]
+    local name = ("/%s/%s:%s"):format(target, child.attr.xmlns or "jabber:client", child.name)
+    local result = fire(module, "iq" .. name, event)
+    if result ~= nil then return result end
+    return fire(module, "iq-" .. type .. name, event)
+  end
+end
+
+for _, target in ipairs { "bare", "self", "host" } do
+  module:hook("iq/" .. target, open(target))
+end

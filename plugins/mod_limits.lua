@@ -1,0 +1,69 @@
+-- SPDX-License-Identifier: MIT
+-- mod_limits: how many bytes a second a connection may send: limits = { c2s = { rate = "10kb/s", burst = "2s" } }.
+--
+-- rate: a number (bytes) or "5 kb/s", "1 mb/s"; burst: seconds at that rate that may come at once, or bytes ("64kb").
+
+module:set_global()
+
+local filters = require "couplet.filters"
+
+local UNITS = { [""] = 1, b = 1, k = 1000, kb = 1000, kib = 1024, m = 1000000, mb = 1000000, mib = 1048576 }
+
+local function bytes(text)
+  if type(text) == "number" then return text end
+  local number, unit = tostring(text):lower():match "^%s*(%d+%.?%d*)%s*(%a*)%s*$"
+  if not number or not UNITS[unit] then return nil end
+  return tonumber(number) * UNITS[unit]
+end
+
+local function read_rate(value)
+  if type(value) == "string" then value = value:gsub("%s*/%s*s%s*$", ""):gsub("%s*ps%s*$", "") end
+  return value and bytes(value)
+end
+
+local function read_burst(value, rate)
+  local seconds = type(value) == "number" and value or tonumber(tostring(value):match "^%s*(%d+%.?%d*)%s*s%s*$")
+  return seconds and seconds * rate or bytes(value)
+end
+
+-- class -> { rate, burst } in bytes
+local function read(options)
+  local limits = {}
+  for class, limit in pairs(type(options) == "table" and options or {}) do
+    local rate = type(limit) == "table" and read_rate(limit.rate)
+    local burst = rate and read_burst(limit.burst or "2s", rate)
+    if rate and burst then
+      limits[class] = { rate = math.floor(rate), burst = math.floor(math.max(burst, rate)) }
+    else
+      module:log("error", "limits.%s: cannot read its rate %q and burst %q; no limit for %s", class, limit and limit.rate,
+        limit and limit.burst, class)
+    end
+  end
+  return limits
+end
+module.environment.read = read
+
+local limits = read(module:get_option("limits", {}))
+local unlimited = module:get_option_set("unlimited_jids", {})
+
+local function limit_session(session)
+  local limit = limits[session.base_type or session.type:match "^%a+"]
+  if limit and session.net then session.net:limits(limit) end
+end
+
+filters.add_filter_hook(limit_session)
+function module.unload() filters.remove_filter_hook(limit_session) end
+
+function module.add_host(host_module)
+  host_module:hook("authentication-success", function(event)
+    local session = event.session
+    if session.username and session.net and unlimited:contains(session.username .. "@" .. session.host) then
+      session.net:limits { rate = 0 }
+    end
+  end)
+end
+
+module:hook("config-reloaded", function()
+  limits = read(module:get_option("limits", {}))
+  unlimited = module:get_option_set("unlimited_jids", {})
+end)

@@ -1,0 +1,163 @@
+-- SPDX-License-Identifier: MIT
+-- mod_roster: the contact list as clients read and edit it (RFC 6121 §2), with versions (§2.6).
+
+local jid = require "couplet.jid"
+local roster = require "couplet.roster"
+local router = require "couplet.router"
+local st = require "couplet.stanza"
+
+local host = module.host
+local NS = "jabber:iq:roster"
+
+local items_max = module:get_option_integer("roster_items_max", 5000, 1)
+local name_max = module:get_option_integer("roster_name_length_max", 1023, 1)      -- of a name or group, in bytes
+local groups_max = module:get_option_integer("roster_groups_max", 100, 1)          -- of one item
+
+local ver = st.stanza("ver", { xmlns = "urn:xmpp:features:rosterver" })
+local preapproval = st.stanza("sub", { xmlns = "urn:xmpp:features:pre-approval" })
+
+module:hook("stream-features", function(event)
+  if event.origin.username then
+    event.features:add_child(ver)
+    event.features:add_child(preapproval)
+  end
+end)
+
+local function refuse(event, kind, condition, text)
+  return router.reply_error(event.origin, event.stanza, kind, condition, text)
+end
+
+-- Reading -------------------------------------------------------------------------------------------------------------------------
+
+module:hook("iq-get/self/" .. NS .. ":query", function(event)
+  local origin, stanza = event.origin, event.stanza
+  local list = origin.roster
+  local have = stanza.tags[1].attr.ver
+  local now = tostring(list[false] and list[false].version or 1)
+  local reply = st.reply(stanza)
+  if have ~= now then
+    reply:tag("query", { xmlns = NS, ver = have and now or nil })
+    for contact, item in pairs(list) do
+      if contact then roster.add_item(reply, contact, item) end
+    end
+    reply:reset()
+  end
+  origin.interested = true                     -- from now on it gets pushes
+  origin.send(reply)
+  return true
+end)
+
+-- Editing -------------------------------------------------------------------------------------------------------------------------
+
+-- What the client wishes, or nil and an error (RFC 6121 §2.3.3).
+local function read_item(item)
+  local name = item.attr.name
+  if name and #name > name_max then return nil, "modify", "not-acceptable", "The name is too long" end
+  if name == "" then name = nil end
+  local groups, n = {}, 0
+  for group in item:childtags("group", NS) do
+    local text = group:get_text() or ""
+    if text == "" then return nil, "modify", "not-acceptable", "A group needs a name" end
+    if #text > name_max then return nil, "modify", "not-acceptable", "The name of a group is too long" end
+    if groups[text] then return nil, "modify", "bad-request", "A group is named twice" end
+    n = n + 1
+    if n > groups_max then return nil, "modify", "not-acceptable", "Too many groups" end
+    groups[text] = true
+  end
+  return { name = name, groups = groups }
+end
+
+local function size(list)
+  local n = 0
+  for _ in pairs(list) do n = n + 1 end
+  return n - 1
+end
+
+-- Ends what the contact and the user see of each other; the item is gone already, so nothing of this changes it.
+local function end_subscriptions(origin, contact, item, asked)
+  local bare = origin.username .. "@" .. host
+  local s = item and item.subscription or "none"
+  if s == "from" or s == "both" then
+    module:depends "presence".send_unavailable(origin.username, host, contact)
+  end
+  if s == "from" or s == "both" or asked then
+    router.core_post_stanza(origin, st.presence { type = "unsubscribed", from = bare, to = contact }, false)
+  end
+  if s == "to" or s == "both" or item and item.ask then
+    router.core_post_stanza(origin, st.presence { type = "unsubscribe", from = bare, to = contact }, false)
+  end
+end
+
+local function remove(event, contact)
+  local origin = event.origin
+  local list = origin.roster
+  local item, asked = list[contact], list[false].pending[contact] ~= nil
+  if not item then return refuse(event, "cancel", "item-not-found", "No such contact") end
+  local ok, kind, condition, text, err = roster.remove_from_roster(origin, contact)
+  if not ok then
+    if type(err) == "table" then return router.fail(origin, event.stanza, err) end
+    return refuse(event, kind, condition, text)
+  end
+  origin.send(st.reply(event.stanza))
+  roster.roster_push(origin.username, host, contact)
+  end_subscriptions(origin, contact, item, asked)
+  module:fire_event("roster-item-removed", {
+    username = origin.username, host = host, roster = list, jid = contact, item = item, origin = origin, stanza = event.stanza,
+  })
+  return true
+end
+
+module:hook("iq-set/self/" .. NS .. ":query", function(event)
+  local origin, stanza = event.origin, event.stanza
+  local query = stanza.tags[1]
+  local item = query.tags[1]
+  if #query.tags ~= 1 or item.name ~= "item" or item.attr.xmlns ~= NS then
+    return refuse(event, "modify", "bad-request", "Exactly one item, please")
+  end
+  local node, domain, resource = jid.prepped_split(item.attr.jid or "")
+  if not domain or resource then return refuse(event, "modify", "bad-request", "The contact's address must be a bare JID") end
+  local contact = node and node .. "@" .. domain or domain
+  if contact == origin.username .. "@" .. host then
+    return refuse(event, "cancel", "not-allowed", "You are not a contact of yourself")
+  end
+  if item.attr.subscription == "remove" then return remove(event, contact) end
+
+  local wish, kind, condition, text = read_item(item)
+  if not wish then return refuse(event, kind, condition, text) end
+  local list = origin.roster
+  if not list[contact] and size(list) >= items_max then
+    return refuse(event, "wait", "resource-constraint", "The contact list is full")
+  end
+  local ok, err
+  ok, kind, condition, text, err = roster.add_to_roster(origin, contact, wish)
+  if not ok then
+    if type(err) == "table" then return router.fail(origin, stanza, err) end
+    return refuse(event, kind, condition, text)
+  end
+  origin.send(st.reply(stanza))
+  roster.roster_push(origin.username, host, contact)
+  return true
+end)
+
+-- Nobody else's business (§2.3.3), whether the account exists or not.
+local function forbid(event)
+  if event.to_self then return nil end
+  return refuse(event, "auth", "forbidden")
+end
+module:hook("iq-get/bare/" .. NS .. ":query", forbid, -1)
+module:hook("iq-set/bare/" .. NS .. ":query", forbid, -1)
+
+-- An account that is deleted takes its subscriptions along.
+module:hook_global("user-deleted", function(event)
+  if event.host ~= host then return end
+  local username, bare = event.username, event.username .. "@" .. host
+  local list = roster.load_roster(username, host)
+  if not list then return end
+  local origin = { type = "c2s", host = host, username = username, full_jid = bare, send = function() return false end }
+  for contact, item in pairs(list) do
+    if contact then end_subscriptions(origin, contact, item, false) end
+  end
+  local store = require "couplet.store".open(host, "roster", "keyval+")
+  if store then store:set(username, nil) end
+  roster.forget(bare)
+end, 10)
