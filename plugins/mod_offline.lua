@@ -4,7 +4,6 @@
 -- A message leaves the store only after it was handed to a session that is still there; if that session's connection has broken
 -- meanwhile, the message may come twice, but it does not get lost.
 
-local datetime = require "couplet.util.datetime"
 local jid = require "couplet.jid"
 local router = require "couplet.router"
 local st = require "couplet.stanza"
@@ -81,7 +80,7 @@ local function hand_over(origin, username)
       if type(stanza) == "table" and not st.is_stanza(stanza) then stanza = st.deserialize(stanza) end
       batch[#batch + 1] = id
       stanza = st.clone(stanza)
-      stanza:reset():tag("delay", { xmlns = "urn:xmpp:delay", from = host, stamp = datetime.datetime(when) }):up()
+      stanza:reset():tag("delay", { xmlns = "urn:xmpp:delay", from = host, stamp = os.date("!%Y-%m-%dT%H:%M:%SZ", math.floor(when)) }):up()
       if not origin.send(stanza) then
         batch[#batch] = nil
         break
