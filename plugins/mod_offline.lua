@@ -30,10 +30,10 @@ local function worth_keeping(stanza)
   return false
 end
 
-local known = {}                               -- username -> messages stored, for accounts with new ones
+local known = {}                               -- username -> messages stored, at most: others may have deleted some
 
 local function count(username)
-  if known[username] then return known[username] end
+  if known[username] and known[username] < messages_max then return known[username] end
   local iterator, total = store:find(username, { limit = 0, total = true })
   if not iterator then return nil, total end
   if not total then

@@ -55,7 +55,7 @@ local function read_item(item)
   if name and #name > name_max then return nil, "modify", "not-acceptable", "The name is too long" end
   if name == "" then name = nil end
   local groups, n = {}, 0
-  for group in item:childtags("group", NS) do
+  for group in item:childtags "group" do
     local text = group:get_text() or ""
     if text == "" then return nil, "modify", "not-acceptable", "A group needs a name" end
     if #text > name_max then return nil, "modify", "not-acceptable", "The name of a group is too long" end
@@ -111,7 +111,7 @@ module:hook("iq-set/self/" .. NS .. ":query", function(event)
   local origin, stanza = event.origin, event.stanza
   local query = stanza.tags[1]
   local item = query.tags[1]
-  if #query.tags ~= 1 or item.name ~= "item" or item.attr.xmlns ~= NS then
+  if #query.tags ~= 1 or item.name ~= "item" or (item.attr.xmlns or NS) ~= NS then
     return refuse(event, "modify", "bad-request", "Exactly one item, please")
   end
   local node, domain, resource = jid.prepped_split(item.attr.jid or "")

@@ -90,7 +90,7 @@ local function driver(host, name, kind)
     function d:get(username)
       if failing[name] then return nil, failing[name] end
       local t = shelf(host, name, username)
-      return next(t) and deep(t) or nil
+      return next(t) ~= nil and deep(t) or nil
     end
     function d:set(username, value)
       if failing[name] then return nil, failing[name] end

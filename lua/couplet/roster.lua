@@ -20,7 +20,7 @@ local recent = require "couplet.recent"
 local roster = {}
 
 -- Subscription requests of strangers an account keeps at most, and the size up to which the whole request is kept.
-local PENDING_MAX, PENDING_BYTES = 1000, 4096
+local PENDING_MAX, PENDING_BYTES = 200, 1024
 local CACHE = 1024
 
 local recall, remember = recent.new(CACHE)             -- bare jid -> roster of an account without sessions
@@ -283,7 +283,7 @@ function roster.transition(username, host, jid, direction, kind, stanza)
   if not result.changed then return result end
   if after.in_ ~= before.in_ then
     if after.in_ and count(pending) >= PENDING_MAX then
-      log("warn", "%s@%s has %d unanswered subscription requests; one from %s is dropped", username, host, PENDING_MAX, jid)
+      log("info", "%s@%s has %d unanswered subscription requests; one from %s is dropped", username, host, PENDING_MAX, jid)
       return { pass = false, before = before, after = before, changed = false, visible = false }
     end
     pending[jid] = after.in_ and request_of(stanza) or nil
