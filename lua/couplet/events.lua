@@ -7,6 +7,7 @@
 --   bus.remove_handler(event, fn)  bus.add_handlers{event = fn}  bus.remove_handlers{...}  bus.get_handlers(event)
 --   bus.fire_event(event, data)    the first result that is not nil
 --   bus.add_wrapper(event|false, w)  bus.remove_wrapper(event|false, w)     w(next, event, data); the last added is outermost
+--   bus.entries(event) -> array of { fn, priority, owner, … }     bus.wrapped(event) -> bool: does more than handlers see it?
 --   bus.set_debug_hook(fn) -> old  fn(handler, event, data) calls the handlers instead
 --   bus.count() -> handlers
 --
@@ -222,6 +223,9 @@ function events.new()
       local old = debug_hook
       debug_hook = fn
       return old
+    end,
+    wrapped = function(event)
+      return everywhere ~= nil or wrappers ~= nil and wrappers[event] ~= nil or debug_hook ~= nil
     end,
     entries = function(event) return lists[event] and lists[event].entries or {} end,
     names = function() return pairs(lists) end,
