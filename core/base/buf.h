@@ -16,8 +16,8 @@ struct buf {
 	size_t cap;
 };
 
-static inline char *buf_data(const struct buf *b) { return b->base + b->head; }
-static inline struct str buf_str(const struct buf *b) { return (struct str){ b->base + b->head, b->len }; }
+static inline char *buf_data(const struct buf *b) { return b->base ? b->base + b->head : NULL; }
+static inline struct str buf_str(const struct buf *b) { return (struct str){ buf_data(b), b->len }; }
 
 /* Room for at least `room` more bytes; returns where they go. Call buf_added() once they are there. */
 char *buf_room(struct buf *b, size_t room);

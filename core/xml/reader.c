@@ -296,15 +296,8 @@ static void on_end(void *arg, const char *text)
 static void on_text(void *arg, const char *p, int n)
 {
 	struct reader *r = arg;
-	if (r->st)
-		return;
-	struct str piece = { p, (size_t)n };
-	if (r->build.depth) {
-		if (room(r, piece.n + sizeof(struct el_node) + 16))
-			element_builder_text(&r->build, piece);
-	} else if (r->events->text) {
-		r->events->text(r->arg, piece);
-	}
+	if (!r->st && r->build.depth && room(r, (size_t)n + sizeof(struct el_node) + 16))
+		element_builder_text(&r->build, (struct str){ p, (size_t)n });
 }
 
 /* --- what XMPP does not allow --- */

@@ -21,11 +21,11 @@ struct reader;
 
 struct reader_events {
 	/* With open, the root element stays open: its start tag is reported alone, its default namespace is the stream's, and it
-	 * carries its namespace declarations as attributes "xmlns" and "xmlns:prefix". element is then called for each child.
+	 * carries its namespace declarations as attributes "xmlns" and "xmlns:prefix". element is then called for each child; text
+	 * between the children is ignored.
 	 * Without, the root element is the one element. Moved. */
 	void (*open)(void *arg, struct element **root);
 	void (*element)(void *arg, struct element **el);
-	void (*text)(void *arg, struct str text);       /* with open: text between the children, in pieces; may be NULL */
 	void (*close)(void *arg);                       /* the root's end tag; may be NULL */
 };
 

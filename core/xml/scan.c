@@ -4,9 +4,20 @@
 
 enum { TEXT = 0, OPENED, TAG, DOUBLE, SINGLE, BANG, DECLARATION, CDATA };
 
-enum { FAR = 4096 };            /* the parser's own buffer grows with the largest run it is fed */
+enum {
+	FAR = 4096,             /* the parser's own buffer grows with the largest run it is fed */
+	REFERENCE_MAX = 32,     /* longer ones are no use to anybody */
+};
 
 static const char cdata[] = "[CDATA[";
+
+/* Where text that goes on behind `end` may be cut: not inside a reference such as &#233; */
+static const char *whole_references(const char *from, const char *end)
+{
+	const char *tail = end - from > REFERENCE_MAX ? end - REFERENCE_MAX : from;
+	const char *amp = memrchr(tail, '&', (size_t)(end - tail));
+	return amp && !memchr(amp, ';', (size_t)(end - amp)) ? amp : end;
+}
 
 /* One tag is complete. Whether an element that matters ends here. */
 static bool tag_done(struct scan *sc)
@@ -40,10 +51,17 @@ enum scan_result scan_next(struct scan *sc, struct str data, size_t *at, size_t 
 				p++;
 				break;
 			}
+			if (sc->depth <= 1) {
+				if (!memchr(" \t\r\n", *p, 4))
+					return SCAN_STRAY;
+				p++;
+				*safe = (size_t)(p - data.p);
+				break;
+			}
 			room = end - p > FAR ? FAR : (size_t)(end - p);
 			hit = memchr(p, '<', room);
 			p = hit ? hit : p + room;
-			*safe = (size_t)(p - data.p);
+			*safe = (size_t)(hit ? p - data.p : whole_references(data.p + *safe, p) - data.p);
 			if (p - from > FAR)
 				result = SCAN_CUT;
 			break;
@@ -92,6 +110,8 @@ enum scan_result scan_next(struct scan *sc, struct str data, size_t *at, size_t 
 			p = hit ? hit + 1 : end;
 			break;
 		case BANG:
+			if (sc->depth == 1 && *p == '[')
+				return SCAN_STRAY;
 			if (*p != cdata[sc->matched]) {
 				if (sc->matched == 0 && (*p == '-' || *p == 'D'))
 					return SCAN_RESTRICTED;

@@ -27,6 +27,7 @@ struct scan {
 enum scan_result {
 	SCAN_MORE,              /* all bytes looked at */
 	SCAN_CUT,               /* *safe is a good place to stop: an element or the header ends here, or one begins, or it is far enough */
+	SCAN_STRAY,             /* text where only white space may be: outside the children of the root */
 	SCAN_RESTRICTED,        /* a comment, a DTD or a processing instruction begins (RFC 6120 §11.1) */
 };
 

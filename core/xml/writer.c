@@ -26,7 +26,7 @@ static struct str entity(char c)
 
 static void escape(struct buf *out, struct str text, int attribute)
 {
-	const char *p = text.p, *end = text.p + text.n;
+	const char *p = text.p, *end = text.n ? p + text.n : p;
 	while (p < end) {
 		const char *run = p;
 		while (p < end && (!special[(unsigned char)*p] || special[(unsigned char)*p] > 1 + attribute))

@@ -111,7 +111,7 @@ static char sequence(const char *p, const char *end)
 
 void jid_escape(struct str text, struct buf *out)
 {
-	const char *end = text.p + text.n;
+	const char *end = text.n ? text.p + text.n : text.p;
 	for (const char *p = text.p; p < end; p++) {
 		/* a backslash only where it would look like an escape */
 		if (*p && strchr(hidden, *p) && (*p != '\\' || sequence(p, end))) {
@@ -126,7 +126,7 @@ void jid_escape(struct str text, struct buf *out)
 
 void jid_unescape(struct str text, struct buf *out)
 {
-	const char *end = text.p + text.n;
+	const char *end = text.n ? text.p + text.n : text.p;
 	for (const char *p = text.p; p < end; p++) {
 		char c = sequence(p, end);
 		buf_add_char(out, c ? c : *p);

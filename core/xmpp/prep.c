@@ -288,7 +288,7 @@ enum status prep_to_unicode(struct str name, struct buf *out)
 
 long prep_utf8_length(struct str text)
 {
-	const unsigned char *p = (const unsigned char *)text.p, *end = p + text.n;
+	const unsigned char *p = (const unsigned char *)text.p, *end = text.n ? p + text.n : p;
 	long count = 0;
 	for (; p < end; count++) {
 		if (*p < 0x80) {

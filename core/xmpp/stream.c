@@ -11,6 +11,9 @@
 
 #define STREAMS_NS "http://etherx.jabber.org/streams"
 
+/* How far the document has begun: nothing but white space, a byte order mark in part or whole, its first byte, more. */
+enum lead { BLANK, MARK_1, MARK_2, MARK, FIRST, BEGUN };
+
 struct stream {
 	const struct stream_limits *limits;
 	const struct stream_events *events;
@@ -24,8 +27,7 @@ struct stream {
 	enum status st;
 	enum stream_condition condition;
 	const char *text;
-	char last;                      /* the last byte fed to the reader */
-	uint8_t first;                  /* bytes of the document seen, up to 2 */
+	uint8_t lead;                   /* enum lead */
 	bool paused, opened, ended, replaying;
 	bool any_root;
 	struct str default_ns;          /* p == NULL: as declared */
@@ -66,16 +68,6 @@ static void on_element(void *arg, struct element **el)
 	s->events->element(s->arg, el);
 }
 
-static void on_text(void *arg, struct str text)
-{
-	struct stream *s = arg;
-	for (size_t i = 0; i < text.n; i++)
-		if (!strchr(" \t\r\n", text.p[i])) {
-			reader_fail(s->reader, ST_INVALID, SE_BAD_FORMAT, "Text between stanzas is not allowed");
-			return;
-		}
-}
-
 static void on_close(void *arg)
 {
 	struct stream *s = arg;
@@ -83,20 +75,34 @@ static void on_close(void *arg)
 	s->events->end(s->arg);
 }
 
-static const struct reader_events events = { on_open, on_element, on_text, on_close };
+static const struct reader_events events = { on_open, on_element, on_close };
 
 /* --- feeding --- */
 
-/* White space before the document is not XML's, but harmless; any other encoding than UTF-8 shows in the first two bytes. */
-static size_t skip_lead(struct stream *s, struct str bytes)
+/* White space before the document is not XML's, but harmless, and a byte order mark is allowed; both are skipped. Expat would take
+ * other encodings by the look of the first two bytes. Returns how many bytes to skip. */
+static size_t lead_in(struct stream *s, struct str bytes)
 {
 	size_t skip = 0;
-	while (s->first == 0 && skip < bytes.n && memchr(" \t\r\n", bytes.p[skip], 4))
-		skip++;
-	for (size_t i = skip; i < bytes.n && s->first < 2; i++, s->first++) {
+	for (size_t i = 0; i < bytes.n && s->lead != BEGUN && !s->st; i++) {
 		unsigned char c = (unsigned char)bytes.p[i];
-		if (c == 0 || c == 0xfe || c == 0xff)
+		if (c == 0 || c == 0xfe || c == 0xff) {
 			fail(s, ST_INVALID, SE_UNSUPPORTED_ENCODING, "The encoding must be UTF-8");
+		} else if (s->lead == FIRST) {
+			s->lead = BEGUN;
+		} else if (c == '<' && (s->lead == BLANK || s->lead == MARK)) {
+			s->lead = FIRST;
+		} else {
+			if (s->lead == BLANK && c == 0xef)
+				s->lead = MARK_1;
+			else if (s->lead == MARK_1 && c == 0xbb)
+				s->lead = MARK_2;
+			else if (s->lead == MARK_2 && c == 0xbf)
+				s->lead = MARK;
+			else if (s->lead != BLANK || !strchr(" \t\r\n", c))
+				fail(s, ST_INVALID, SE_NOT_WELL_FORMED, "An XML document was expected");
+			skip++;
+		}
 	}
 	return skip;
 }
@@ -115,7 +121,6 @@ static enum status parse(struct stream *s, struct str piece)
 			buf_free(&s->root);
 		}
 	}
-	s->last = piece.p[piece.n - 1];
 	enum status st = reader_feed(s->reader, piece, false);
 	if (st) {
 		const char *text;
@@ -123,12 +128,6 @@ static enum status parse(struct stream *s, struct str piece)
 		fail(s, st, condition, text);
 	}
 	return st;
-}
-
-/* Nothing of the next child was fed, not even the start of a character reference. */
-static bool between(const struct stream *s)
-{
-	return s->opened && scan_between(&s->scan) && s->last && strchr("> \t\r\n", s->last);
 }
 
 static void forget_reader(struct stream *s)
@@ -163,9 +162,14 @@ static enum status run(struct stream *s, struct str data, size_t *used)
 					st = ST_AGAIN;
 					break;
 				}
-				if (between(s) && reader_memory(s->reader) > s->limits->parser_bytes / 4)
+				if (s->opened && reader_memory(s->reader) > s->limits->parser_bytes / 4)
 					forget_reader(s);
 			}
+		}
+		if (result == SCAN_STRAY) {
+			st = s->opened ? fail(s, ST_INVALID, SE_BAD_FORMAT, "Text between stanzas is not allowed")
+				: fail(s, ST_INVALID, SE_NOT_WELL_FORMED, "A stream header was expected");
+			break;
 		}
 		if (result == SCAN_RESTRICTED) {
 			st = fail(s, ST_INVALID, SE_RESTRICTED_XML, "Comments, processing instructions and DTDs are not allowed");
@@ -198,8 +202,8 @@ static enum status run_held(struct stream *s)
 
 static enum status feed(struct stream *s, struct str bytes)
 {
-	if (s->first < 2) {
-		size_t lead = skip_lead(s, bytes);
+	if (s->lead != BEGUN) {
+		size_t lead = lead_in(s, bytes);
 		if (s->st)
 			return s->st;
 		s->taken += lead;
@@ -304,7 +308,7 @@ bool stream_idle(struct stream *s)
 {
 	if (!s->reader)
 		return true;
-	if (s->st || s->held.len || !between(s))
+	if (s->st || s->held.len || !s->opened || !scan_between(&s->scan))
 		return false;
 	forget_reader(s);
 	return true;

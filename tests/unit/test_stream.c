@@ -182,13 +182,19 @@ static void conversations(void)
 		{ "<stream:stream xmlns='jabber:client'>", "invalid bad-namespace-prefix" },
 		{ HEADER "x", OPENED "invalid bad-format" },
 		{ HEADER "<a/> . <b/>", OPENED "E{~}a\ninvalid bad-format" },
-		{ HEADER "&#32;<a/>", OPENED "E{~}a\n" },
-		{ HEADER "\xff", OPENED "invalid unsupported-encoding" },
+		{ HEADER "&#32;<a/>", OPENED "invalid bad-format" },
+		{ HEADER "<![CDATA[ ]]><a/>", OPENED "invalid bad-format" },
+		{ HEADER " x]]>", OPENED "invalid bad-format" },
+		{ "\xef\xbb<", "invalid not-well-formed" },
+		{ "s\xc3\xa9", "invalid not-well-formed" },
+		{ "<?xml version='1.0'?>x" HEADER, "invalid not-well-formed" },
 	};
 	for (int i = 0; i < COUNT(rows); i++)
 		CHECK_ROW(i, agrees_however_cut(&wide, str_of(rows[i].text), str_of(rows[i].want)));
 	static const char zero[] = "<\0s\0";
 	CHECK(agrees_however_cut(&wide, (struct str){ zero, 4 }, STR("invalid unsupported-encoding")));
+	static const char wide_s[] = "s\0<\0";
+	CHECK(agrees_however_cut(&wide, (struct str){ wide_s, 4 }, STR("invalid not-well-formed")));
 	static const char nul[] = HEADER "<a>\0</a>";
 	CHECK(agrees_however_cut(&wide, (struct str){ nul, sizeof nul - 1 }, STR(OPENED "invalid not-well-formed")));
 }
