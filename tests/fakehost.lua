@@ -138,6 +138,8 @@ local function use_config(self)
   if options["*"].modules_disabled == nil then       -- what every host has otherwise: a test names what it wants
     options["*"].modules_disabled = { "presence", "message", "iq", "offline", "c2s", "s2s", "s2s_auth_certs" }
   end
+  options["*"].plugin_slow_ms = options["*"].plugin_slow_ms or 0
+  options["*"].plugin_abort_ms = options["*"].plugin_abort_ms or 0
   if options["*"].storage == nil then options["*"].storage = "memory" end
   for _, name in ipairs(self.order) do
     options[name] = {}

@@ -29,5 +29,7 @@ int bind_sasl_open(lua_State *L);      /* SASL exchanges */
 int bind_store_open(lua_State *L);     /* database drivers */
 int bind_system_open(lua_State *L);    /* process, files, user, limits */
 int bind_directory_open(lua_State *L); /* which table holds a key */
+int bind_task_open(lua_State *L);      /* pooled coroutines, and the watch over them */
+int bind_events_open(lua_State *L);    /* calling the handlers of an event */
 
 #endif

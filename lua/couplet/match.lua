@@ -6,6 +6,9 @@
 -- xmlns and name look at the stanza's first child element, type at its type attribute ("" stands for none; a list means
 -- any of them), has at any child.
 
+local native = require "couplet.core".stanza
+local attr_of = native.attr
+
 local match = {}
 
 local known = { xmlns = true, name = true, type = true, has = true, from_local = true }
@@ -27,11 +30,11 @@ function match.compile(m)
   return function(data)
     local stanza = data and data.stanza
     if not stanza then return false end
-    if kind and not kind(stanza.attr.type or "") then return false end
+    if kind and not kind(attr_of(stanza, "type") or "") then return false end
     if xmlns or name then
       local child = stanza.tags[1]
       if not child then return false end
-      if xmlns and not xmlns(child.attr.xmlns or stanza.attr.xmlns or "jabber:client") then return false end
+      if xmlns and not xmlns(attr_of(child, "xmlns") or attr_of(stanza, "xmlns") or "jabber:client") then return false end
       if name and not name(child.name) then return false end
     end
     if has and not stanza:has(has) then return false end

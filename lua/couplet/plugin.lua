@@ -21,6 +21,7 @@ local loader = require "couplet.loader"
 local logger = require "couplet.logger"
 local prosody = require "couplet.prosody"
 local set = require "couplet.util.set"
+local task = require "couplet.task"
 local api = require "couplet.module"
 local log = logger.init "modulemanager"
 
@@ -464,6 +465,13 @@ function plugin.reconcile()
   return added, removed
 end
 
+-- Who kept the server, as the name of its file tells.
+local function note_slow(name)
+  for _, map in ipairs(name and plugin.maps() or {}) do
+    if map[name] then map[name].module._stats.slow = map[name].module._stats.slow + 1 end
+  end
+end
+
 function plugin.configure()
   local paths = config.get("*", "plugin_paths")
   if type(paths) == "string" then paths = { paths } end
@@ -474,6 +482,10 @@ function plugin.configure()
   local installer = config.get("*", "installer_plugin_path")
   if type(installer) == "string" then list[#list + 1] = config.path and config.path(installer) or installer end
   loader.set_paths(list)
+  if prosody.process_type ~= "prosodyctl" then
+    local slow, abort = tonumber((config.get("*", "plugin_slow_ms"))) or 100, tonumber((config.get("*", "plugin_abort_ms"))) or 5000
+    if slow > 0 or abort > 0 then task.watch(slow, abort, note_slow) else task.watch(nil) end
+  end
 end
 
 -- Declared options are read again before anybody hears of the reload.

@@ -9,7 +9,8 @@
 --   task.ready() -> bool           would await suspend (true), or wait in place?
 --   task.in_task() -> bool         is a task running?
 --   task.coroutine                 Lua's coroutine library for plugins: a wait inside a generator passes through it
---   task.stats                     tasks, errors, blocking, pooled
+--   task.stats                     errors, blocking;  task.pool() -> idle, created, started
+--   task.watch(slow_ms, abort_ms, report?)        logs, and ends, what keeps the server
 --
 -- Where Lua cannot yield (a gsub callback, a comparator, a chunk being required) await runs the loop in place; each such
 -- call site is logged once. A wake-up that happens while a task runs is done when that task ends or waits.
@@ -17,133 +18,59 @@
 local clock = require "couplet.clock"
 local log = require "couplet.logger".init "task"
 
-local create, resume, yield, status = coroutine.create, coroutine.resume, coroutine.yield, coroutine.status
+local native = require "couplet.core".task
+
+local create, yield, status = coroutine.create, coroutine.yield, coroutine.status
 local running, isyieldable, close = coroutine.running, coroutine.isyieldable, coroutine.close
-local traceback, unpack, pack, select = debug.traceback, table.unpack, table.pack, select
+local traceback, unpack, pack, tostring, pcall = debug.traceback, table.unpack, table.pack, tostring, pcall
+local current, swap, start, continue, WAIT = native.current, native.swap, native.start, native.continue, native.WAIT
 
-local POOL = 64                         -- idle coroutines kept (about 1 KB each)
-local DEPTH = 30                        -- tasks started inside tasks; Lua ends at about 60
-
-local IDLE, WAIT = setmetatable({}, { __name = "idle" }), setmetatable({}, { __name = "wait" })
-
-local task = { stats = { tasks = 0, errors = 0, blocking = 0, pooled = 0 } }
+local task = { stats = { errors = 0, blocking = 0 }, queue = native.queue }
 local stats = task.stats
-local pool, pooled = {}, 0
-local current, depth = nil, 0           -- the task that runs (its outermost coroutine); how many are nested
-local managed = setmetatable({}, { __mode = "k" })    -- coroutines that may yield WAIT: ours, and generators of plugins
+local generators = setmetatable({}, { __mode = "k" })  -- coroutines of plugins that hand waits on
 local in_place = {}                     -- task -> slot: it waits in place for its wake-up
-local queue_of = {}                     -- waiting coroutine -> the queue it serves
 local cancelled = setmetatable({}, { __mode = "k" })
 local ready, ready_first, ready_last = {}, 1, 0        -- wake-ups and starts put off
 
-local function call(fn, ...)
-  fn(...)
+local function put_off(...)
+  ready_last = ready_last + 1
+  ready[ready_last] = pack(...)
+  native.pending()
 end
 
-local function body(...)
-  call(...)
-  while true do call(yield(IDLE)) end
+local function show(err)
+  local ok, text = pcall(tostring, err)
+  return ok and text or "error object that cannot be shown"
 end
 
-local serve, begin_work                 -- below: a queue goes on
-
--- A task ended (what == IDLE), waits (WAIT), or failed. Returns true, co, false.
-local function settle(co, ok, what)
-  if what == IDLE then
-    if pooled < POOL then
-      pooled = pooled + 1
-      pool[pooled] = co
-    end
-    return true
-  elseif ok then
-    if what == WAIT then return co end
-    what = "attempt to yield outside of a coroutine of its own"
-  end
+local function failed(co, err)
   stats.errors = stats.errors + 1
-  local text = traceback(co, tostring(what))
+  local text = traceback(co, show(err))
   close(co)
   if not cancelled[co] then log("error", "%s", text) end
-  local q = queue_of[co]
-  if q then
-    queue_of[co] = nil
-    q.waited = nil
-    serve(q)
-  end
-  return false
 end
 
-local run_ready
-
-local function start(fn, ...)
-  if depth >= DEPTH then
-    ready_last = ready_last + 1
-    ready[ready_last] = pack(false, fn, ...)
-    return true
-  end
-  local co
-  if pooled > 0 then
-    co = pool[pooled]
-    pool[pooled] = nil
-    pooled = pooled - 1
-  else
-    co = create(body)
-    managed[co] = true
-    task.created(co)
-  end
-  local before = current
-  current = co
-  depth = depth + 1
-  local ok, what = resume(co, fn, ...)
-  depth = depth - 1
-  current = before
-  local state
-  if what == IDLE and pooled < POOL then
-    pooled = pooled + 1
-    pool[pooled] = co
-    state = true
-  else
-    state = settle(co, ok, what)
-  end
-  if not before and ready_first <= ready_last then run_ready() end
-  return state
-end
-
-function task.created() end             -- (co): the watch arms new coroutines here
-
-function task.spawn(fn, ...)
-  stats.tasks = stats.tasks + 1
-  start(fn, ...)
-end
-
-local function continue(co, ...)
-  local before = current
-  current = co
-  depth = depth + 1
-  local ok, what = resume(co, ...)
-  depth = depth - 1
-  current = before
-  settle(co, ok, what)
-end
-
-function run_ready()
-  if current then return end
+-- What was put off, once no task runs.
+local function run_ready()
+  if current() then return end
   while ready_first <= ready_last do
     local item = ready[ready_first]
     ready[ready_first] = nil
     ready_first = ready_first + 1
-    local co = item[1]
-    if not co then
-      if item[2] == serve then
-        local q = item[3]
-        if begin_work(q, item[4], item[5]) then serve(q) end
-      else
-        start(unpack(item, 2, item.n))
-      end
-    elseif status(co) == "suspended" then
-      continue(co, unpack(item, 2, item.n))
+    local first = item[1]
+    if type(first) == "function" then
+      start(unpack(item, 1, item.n))
+    elseif status(first) == "suspended" then
+      continue(unpack(item, 1, item.n))
     end
   end
   ready_first, ready_last = 1, 0
+end
+
+native.setup { failed = failed, put_off = put_off, ready = run_ready }
+
+function task.spawn(fn, ...)
+  start(fn, ...)
 end
 
 -- The wait of `co` is over.
@@ -151,12 +78,10 @@ local function wake(co, ...)
   local slot = in_place[co]
   if slot then
     slot.values = pack(...)
-  elseif current then
-    ready_last = ready_last + 1
-    ready[ready_last] = pack(co, ...)
+  elseif current() then
+    put_off(co, ...)
   elseif status(co) == "suspended" then        -- not cancelled meanwhile
     continue(co, ...)
-    if ready_first <= ready_last then run_ready() end
   end
 end
 
@@ -181,20 +106,25 @@ end
 
 local function turn_until(slot)
   stats.blocking = stats.blocking + 1
-  local before, nested = current, depth
-  current = nil
+  local before = swap(nil)
   if before then complain() end
   while not slot.values do
     if ready_first <= ready_last then run_ready() else clock.once() end
   end
-  current, depth = before, nested
+  swap(before)
   return unpack(slot.values, 1, slot.values.n)
+end
+
+local function can_yield(self)
+  if not isyieldable() then return false end
+  local co = running()
+  return co == self or generators[co] == true
 end
 
 -- Suspends the running task until wake(); may stand inside a generator.
 local function suspend()
-  if isyieldable() and managed[running()] then return yield(WAIT) end
-  local self, slot = current, {}
+  local self, slot = current(), {}
+  if can_yield(self) then return yield(WAIT) end
   in_place[self] = slot
   local function finish(...)
     in_place[self] = nil
@@ -213,8 +143,8 @@ local function after(self, ...)
 end
 
 function task.await(begin)
-  local self = current
-  if not self or not isyieldable() or not managed[running()] then
+  local self = current()
+  if not self or not can_yield(self) then
     local slot = {}
     begin(function(...)
       if not slot.values then slot.values = pack(...) end
@@ -235,11 +165,12 @@ function task.await(begin)
 end
 
 function task.ready()
-  return current ~= nil and isyieldable() and managed[running()] == true
+  local self = current()
+  return self ~= nil and can_yield(self)
 end
 
 function task.in_task()
-  return current ~= nil
+  return current() ~= nil
 end
 
 local Alarm = { __close = function(alarm) alarm.timer:stop() end }      -- a cancelled sleeper leaves no timer
@@ -251,87 +182,13 @@ function task.sleep(seconds)
   end)
 end
 
--- --- queues: one handler, in order ---
-
-local Queue = {}
-Queue.__index = Queue
-
--- Takes what is queued, until nothing is.
-local function work(q, a, b)
-  q.co = current
-  local handler = q.handler
-  handler(a, b)
-  while q.first <= q.last do
-    local i = q.first
-    q.first = i + 1
-    a, b = q.a[i], q.b[i]
-    q.a[i], q.b[i] = nil, nil
-    handler(a, b)
-  end
-  if q.waited then
-    queue_of[q.co] = nil
-    q.waited = nil
-  end
-  q.busy = false
-end
-
--- True if the handler failed and the queue is to be served on.
-function begin_work(q, a, b)
-  q.busy = true
-  if depth >= DEPTH then
-    ready_last = ready_last + 1
-    ready[ready_last] = pack(false, serve, q, a, b)
-    return
-  end
-  stats.tasks = stats.tasks + 1
-  local state = start(work, q, a, b)
-  if state == true then return end
-  if not state then return true end
-  if q.busy and q.co == state then      -- a wake-up may have finished it meanwhile
-    if status(state) == "dead" then return true end
-    q.waited = true
-    queue_of[state] = q
-  end
-end
-
-function serve(q)
-  repeat
-    local i = q.first
-    if i > q.last then
-      q.busy = false
-      return
-    end
-    q.first = i + 1
-    local a, b = q.a[i], q.b[i]
-    q.a[i], q.b[i] = nil, nil
-  until not begin_work(q, a, b)
-end
-
-function Queue:push(a, b)
-  if self.busy then
-    local i = self.last + 1
-    self.last = i
-    self.a[i], self.b[i] = a, b
-  elseif begin_work(self, a, b) then
-    serve(self)
-  end
-end
-
-function Queue:count()
-  return self.last - self.first + 1 + (self.busy and 1 or 0)
-end
-
-function task.queue(handler)
-  return setmetatable({ handler = handler, busy = false, first = 1, last = 0, a = {}, b = {} }, Queue)
-end
-
 -- --- tasks with a handle ---
 
 local Task = {}
 Task.__index = Task
 
 local function run_handle(t, fn, ...)
-  t.co = current
+  t.co = running()
   fn(...)
   t.co = nil
   t.state = "done"
@@ -369,13 +226,14 @@ end
 -- --- the coroutine library for plugins ---
 
 local lib = {}
+local resume = native.inner
 task.coroutine = lib
 for name, fn in pairs(coroutine) do lib[name] = fn end
 local blocked = setmetatable({}, { __mode = "k" })     -- generators inside which a task waits
 
 function lib.create(fn)
   local co = create(fn)
-  managed[co] = true
+  generators[co] = true
   return co
 end
 
@@ -403,12 +261,12 @@ function lib.status(co)
 end
 
 function lib.yield(...)
-  if current == running() then error("attempt to yield from outside a coroutine", 2) end
+  if current() == running() then error("attempt to yield from outside a coroutine", 2) end
   return yield(...)
 end
 
 function lib.isyieldable(...)
-  return current ~= running() and isyieldable(...)
+  return current() ~= running() and isyieldable(...)
 end
 
 local function unwrap(co, ok, ...)
@@ -432,10 +290,20 @@ end
 
 -- For the harness and the shell.
 function task.idle()
-  return current == nil and ready_first > ready_last
+  return current() == nil and ready_first > ready_last
 end
 task.run_ready = run_ready
+task.pool = native.pool
 
-setmetatable(stats, { __index = function(_, k) if k == "pooled_now" then return pooled end end })
+-- Logs what keeps the server longer than slow_ms, and ends it with an error after abort_ms (0: never); nil: no watch.
+-- PLUGIN-API §15. report(plugin | nil, ms, aborted), if given, hears of it as well.
+function task.watch(slow_ms, abort_ms, report)
+  if not slow_ms and not abort_ms then return native.watch(nil) end
+  native.watch(slow_ms or 0, abort_ms or 0, function(ms, text, aborted)
+    local plugin = text:match "mod_([%w_%-]+)%.lua"
+    log("warn", "%s kept the server for %d ms%s\n%s", plugin and "plugin " .. plugin or "a task", ms, aborted and "; aborted" or "", text)
+    if report then report(plugin, ms, aborted) end
+  end)
+end
 
 return task

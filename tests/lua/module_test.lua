@@ -315,6 +315,22 @@ with("an error names the plugin, is counted, and the next handler goes on", func
   check.equal(m:usage().errors, 1)
 end)
 
+with("a slow handler is logged by name, a stuck one aborted, the next goes on (§15)", function()
+  local m = host:load("a", [[module:hook("e", function() while true do end end, 1)]]).module
+  host:load("b", [[module:hook("e", function() return "b" end)]])
+  check.equal(host:fire("e", {}), "b")
+  check.ok(fake.logged("plugin a kept the server for %d+ ms\n", "warn"))
+  check.ok(fake.logged("plugin a kept the server for %d+ ms; aborted", "warn"))
+  check.ok(fake.logged("example.org:a: e: .*aborted", "error"))
+  check.equal({ m:usage().errors, m:usage().slow }, { 1, 2 })
+end, { global = { plugin_slow_ms = 40, plugin_abort_ms = 100 } })
+
+with("usage is measured by samples", function()
+  local m = host:load("a", [[module:hook("e", function() end)]]).module
+  for _ = 1, 600 do host.events.fire_event("e", {}) end
+  check.ok(m:usage().calls >= 512 and m:usage().seconds > 0)
+end)
+
 with("plugin_error_policy = unload", function()
   host:load("a", [[module:hook("e", function() error "broken" end)]])
   for _ = 1, 3 do host:fire("e", {}) end

@@ -138,16 +138,16 @@ check.test("long chains of tasks starting tasks do not end at Lua's C stack", fu
   local n = 0
   local function nest(i)
     n = n + 1
-    if i < 1000 then task.spawn(nest, i + 1) end
+    if i < 20000 then task.spawn(nest, i + 1) end
   end
   task.spawn(nest, 1)
-  check.equal(n, 1000)
+  check.equal(n, 20000)
   local queues, count = {}, 0
-  for i = 1, 300 do
+  for i = 1, 5000 do
     queues[i] = task.queue(function() count = count + 1 if queues[i + 1] then queues[i + 1]:push(1) end end)
   end
   queues[1]:push(1)
-  check.equal(count, 300)
+  check.equal(count, 5000)
 end)
 
 check.test("sleep", function()
@@ -268,6 +268,45 @@ check.test("during a wait in place other tasks go on", function()
     log[#log + 1] = "end"
   end)
   check.equal(log, { "other", "slept", "end" })
+end)
+
+check.test("waits in place inside waits in place end with an error, not a crash", function()
+  local deepest = 0
+  local function nest(i)
+    if i > deepest then deepest = i end
+    if i > 40 then return end
+    local _ = (" "):gsub(" ", function()
+      loop.timer(0, function() task.spawn(nest, i + 1) end)
+      task.sleep(0.001)
+    end)
+  end
+  task.spawn(nest, 1)
+  check.ok(deepest >= 5)
+  until_true(function() return deepest > 40 end)
+end)
+
+check.test("what keeps the server is logged, and aborted (§15)", function()
+  lines = {}
+  local heard = {}
+  task.watch(60, 200, function(_, ms, aborted) heard[#heard + 1] = { ms, aborted } end)
+  local function spin() local x = 0 while true do x = x + 1 end end
+  local errors = task.stats.errors
+  task.spawn(spin)
+  check.equal(task.stats.errors, errors + 1)
+  check.equal({ heard[1][2], heard[2][2], #heard }, { false, true, 2 })
+  check.ok(lines[1]:find "kept the server for %d+ ms" and lines[1]:find "task_test")
+  check.ok(lines[3]:find "aborted: kept the server for %d+ ms", lines[3])
+  local ok, err                                                 -- in a generator as well
+  task.spawn(function() ok, err = pcall(task.coroutine.wrap(spin)) end)
+  check.ok(not ok and err:find "aborted")
+  heard = {}
+  task.spawn(function() task.sleep(0.3) end)                    -- waiting is no crime
+  until_true(function() return task.idle() and loop.mono() > 0 end)
+  local over
+  task.spawn(function() (" "):gsub(" ", function() task.sleep(0.3) end) over = true end)
+  check.ok(over)
+  check.equal(heard, {})
+  task.watch(nil)
 end)
 
 check.test("outside of any task a wait is in place and nobody complains", function()
