@@ -154,12 +154,8 @@ static int canon_user(sasl_conn_t *conn, void *context, const char *in, unsigned
 static int check_password(sasl_conn_t *conn, void *context, const char *user, const char *password, unsigned n,
 	struct propctx *props)
 {
-	const struct cyrus_context *ctx = context;
-	const struct credentials *c = ctx->credentials;
-	if (!c)
-		return SASL_BADAUTH;
-	bool ok = c->verdict >= 0 ? c->verdict > 0 : ctx->key && scram_matches(ctx->key, c->password);
-	return ok && c->account != ACCOUNT_UNKNOWN ? SASL_OK : SASL_BADAUTH;
+	const struct credentials *c = ((const struct cyrus_context *)context)->credentials;
+	return c && c->right && c->account != ACCOUNT_UNKNOWN ? SASL_OK : SASL_BADAUTH;
 }
 
 static int self(void)

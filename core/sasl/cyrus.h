@@ -22,7 +22,7 @@ const char *cyrus_mechanism(int index);
 
 struct cyrus_context {
 	const struct credentials *credentials;     /* NULL while no account is known */
-	const struct scram_key *key;                    /* the account's or an invented one */
+	const struct scram_key *key;                    /* of the account or invented */
 	bool anonymous;
 };
 

@@ -25,7 +25,6 @@ struct exchange {
 	sasl_callback_t callbacks[CYRUS_CALLBACKS];
 	struct cyrus_context context;
 	struct credentials credentials;
-	struct scram_key invented;
 	bool known;                             /* credentials are there */
 	/* channel binding */
 	bool offered;
@@ -115,11 +114,6 @@ void exchange_bind(struct exchange *x, struct str type, struct str data, bool of
 const char *exchange_name(const struct exchange *x)
 {
 	return x->credentials.name;
-}
-
-bool exchange_burns(const struct exchange *x, const struct credentials *c)
-{
-	return x->kind == PLAIN && (!c || c->verdict < 0);
 }
 
 /* --- results --- */
@@ -217,13 +211,10 @@ static void keep(struct exchange *x, const struct credentials *c)
 	x->known = true;
 	x->context.credentials = &x->credentials;
 	x->context.key = &x->credentials.key;
-	struct scram_key *key = &x->credentials.key;
-	const struct digest *want = x->kind == SCRAM ? x->digest : key->digest;
-	if (c->account != ACCOUNT_UNKNOWN && key->digest && key->digest == want)
+	if (x->kind != SCRAM || c->key.digest == x->digest)
 		return;
-	x->context.key = &x->invented;
-	if (x->kind == SCRAM || x->kind == PLAIN)
-		scram_fake(want ? want : c->digest, c->secret, str_of(c->name), c->iterations > 0 ? c->iterations : 4096, &x->invented);
+	scram_fake(x->digest, c->secret, str_of(c->name), c->iterations > 0 ? c->iterations : 4096, &x->credentials.key);
+	x->credentials.account = ACCOUNT_UNKNOWN;       /* nobody can prove to know it */
 }
 
 /* A wrong HA1 for accounts without one: the challenge has gone out before the name is known, so nothing else can differ. */
@@ -324,7 +315,6 @@ static enum exchange_result step(struct exchange *x, struct str message, const s
 	} else {
 		code = sasl_server_step(x->conn, message.p, (unsigned)message.n, &data, &n);
 	}
-	x->context.credentials = x->known ? &x->credentials : NULL;
 	if (code == SASL_CONTINUE) {
 		give(out, data, n);
 		return EXCHANGE_CHALLENGE;
@@ -345,7 +335,6 @@ enum exchange_result exchange_step(struct exchange *x, struct str message, const
 {
 	*out = (struct exchange_answer){ 0 };
 	enum exchange_result result = step(x, message, c, out);
-	/* borrowed for this step only, and of no use any more */
-	x->credentials.password = x->credentials.secret = (struct str){ NULL, 0 };
+	x->credentials.secret = (struct str){ NULL, 0 };       /* borrowed for this step only */
 	return result;
 }

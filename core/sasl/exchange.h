@@ -30,12 +30,10 @@ enum account { ACCOUNT_ENABLED, ACCOUNT_DISABLED, ACCOUNT_EXPIRED, ACCOUNT_UNKNO
 struct credentials {
 	enum account account;
 	char name[SASL_NAME_MAX + 1];           /* under which the exchange succeeds */
-	struct scram_key key;                   /* SCRAM, PLAIN; digest NULL: none, an invented one is used */
+	struct scram_key key;                   /* SCRAM; digest NULL: none, an invented one is used */
 	int iterations;                         /* of an invented key: as accounts here usually have */
-	const struct digest *digest;            /* of an invented key for PLAIN */
 	struct str secret;                      /* what invented keys depend on; borrowed for the step */
-	int verdict;                            /* PLAIN: 1, 0: somebody else has compared the password; -1: compare with key */
-	struct str password;                    /* PLAIN, -1: the password, prepared; borrowed for the step */
+	bool right;                             /* PLAIN: is the password right? Comparing takes a job, so it is done before */
 	bool has_ha1;
 	unsigned char ha1[16];                  /* DIGEST-MD5: MD5(user:realm:password) */
 };
@@ -63,13 +61,11 @@ struct exchange_answer {
 
 /* One message of the client; NULL p: <auth/> without an initial response. c: NULL until sasl_peek has found a name
  * (SCRAM, PLAIN, DIGEST-MD5), needed for the message that names the account; kept for the following ones.
- * EXTERNAL and ANONYMOUS: needed at once, its name is who the client is.
+ * EXTERNAL and ANONYMOUS: needed at once, its name is who the client is. A step costs some microseconds and never blocks.
  * After success or failure the exchange is over: a further step is a failure. */
 enum exchange_result exchange_step(struct exchange *x, struct str message, const struct credentials *c,
 	struct exchange_answer *out);
 
 const char *exchange_name(const struct exchange *x);  /* after success; valid as long as x */
-/* Does this step burn CPU (PBKDF2)? Then it belongs into a job; others cost a few microseconds. */
-bool exchange_burns(const struct exchange *x, const struct credentials *c);
 
 #endif

@@ -50,31 +50,23 @@ enum status scram_derive(const struct digest *d, struct str password, struct str
 
 void scram_fake(const struct digest *d, struct str secret, struct str name, int iterations, struct scram_key *out)
 {
-	static const char labels[] = { 'a', 'b', 'c' };         /* salt, stored key, server key */
-	unsigned char *to[] = { out->salt, out->stored, out->server };
+	unsigned char uuid[DIGEST_MAX], *to[] = { uuid, out->stored, out->server };
 	char text[1 + 16 + 1024];
 	size_t used = name.n < 1024 ? name.n : 1024;
 	int head = snprintf(text, sizeof text, "?%s ", digest_name(d));
 	memcpy(text + head, name.p, used);
 	for (int i = 0; i < 3; i++) {
-		unsigned char sum[DIGEST_MAX];
-		text[0] = labels[i];
-		digest_hmac(digest_find(STR("sha512")), secret, (struct str){ text, (size_t)head + used }, sum);
-		memcpy(to[i], sum, DIGEST_MAX);
+		text[0] = (char)('a' + i);
+		digest_hmac(digest_find(STR("sha512")), secret, (struct str){ text, (size_t)head + used }, to[i]);
 	}
+	uuid[6] = (uuid[6] & 0x0f) | 0x40;
+	uuid[8] = (uuid[8] & 0x3f) | 0x80;
+	char *o = (char *)out->salt;
+	for (int i = 0; i < 16; i++)
+		o += sprintf(o, i == 4 || i == 6 || i == 8 || i == 10 ? "-%02x" : "%02x", uuid[i]);
 	out->digest = d;
 	out->iterations = iterations;
-	out->salt_len = 16;                                     /* as our own accounts have it */
-}
-
-bool scram_matches(const struct scram_key *key, struct str password)
-{
-	struct scram_key made;
-	if (scram_derive(key->digest, password, (struct str){ (char *)key->salt, key->salt_len }, key->iterations, &made))
-		return false;
-	bool same = mem_equal(made.stored, key->stored, digest_size(key->digest));
-	mem_wipe(&made, sizeof made);
-	return same;
+	out->salt_len = (size_t)(o - (char *)out->salt);
 }
 
 void scram_write(const struct scram_key *key, struct buf *out)

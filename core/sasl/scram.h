@@ -26,11 +26,9 @@ const struct digest *scram_digest(struct str mech);
 MUST_CHECK enum status scram_derive(const struct digest *d, struct str password, struct str salt, int iterations,
 	struct scram_key *out);
 
-/* A key for a name that has none: always the same for one secret and name, and nobody knows a password for it. */
+/* A key for a name that has none: always the same for one secret and name, and nobody knows a password for it. Its salt
+ * is the text of a UUID, as those of accounts are (here and in data carried over from Prosody). */
 void scram_fake(const struct digest *d, struct str secret, struct str name, int iterations, struct scram_key *out);
-
-/* Does the password belong to the key? Its time does not depend on the answer. */
-bool scram_matches(const struct scram_key *key, struct str password);
 
 /* Appends the form Cyrus reads from its property authPassword; a NUL is put behind it, uncounted. */
 void scram_write(const struct scram_key *key, struct buf *out);

@@ -23,7 +23,6 @@ struct server {
 	struct str mech;
 	const char *type, *data;                /* the channel binding of this connection */
 	bool offered, external;
-	int verdict;                            /* PLAIN; -1: compare with the key */
 	bool had_credentials;
 	struct exchange_answer answer;
 };
@@ -35,14 +34,12 @@ static void look_up(struct server *s, struct str name, struct credentials *c)
 	memset(c, 0, sizeof *c);
 	memcpy(c->name, name.p, name.n);
 	c->account = str_is(name, "juliet") ? ACCOUNT_ENABLED : str_is(name, "tybalt") ? ACCOUNT_DISABLED : ACCOUNT_UNKNOWN;
-	c->verdict = s->verdict;
 	c->secret = secret;
 	c->iterations = 16;
-	c->digest = digest_find(STR("sha256"));
 	if (c->account == ACCOUNT_UNKNOWN)
 		return;
-	const struct digest *d = scram_digest(s->mech) ? scram_digest(s->mech) : c->digest;
-	if (scram_derive(d, STR(PASSWORD), STR("some salt"), 16, &c->key))
+	const struct digest *d = scram_digest(s->mech);
+	if (d && scram_derive(d, STR(PASSWORD), STR("some salt"), 16, &c->key))
 		abort();
 	char text[200];
 	int n = snprintf(text, sizeof text, "%s:%s:%s", c->name, HOST, PASSWORD);
@@ -72,7 +69,7 @@ static enum exchange_result server_step(struct server *s, struct str message)
 		else if (st == ST_MISSING)
 			look_up(s, STR("juliet"), &c);
 		if (st != ST_INVALID) {
-			c.password = peek.password;
+			c.right = str_is(peek.password, PASSWORD);
 			have = s->had_credentials = true;
 		}
 	}
@@ -243,7 +240,7 @@ static void mechanisms(void)
 		for (int i = 0; i < COUNT(rows); i++)
 			for (int who = CYRUS; who <= GSASL; who *= 2)
 				for (int late = 0; late < 2; late++) {
-					struct server s = { .verdict = -1 };
+					struct server s = { 0 };
 					struct client c = { .name = rows[i].name, .password = rows[i].password, .authzid = rows[i].authzid, .late = late };
 					if (!(mechs[m].clients & who))
 						continue;
@@ -274,7 +271,7 @@ static void channel_binding(void)
 		for (int who = CYRUS; who <= GSASL; who *= 2) {
 			if (!(rows[i].clients & who))
 				continue;
-			struct server s = { .type = rows[i].type, .data = rows[i].data, .offered = true, .verdict = -1 };
+			struct server s = { .type = rows[i].type, .data = rows[i].data, .offered = true };
 			struct client c = { .name = "juliet", .password = PASSWORD, .type = rows[i].client_type, .data = rows[i].client_data };
 			const char *got = who == CYRUS ? with_cyrus(&s, rows[i].mech, &c) : with_gsasl(&s, rows[i].mech, &c);
 			CHECK_ROW(i * 10 + who, !strcmp(got, rows[i].want));
@@ -316,7 +313,7 @@ static void first_messages(void)
 		{ "DIGEST-MD5", "username=\"juliet\"", false, "malformed-request" },    /* no initial response there */
 	};
 	for (int i = 0; i < COUNT(rows); i++) {
-		struct server s = { .type = "tls-exporter", .data = "data", .offered = rows[i].offered, .verdict = -1 };
+		struct server s = { .type = "tls-exporter", .data = "data", .offered = rows[i].offered };
 		server_start(&s, rows[i].mech);
 		const char *got = outcome(&s, server_step(&s, str_of(rows[i].message)));
 		CHECK_ROW(i, !strcmp(got, rows[i].want));
@@ -345,20 +342,10 @@ static void plain_messages(void)
 		{ STR("\0nobody\0" PASSWORD), "not-authorized" },
 	};
 	for (int i = 0; i < COUNT(rows); i++) {
-		struct server s = { .verdict = -1 };
+		struct server s = { 0 };
 		server_start(&s, "PLAIN");
 		const char *got = outcome(&s, server_step(&s, rows[i].message));
 		CHECK_ROW(i, !strcmp(got, rows[i].want));
-		server_end(&s);
-	}
-	for (int verdict = 0; verdict < 2; verdict++) {         /* somebody else has looked */
-		struct server s = { .verdict = verdict };
-		server_start(&s, "PLAIN");
-		CHECK_ROW(verdict, !strcmp(outcome(&s, server_step(&s, STR("\0juliet\0x"))), verdict ? "success" : "not-authorized"));
-		server_end(&s);
-		s = (struct server){ .verdict = verdict };
-		server_start(&s, "PLAIN");
-		CHECK_ROW(verdict, !strcmp(outcome(&s, server_step(&s, STR("\0nobody\0x"))), "not-authorized"));
 		server_end(&s);
 	}
 }
@@ -367,11 +354,11 @@ static void unknown_looks_known(void)
 {
 	struct exchange_answer first = { 0 };
 	for (int i = 0; i < 3; i++) {                           /* the same salt again and again, another for another name */
-		struct server s = { .verdict = -1 };
+		struct server s = { 0 };
 		server_start(&s, "SCRAM-SHA-256");
 		CHECK(server_step(&s, i < 2 ? STR("n,,n=nobody,r=abc") : STR("n,,n=somebody,r=abc")) == EXCHANGE_CHALLENGE);
 		char *salt = strstr(buf_data(&s.answer.data), ",s=");
-		CHECK(salt && strstr(salt, ",i=16"));
+		CHECK(salt && strlen(salt) == 3 + 48 + 5 && strstr(salt, ",i=16"));       /* base64 of a UUID */
 		if (i == 0)
 			buf_add_text(&first.data, salt);
 		else
@@ -383,7 +370,7 @@ static void unknown_looks_known(void)
 
 static void external_and_anonymous(void)
 {
-	struct server s = { .verdict = -1 };
+	struct server s = { 0 };
 	server_start(&s, "EXTERNAL");
 	CHECK(server_step(&s, STR("")) == EXCHANGE_SUCCESS && !s.answer.has_data && !strcmp(exchange_name(s.x), "juliet"));
 	server_end(&s);
@@ -419,7 +406,7 @@ static void damaged_messages(void)
 	for (int i = 0; i < COUNT(rows); i++)
 		for (size_t at = 0; at <= rows[i].message.n; at++)
 			for (int change = 0; change < 4; change++) {
-				struct server s = { .type = "tls-exporter", .data = "data", .offered = true, .verdict = -1 };
+				struct server s = { .type = "tls-exporter", .data = "data", .offered = true };
 				char *text = mem_copy(rows[i].message.p, rows[i].message.n);
 				size_t n = rows[i].message.n;
 				if (change == 0)
@@ -449,7 +436,7 @@ static void final_messages(void)
 		{ "c=biws,r=abcd", "malformed-request" }, { "garbage", "malformed-request" },
 	};
 	for (int i = 0; i < COUNT(rows); i++) {
-		struct server s = { .verdict = -1 };
+		struct server s = { 0 };
 		server_start(&s, "SCRAM-SHA-1");
 		CHECK_ROW(i, server_step(&s, STR("n,,n=juliet,r=abcd")) == EXCHANGE_CHALLENGE);
 		const char *got = outcome(&s, server_step(&s, str_of(rows[i].message)));
@@ -471,7 +458,7 @@ static void *many_logins(void *arg)
 	for (int i = 0; i < ROUNDS; i++) {
 		const char *mech = mechs[i % COUNT(mechs)];
 		bool plus = strstr(mech, "PLUS") != NULL, right = i % 3 != 0;
-		struct server s = { .verdict = -1, .type = "tls-exporter", .data = "data", .offered = plus };
+		struct server s = { .type = "tls-exporter", .data = "data", .offered = plus };
 		struct client c = { .name = "juliet", .password = right ? PASSWORD : "wrong", .type = plus ? "tls-exporter" : NULL, .data = "data" };
 		bad += strcmp(with_cyrus(&s, mech, &c), right ? "success" : "not-authorized") != 0;
 		server_end(&s);
