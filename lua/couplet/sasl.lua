@@ -1,0 +1,347 @@
+-- SPDX-License-Identifier: MIT
+-- sasl.lua: SASL handlers as authentication plugins make them (util.sasl). PLUGIN-API §10.
+--
+--   sasl.new(realm, profile, userdata?) -> handler
+--     handler:mechanisms() -> map      handler:select(name) -> true | nil     handler:clean_clone() -> handler
+--     handler:process(message | nil) -> "challenge", data | "success", data | "failure", condition, text       may wait
+--     handler:add_cb_handler(type, fn(handler) -> bytes | nil) -> handler
+--     .username .role .resource .selected .profile .realm .userdata
+--   sasl.registerMechanism(name, backends, fn(handler, message), cb_backends?)       a mechanism in Lua
+--
+-- Profile: plain, plain_test, scram_sha_1, scram_sha_256, scram_sha_512, digest_md5, external, anonymous, oauthbearer;
+-- mechanisms = map, if not all that these make possible; cb = map of channel binding functions;
+-- [+] iterations: what invented keys for unknown names say.
+-- [+] What mod_saslauth sets on a handler: announced (map: the mechanisms the client was told), secret (what invented keys
+-- depend on), gate (fn(handler, username) -> condition, text to refuse that name before anything is asked about it).
+--
+-- Cyrus does the mechanisms of the RFCs. An unknown account, a known one and a disabled one look the same to a client that
+-- does not know the password.
+
+local core = require "couplet.core"
+local stringprep = require "couplet.util.encodings".stringprep
+local id = require "couplet.util.id"
+local log = require "couplet.logger".init "sasl"
+local task = require "couplet.task"
+
+local crypto, cyrus = core.crypto, core.sasl
+local nodeprep, saslprep = stringprep.nodeprep, stringprep.saslprep
+
+local sasl = {}
+local handler = {}
+handler.__index = handler
+
+local registered = {}          -- mechanism -> fn(handler, message)
+local by_backend = {}          -- profile key -> array of mechanisms
+local bindings_of = {}         -- mechanism -> set of channel binding types it can use
+
+local process_secret = crypto.random_bytes(32)
+local ITERATIONS = 10000       -- of an invented key
+local DERIVED = 4096           -- of a key made from a password the backend tells: made at each login
+
+-- Handlers ------------------------------------------------------------------------------------------------------------
+
+function sasl.registerMechanism(name, backends, fn, cb_backends)
+  assert(type(name) == "string" and type(fn) == "function", "a mechanism needs a name and a function")
+  registered[name] = fn
+  if type(backends) == "string" then backends = { backends } end
+  for _, backend in ipairs(backends) do
+    local list = by_backend[backend] or {}
+    by_backend[backend] = list
+    list[#list + 1] = name
+  end
+  bindings_of[name] = nil
+  if cb_backends then
+    local types = {}
+    for _, kind in ipairs(cb_backends) do types[kind] = true end
+    bindings_of[name] = types
+  end
+end
+
+function sasl.new(realm, profile, userdata)
+  local mechs = profile.mechanisms
+  if not mechs then
+    mechs = {}
+    for backend in pairs(profile) do
+      for _, name in ipairs(by_backend[backend] or {}) do mechs[name] = true end
+    end
+  end
+  return setmetatable({ realm = realm, profile = profile, mechs = mechs, userdata = userdata }, handler)
+end
+
+-- A handler that can do more: the profile with `more` added. For who is not the backend but knows something (certificates).
+function handler:extended(more)
+  local profile = {}
+  for key, value in pairs(self.profile) do profile[key] = value end
+  for key, value in pairs(more) do profile[key] = value end
+  return sasl.new(self.realm, profile, self.userdata)
+end
+
+function handler:clean_clone()
+  local clone = sasl.new(self.realm, self.profile, self.userdata)
+  clone.cb, clone.announced, clone.secret, clone.gate = self.cb, self.announced, self.secret, self.gate
+  return clone
+end
+
+function handler:add_cb_handler(kind, fn)
+  self.cb = self.cb or {}
+  self.cb[kind] = fn
+  return self
+end
+
+local function binding_function(self, kind)
+  local shared = self.profile.cb
+  return self.cb and self.cb[kind] or type(shared) == "table" and shared[kind] or nil
+end
+
+function handler:mechanisms()
+  local map = {}
+  for name in pairs(self.mechs) do
+    local types = bindings_of[name]
+    if not types then
+      map[name] = true
+    else
+      for kind in pairs(types) do
+        if binding_function(self, kind) then
+          map[name] = true
+          break
+        end
+      end
+    end
+  end
+  return map
+end
+
+function handler:select(name)
+  if self.selected or not registered[name] or not self:mechanisms()[name] then return nil end
+  self.selected = name
+  return true
+end
+
+function handler:process(message)
+  return registered[self.selected](self, message)
+end
+
+-- Exchanges with Cyrus ------------------------------------------------------------------------------------------------
+
+local states = { [true] = "enabled", [false] = "disabled", expired = "expired" }
+
+local function fail(self, condition, text)
+  if self.exchange then self.exchange:close() end
+  self.exchange = nil
+  self.over = true
+  return "failure", condition, text
+end
+
+local function step(self, message, credentials)
+  if self.over then return "failure", "malformed-request", "The exchange is over" end
+  local exchange = self.exchange
+  if not exchange then
+    local err, condition
+    exchange, err, condition = cyrus.new(self.selected, self.realm)
+    if not exchange then return fail(self, condition, err) end
+    self.exchange = exchange
+  end
+  if credentials then credentials.secret = self.secret or process_secret end
+  local status, data, more = exchange:step(message, credentials)
+  if status == "challenge" then return status, data or "" end
+  if status == "failure" then return fail(self, data, more) end
+  exchange:close()
+  self.exchange = nil
+  self.over = true
+  self.username = more
+  return status, data
+end
+
+-- The name in the message, prepared; or nil and the answer.
+local function name_of(self, message)
+  local found, condition = cyrus.peek(self.selected, message)
+  if not found then return nil, fail(self, condition) end
+  local name = nodeprep(found.name, true)
+  if not name or name == "" then return nil, fail(self, "malformed-request", "Invalid user name") end
+  self.claimed = name              -- for whoever counts failures
+  if self.gate then
+    local refused, text = self.gate(self, name)
+    if refused then return nil, fail(self, refused, text) end
+  end
+  return name, found
+end
+
+-- SCRAM ---------------------------------------------------------------------------------------------------------------
+
+-- The salt stays the same as long as the secret does: a client may keep its salted password.
+local function salt_for(self, hash, name)
+  local raw = crypto.hmac_sha256(self.secret or process_secret, hash .. " " .. name)
+  return crypto.base64url_encode(raw:sub(1, 18))
+end
+
+-- Keys from the password that the backend tells.
+local function from_password(self, hash, name)
+  local password, state = self.profile.plain(self, name, self.realm)
+  password = type(password) == "string" and password ~= "" and saslprep(password) or nil
+  local salt = salt_for(self, hash, name)
+  local stored, server, code = task.await(function(done)
+    cyrus.derive(hash, password or "x", salt, DERIVED, done)
+  end)
+  if not stored then
+    log("warn", "cannot derive keys: %s", server)
+    return nil, code
+  end
+  if password == nil then state = nil end
+  return { username = name, state = states[state], hash = hash, stored_key = stored, server_key = server, salt = salt,
+    iterations = DERIVED }
+end
+
+local function scram_credentials(self, hash, backend, name)
+  local profile = self.profile
+  if not profile[backend] then return from_password(self, hash, name) end
+  local stored, server, iterations, salt, state = profile[backend](self, name)
+  if not (stored and server and iterations and salt) then
+    return { username = name, iterations = profile.iterations or ITERATIONS }
+  end
+  return { username = name, state = states[state], hash = hash, stored_key = stored, server_key = server,
+    iterations = iterations, salt = salt }
+end
+
+local function scram(hash, backend, plus_name)
+  return function(self, message)
+    if message == nil or self.named then return step(self, message) end
+    local name, found, condition, text = name_of(self, message)
+    if not name then return found, condition, text end
+    self.named = true
+    local credentials = scram_credentials(self, hash, backend, name)
+    if not credentials then return fail(self, "temporary-auth-failure") end
+    local offered = (self.announced or self:mechanisms())[plus_name]
+    local fn = found.binding and binding_function(self, found.binding)
+    local data = fn and fn(self)
+    if self.over then return "failure", "aborted" end
+    if not self.exchange then
+      local err
+      self.exchange, err, condition = cyrus.new(self.selected, self.realm)
+      if not self.exchange then return fail(self, condition, err) end
+    end
+    self.exchange:bind(found.binding, data, offered)
+    return step(self, message, credentials)
+  end
+end
+
+local binding_types = { "tls-exporter", "tls-unique", "tls-server-end-point" }
+
+local function register_scram(name, hash, backend, from_plain)
+  local fn = scram(hash, backend, name .. "-PLUS")
+  local backends = from_plain and { "plain", backend } or { backend }
+  sasl.registerMechanism(name, backends, fn)
+  sasl.registerMechanism(name .. "-PLUS", backends, fn, binding_types)
+end
+
+register_scram("SCRAM-SHA-1", "sha1", "scram_sha_1", true)
+register_scram("SCRAM-SHA-256", "sha256", "scram_sha_256", true)
+register_scram("SCRAM-SHA-512", "sha512", "scram_sha_512", false)
+
+-- PLAIN ---------------------------------------------------------------------------------------------------------------
+
+sasl.registerMechanism("PLAIN", { "plain", "plain_test" }, function(self, message)
+  if message == nil then return step(self, nil) end
+  local name, found, condition, text = name_of(self, message)
+  if not name then return found, condition, text end
+  local password = saslprep(found.password)
+  if not password or password == "" then return fail(self, "malformed-request", "Invalid password") end
+  local profile, right, state = self.profile, false, nil
+  if profile.plain then
+    local correct
+    correct, state = profile.plain(self, name, self.realm)
+    correct = type(correct) == "string" and correct ~= "" and saslprep(correct) or nil
+    right = correct ~= nil and crypto.equals(correct, password)
+  else
+    right, state = profile.plain_test(self, name, password, self.realm)
+  end
+  return step(self, message, { username = name, state = states[state], right = right and true or false })
+end)
+
+-- DIGEST-MD5 ------------------------------------------------------------------------------------------------------------
+
+-- RFC 2831 §2.1.2.1: what fits into ISO 8859-1 is hashed as that.
+local function latin(text)
+  local out = {}
+  for _, code in utf8.codes(text) do
+    if code > 255 then return text end
+    out[#out + 1] = string.char(code)
+  end
+  return table.concat(out)
+end
+
+function sasl.ha1(username, realm, password)
+  return crypto.md5(latin(username) .. ":" .. latin(realm) .. ":" .. latin(password))
+end
+
+sasl.registerMechanism("DIGEST-MD5", { "plain", "digest_md5" }, function(self, message)
+  if message == nil or not self.exchange or self.named then return step(self, message) end
+  local name, found, condition, text = name_of(self, message)
+  if not name then return found, condition, text end
+  self.named = true
+  local ha1, state
+  if self.profile.digest_md5 then
+    ha1, state = self.profile.digest_md5(self, name, self.realm)
+  else
+    local password
+    password, state = self.profile.plain(self, name, self.realm)
+    ha1 = type(password) == "string" and sasl.ha1(found.name, self.realm, password) or nil
+  end
+  return step(self, message, { username = name, state = ha1 and states[state] or nil, ha1 = ha1 })
+end)
+
+-- EXTERNAL, ANONYMOUS, OAUTHBEARER --------------------------------------------------------------------------------------
+
+-- Plugins from elsewhere take the authzid alone; PLUGIN-API names the handler first.
+local function call_external(self, authzid)
+  local external = self.profile.external
+  local info = debug.getinfo(external, "u")
+  if info.nparams >= 2 then return external(self, authzid) end
+  return external(authzid)
+end
+
+sasl.registerMechanism("EXTERNAL", { "external" }, function(self, message)
+  if message == nil then return step(self, nil) end
+  local authzid = saslprep(message)
+  if not authzid then return fail(self, "malformed-request") end
+  local username, state = call_external(self, authzid)
+  if type(state) == "string" and state ~= "expired" then return fail(self, state) end     -- [+] a condition of its own
+  if not username or state == nil then return fail(self, "not-authorized") end
+  return step(self, message, { username = username, state = states[state] })
+end)
+
+sasl.registerMechanism("ANONYMOUS", { "anonymous" }, function(self, message)
+  if message == nil then return step(self, nil) end
+  for _ = 1, 10 do
+    local username = id.medium():lower()
+    if self.profile.anonymous(self, username, self.realm, message) then
+      return step(self, message, { username = username, state = "enabled" })
+    end
+  end
+  return fail(self, "not-authorized")
+end)
+
+-- RFC 7628. A refused token is answered with a challenge that says why; the client's "\1" then ends it.
+sasl.registerMechanism("OAUTHBEARER", { "oauthbearer" }, function(self, message)
+  if message == nil then return "challenge", "" end
+  if message == "\1" and self.refused then return fail(self, self.refused) end
+  local header, pairs_text = message:match "^(n,[^,]*,)\1(.+)\1$"
+  local token
+  for key, value in (pairs_text or ""):gmatch "([%a]+)=([\33-\126 \9\r\n]*)\1" do
+    if key == "auth" then token = token or value:match "^[Bb]earer +(%S+)$" end
+  end
+  if not token or self.refused then return fail(self, "malformed-request") end
+  local username, state, info = self.profile.oauthbearer(self, token, self.realm, header:match "^[^,]*,a=([^,]*),$")
+  if state == false then return fail(self, "account-disabled") end
+  if not username or state == nil then
+    self.refused = "not-authorized"
+    return "challenge", require "couplet.util.json".encode {
+      status = info and info.status or "invalid_token",
+      scope = info and info.scope or nil,
+      ["openid-configuration"] = info and info.oidc_discovery_url or nil,
+    }
+  end
+  self.username, self.token_info, self.over = username, info, true
+  return "success"
+end)
+
+return sasl
