@@ -4,7 +4,7 @@
 --   conn.wrap(native) -> object       what the core's connection can do is passed on to it (send, tls, window, …)
 
 local task = require "couplet.task"
-local crypto = require "couplet.core".crypto
+local x509 = require "couplet.util.x509"
 
 local conn = {}
 local Conn = {}
@@ -48,7 +48,7 @@ function Conn:resume_writes() return true end
 -- TLS -----------------------------------------------------------------------------------------------------------------
 
 local function certificate(der)
-  return der and crypto.x509 and crypto.x509(der) or nil
+  return der and x509.load(der) or nil
 end
 
 function Conn:ssl_info(what)
