@@ -47,6 +47,7 @@ enum scan_result scan_next(struct scan *sc, struct str data, size_t *at, size_t 
 					result = SCAN_CUT;      /* white space before a child is not part of it */
 					break;
 				}
+				*safe = (size_t)(p - data.p);   /* a reference kept back is no longer */
 				sc->state = OPENED;
 				p++;
 				break;

@@ -2,6 +2,7 @@
 /* test_stream.c - streams, whole, byte by byte and cut at every place; all three must agree. */
 #include "xmpp/stream.h"
 
+#include <malloc.h>
 #include <stdlib.h>
 
 #include "base/mem.h"
@@ -266,10 +267,126 @@ static void restarts(void)
 	buf_free(&t.seen);
 }
 
+/* Bytes the process has from malloc; 0 under a sanitizer, which keeps its own books. */
+static size_t in_use(void)
+{
+	return mallinfo2().uordblks;
+}
+
+static void drop_element(void *arg, struct element **e)
+{
+	(*(int *)arg)++;
+	(void)e;
+}
+static void drop_end(void *arg) { (void)arg; }
+static const struct stream_events dropping = { drop_element, drop_element, drop_end };
+
+/* Feeds piece over and over, up to bytes in all. Fails if memory ever exceeds what was there by more than bound. */
+static enum status flood(const struct stream_limits *limits, const char *start, struct str piece, size_t bytes, size_t bound)
+{
+	int events_seen = 0;
+	size_t before = in_use();
+	struct stream *s = stream_new(limits, &dropping, &events_seen);
+	enum status st = stream_feed(s, str_of(start));
+	for (size_t fed = 0; fed < bytes && !st; fed += piece.n) {
+		st = stream_feed(s, piece);
+		CHECK(in_use() < before + bound);
+	}
+	stream_free(&s);
+	CHECK(in_use() < before + 64 * 1024);           /* malloc keeps some for itself */
+	return st;
+}
+
+static void floods(void)
+{
+	static const struct stream_limits usual = {
+		.stanza_bytes = 256 * 1024, .depth = 100, .attributes = 1000, .children = 10000, .parser_bytes = 1024 * 1024,
+	};
+	enum { MB = 1024 * 1024 };
+	char *zeros = mem_alloc(65536);
+	memset(zeros, 'x', 65536);
+	struct str x = { zeros, 65536 };
+	CHECK(flood(&usual, HEADER "<a b='", x, 100 * MB, MB) == ST_LIMIT);          /* an attribute that never ends */
+	CHECK(flood(&usual, HEADER "<a>", x, 100 * MB, 3 * MB) == ST_LIMIT);         /* a text */
+	CHECK(flood(&usual, HEADER "<a><![CDATA[", x, 100 * MB, 3 * MB) == ST_LIMIT);
+	CHECK(flood(&usual, HEADER "<", x, 100 * MB, MB) == ST_LIMIT);               /* a name */
+	CHECK(flood(&usual, HEADER "<a>&", x, 100 * MB, MB) == ST_LIMIT);            /* a reference */
+	CHECK(flood(&usual, "<stream:stream to='", x, 100 * MB, MB) == ST_LIMIT);
+	CHECK(flood(&usual, "<?xml ", x, 100 * MB, MB) == ST_LIMIT);
+	CHECK(flood(&usual, HEADER, STR("<a>"), 100 * MB, MB) == ST_LIMIT);
+	CHECK(flood(&usual, HEADER "<a>", STR("<b/>"), 100 * MB, 5 * MB) == ST_LIMIT);
+	CHECK(flood(&usual, HEADER "<a", STR(" b=''"), 100 * MB, MB) == ST_LIMIT);
+	memset(zeros, ' ', 65536);
+	CHECK(flood(&usual, "", x, 100 * MB, MB) == ST_LIMIT);                       /* a header that never begins */
+	CHECK(flood(&usual, HEADER, x, 10 * MB, MB) == ST_OK);                       /* keep-alives are no stanza */
+	/* one byte at a time costs no more than its bytes */
+	CHECK(flood(&usual, HEADER "<a b='", STR(">"), 300 * 1024, MB) == ST_LIMIT);
+	CHECK(flood(&usual, HEADER "<a>", STR("&"), 300 * 1024, 2 * MB) != ST_OK);
+	free(zeros);
+}
+
+/* Expat remembers every name it has met. */
+static void names_are_forgotten(void)
+{
+	struct stream_limits limits = wide;
+	limits.parser_bytes = 256 * 1024;
+	int events_seen = 0;
+	size_t before = in_use();
+	struct stream *s = stream_new(&limits, &dropping, &events_seen);
+	CHECK(stream_feed(s, STR(HEADER)) == ST_OK);
+	for (int i = 0; i < 200000; i++) {
+		char text[64];
+		snprintf(text, sizeof text, "<a%d b%d='c'/>", i, i);
+		CHECK(stream_feed(s, str_of(text)) == ST_OK);
+		CHECK(in_use() < before + limits.parser_bytes);
+	}
+	CHECK(events_seen == 200001);
+	/* within one stanza they are counted */
+	struct buf big = { 0 };
+	buf_add_text(&big, "<a>");
+	for (int i = 0; i < 900; i++) {
+		char text[96];
+		snprintf(text, sizeof text, "<a%d b%d='c' c%d='d' d%d='e'/>", i, i, i, i);
+		buf_add_text(&big, text);
+	}
+	buf_add_text(&big, "</a>");
+	limits.parser_bytes = 128 * 1024;
+	CHECK(stream_feed(s, buf_str(&big)) == ST_LIMIT);
+	CHECK(stream_error(s, NULL) == SE_POLICY_VIOLATION);
+	stream_free(&s);
+	buf_free(&big);
+}
+
+/* An idle stream costs its struct and its start tag. */
+static void idle_costs_little(void)
+{
+	struct stream *many[100];
+	int events_seen = 0;
+	size_t before = in_use();
+	for (int i = 0; i < 100; i++) {
+		many[i] = stream_new(&wide, &dropping, &events_seen);
+		CHECK(stream_feed(many[i], STR(HEADER "<presence/>")) == ST_OK);
+		CHECK(stream_idle(many[i]));
+		CHECK(stream_idle(many[i]));
+	}
+	printf("# %zu bytes an idle stream\n", (in_use() - before) / 100);
+	CHECK(in_use() < before + 100 * 512);
+	for (int i = 0; i < 100; i++) {
+		CHECK(stream_feed(many[i], STR("<message><bo")) == ST_OK);
+		CHECK(!stream_idle(many[i]));
+		CHECK(stream_feed(many[i], STR("dy/></message></stream:stream>")) == ST_CLOSED);
+		stream_free(&many[i]);
+	}
+	CHECK(events_seen == 300);
+}
+
 int main(void)
 {
 	RUN(conversations);
 	RUN(limits_hold);
 	RUN(restarts);
+	RUN(floods);
+	RUN(names_are_forgotten);
+	RUN(idle_costs_little);
 	return check_done();
 }
