@@ -6,6 +6,7 @@
 --   certs.create_context(host, mode, …) -> context, message, settings    made anew; further tables override settings
 --   certs.find_host_cert(host) -> { certificate =, key = } | nil
 --   certs.generate(host, days?) -> { certificate =, key = } | nil, message     self-made, into the certificates directory
+--   certs.start()              from now on every activated host gets its ssl_ctx
 --   certs.reload()             reads everything anew; connections keep what they have
 --   certs.report() -> array of { host =, certificate =, notafter =, names =, self_made =, problem = }
 --
@@ -16,6 +17,7 @@
 local core = require "couplet.core"
 local config = require "couplet.config"
 local log = require "couplet.log".new "certs"
+local prosody = require "couplet.prosody"
 local system = core.system
 
 local certs = {}
@@ -97,9 +99,12 @@ local function at(path)
       or pair(path .. "/cert.pem", path .. "/key.pem")
   end
   if stat then
-    local stem = path:gsub("%.[^./]+$", "")
-    return pair(path, stem .. ".key") or path:match("fullchain%.pem$") and pair(path, (path:gsub("fullchain%.pem$", "privkey.pem")))
-      or pair(path, (path:gsub("cert%.pem$", "key.pem")))
+    for ending, key in pairs { ["%.[^./]+$"] = ".key", ["fullchain%.pem$"] = "privkey.pem", ["cert%.pem$"] = "key.pem" } do
+      local other, n = path:gsub(ending, key)
+      if n > 0 and other ~= path and pair(path, other) then return pair(path, other) end
+    end
+    local text = system.read_file(path, 1 << 18)
+    return text and text:find("PRIVATE KEY-----", 1, true) and pair(path, path) or nil       -- both in one file
   end
   return pair(path .. ".crt", path .. ".key") or pair(path .. ".pem", path .. ".key")
 end
@@ -305,10 +310,21 @@ function certs.direct(service, port)
   return context
 end
 
+-- host.ssl_ctx is what STARTTLS uses
+local function give(host)
+  local object = prosody.hosts[host]
+  if object then object.ssl_ctx = certs.context(host, "c2s") end
+end
+
+function certs.start()
+  prosody.events.add_handler("host-activated", give, 100)        -- before the plugins of the host
+end
+
 function certs.reload()
   index, contexts = nil, {}
   complained = {}
-  require "couplet.prosody".events.fire_event("certificates-reloaded")
+  for host in pairs(prosody.hosts) do give(host) end
+  prosody.events.fire_event("certificates-reloaded")
 end
 
 function certs.report()

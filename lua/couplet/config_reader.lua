@@ -8,7 +8,7 @@ local reader = {}
 
 local MAX_DEPTH = 50                    -- of tables
 local MAX_INCLUDES = 20                 -- nested
-local MAX_STEPS = 200                   -- million instructions: a file that never ends must not hang a reload
+reader.MAX_STEPS = 200                  -- million instructions: a file that never ends must not hang a reload
 
 local inherit = {}                      -- options of "*" -> metatable of its hosts
 
@@ -394,7 +394,7 @@ function reader.parse(path, text, lua)
   local hook, mask, count = debug.gethook()
   debug.sethook(function()
     steps = steps + 1
-    if steps > MAX_STEPS then error("this file does not come to an end", 2) end
+    if steps > reader.MAX_STEPS then error("this file does not come to an end", 2) end
   end, "", 1000000)
   local ok, err = xpcall(run_file, function(e) return e end, cfg, path, 0, lua or standard, text)
   debug.sethook(hook, mask, count)

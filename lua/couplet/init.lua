@@ -58,6 +58,14 @@ function init.load(path)
   return true
 end
 
+-- Names plugins know, and libraries of our own where the usual ones are not installed.
+function init.libraries()
+  require "couplet.alias".install()
+  if not package.loaded.lfs and not package.searchpath("lfs", package.cpath) then
+    package.preload.lfs = function() return require "couplet.util.lfs" end
+  end
+end
+
 -- --- the process ---
 
 local function fail(fmt, ...)
@@ -284,7 +292,7 @@ end
 
 local function close_sessions(reason)
   local list = {}
-  for _, session in pairs(prosody.full_sessions) do list[#list + 1] = session end
+  for _, session in pairs(require "couplet.directory".full_sessions) do list[#list + 1] = session end
   for _, session in ipairs(list) do
     if not session.destroyed and session.close then
       pcall(session.close, session, { condition = "system-shutdown", text = reason })
@@ -335,6 +343,7 @@ local function boot()
   local started = loop.mono()
   local hosts, ports, certs = require "couplet.hosts", require "couplet.ports", require "couplet.certs"
   require "couplet.router"
+  certs.start()
   require "couplet.plugin".start()
   prosody.events.fire_event("server-starting")
   hosts.load()
@@ -390,7 +399,7 @@ function init.start(opts)
     for _, text in ipairs(config.warnings()) do log("warn", "%s", text) end
     collector()
     pidfiles()
-    require "couplet.alias".install()
+    init.libraries()
     core.net.setup { io_threads = config.get("*", "io_threads"), max_connections = config.get("*", "max_connections") }
     signals()
   end

@@ -70,7 +70,8 @@ counter("couplet_tasks", nil, "Tasks started")
 counter("couplet_task_errors", nil, "Tasks that ended with an error")
 counter("couplet_task_blocking", nil, "Waits that could not yield")
 local info = registry:gauge("couplet_info", nil, "Version", { "version" })
-local sessions = registry:gauge("couplet_c2s_sessions", nil, "Bound client sessions", { "host" })
+gauge("couplet_c2s_sessions", nil, "Bound client sessions")
+gauge("couplet_c2s_users", nil, "Accounts with at least one of them")
 local native = {}
 
 local function flat(prefix, t, depth)
@@ -103,14 +104,9 @@ function metrics.collect()
   g.couplet_tasks:with_labels().value = stats.tasks or 0
   g.couplet_task_errors:with_labels().value = stats.errors or 0
   g.couplet_task_blocking:with_labels().value = stats.blocking or 0
-  sessions:clear()
-  for name, host in pairs(prosody.hosts) do
-    local n = 0
-    for _, user in pairs(host.sessions or {}) do
-      for _ in pairs(user.sessions or {}) do n = n + 1 end
-    end
-    sessions:with_labels(name):set(n)
-  end
+  local sessions, users = require "couplet.directory".count()
+  g.couplet_c2s_sessions:set(sessions)
+  g.couplet_c2s_users:set(users)
   for part, prefix in pairs { net = "couplet_net", store = "couplet_store", sasl = "couplet_sasl" } do
     local fn = core[part].stats
     local ok, t = pcall(fn or error)

@@ -125,7 +125,7 @@ local function prepare_offline()
   if not system.access(data, "rwx") then return nil, "cannot write to the data directory " .. data .. " (which user runs the server?)" end
   require "couplet.prosody".process_type = "prosodyctl"
   local plugin = require "couplet.plugin"
-  require "couplet.alias".install()
+  require "couplet.init".libraries()
   plugin.configure()
   require "couplet.store"
   require "couplet.users"

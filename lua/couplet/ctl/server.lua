@@ -3,6 +3,7 @@
 
 local core = require "couplet.core"
 local commands = require "couplet.commands"
+local directory = require "couplet.directory"
 local prosody = require "couplet.prosody"
 
 local function age(seconds)
@@ -29,10 +30,11 @@ local function sorted_hosts(only)
   return list
 end
 
+-- of one host, or of all
 local function sessions_of(host)
   local list = {}
-  for _, user in pairs(prosody.hosts[host].sessions or {}) do
-    for _, session in pairs(user.sessions or {}) do list[#list + 1] = session end
+  for _, session in pairs(directory.full_sessions) do
+    if not host or session.host == host then list[#list + 1] = session end
   end
   table.sort(list, function(a, b) return tostring(a.full_jid) < tostring(b.full_jid) end)
   return list
@@ -47,18 +49,18 @@ end
 commands.declare { name = "status", help = "is the server up, since when, with how many users and which ports",
   run = function(ctx)
     local use = core.system.usage()
-    local total, hosts = 0, {}
+    local total, users = directory.count()
+    local hosts, of = {}, {}
+    for _, session in pairs(directory.full_sessions) do of[session.host] = (of[session.host] or 0) + 1 end
     for _, host in ipairs(sorted_hosts()) do
-      local n = #sessions_of(host)
-      total = total + n
-      hosts[#hosts + 1] = { host = host, type = prosody.hosts[host].type, sessions = n }
+      hosts[#hosts + 1] = { host = host, type = prosody.hosts[host].type, sessions = of[host] or 0 }
     end
     local ports = require "couplet.ports".get_active_services()
     ctx:print("Couplet %s, process %d, up %s", prosody.version, core.system.pid(), age(os.time() - prosody.start_time))
-    ctx:print("memory %s, CPU %.1f s, %d sessions", size(use.rss), use.user + use.system, total)
+    ctx:print("memory %s, CPU %.1f s, %d sessions of %d users", size(use.rss), use.user + use.system, total, users)
     for _, h in ipairs(hosts) do ctx:print("host %s (%s): %d sessions", h.host, h.type, h.sessions) end
     for _, p in ipairs(ports) do ctx:print("%s on %s port %d%s", p.service, p.interface, p.port, p.tls and ", TLS" or "") end
-    return true, nil, { version = prosody.version, pid = core.system.pid(), start_time = prosody.start_time, sessions = total,
+    return true, nil, { version = prosody.version, pid = core.system.pid(), start_time = prosody.start_time, sessions = total, users = users,
       hosts = hosts, ports = ports, rss = use.rss, config = prosody.config_file }
   end }
 
@@ -169,8 +171,8 @@ commands.declare { name = "module list", args = "[HOST]", help = "loaded plugins
 -- --- client connections ---
 
 local function describe(session)
-  local conn = session.conn
-  local tls = conn and type(conn) == "userdata" and conn.tls and conn:tls() or nil
+  local conn = session.net
+  local tls = conn and conn:tls()
   return {
     jid = session.full_jid, id = session.id, ip = session.ip, secure = session.secure and true or false,
     tls = tls and tls.version, priority = session.priority, since = session.conntime or session.since,
@@ -183,14 +185,12 @@ commands.declare { name = "c2s list", args = "[HOST|JID]", help = "connected cli
     if what and what:find("@", 1, true) then node, host = require "couplet.jid".prepped_split(what) end
     if no_host(host) then return nil, no_host(host) end
     local data = {}
-    for _, h in ipairs(sorted_hosts(host)) do
-      for _, session in ipairs(sessions_of(h)) do
-        if not node or session.username == node then
-          local d = describe(session)
-          data[#data + 1] = d
-          ctx:print("%-40s %-22s %s%s", tostring(d.jid), tostring(d.ip or "?"), d.tls or (d.secure and "TLS" or "in the clear"),
-            d.priority and ", priority " .. d.priority or "")
-        end
+    for _, session in ipairs(sessions_of(host)) do
+      if not node or session.username == node then
+        local d = describe(session)
+        data[#data + 1] = d
+        ctx:print("%-40s %-22s %s%s", tostring(d.jid), tostring(d.ip or "?"), d.tls or (d.secure and "TLS" or "in the clear"),
+          d.priority and ", priority " .. d.priority or "")
       end
     end
     return true, #data .. (#data == 1 and " client" or " clients"), data
@@ -207,12 +207,10 @@ commands.declare { name = "c2s close", args = "JID|HOST|all [REASON]", help = "d
       if no_host(host) then return nil, no_host(host) end
     end
     local n = 0
-    for _, h in ipairs(sorted_hosts(host)) do
-      for _, session in ipairs(sessions_of(h)) do
-        if (not node or session.username == node) and (not resource or session.resource == resource) then
-          session:close { condition = "policy-violation", text = reason ~= "" and reason or "Disconnected by the administrator" }
-          n = n + 1
-        end
+    for _, session in ipairs(sessions_of(host)) do
+      if (not node or session.username == node) and (not resource or session.resource == resource) then
+        session:close { condition = "policy-violation", text = reason ~= "" and reason or "Disconnected by the administrator" }
+        n = n + 1
       end
     end
     if n == 0 and what ~= "all" then return nil, "nobody is connected as " .. what end

@@ -1,0 +1,127 @@
+-- SPDX-License-Identifier: MIT
+-- log: levels, sinks, and what strangers' text may do to a log file (nothing).
+
+local check = require "check"
+local temp = require "temp"
+local log = require "couplet.log"
+local logger = require "couplet.logger"
+local system = require "couplet.core".system
+
+local base = temp.dir()
+local function content(name) return system.read_file(base .. "/" .. name) or "" end
+local function lines(name)
+  local n = 0
+  for _ in content(name):gmatch("\n") do n = n + 1 end
+  return n
+end
+local function say(...)
+  local l = log.new("test")
+  for _, level in ipairs { "debug", "info", "warn", "error" } do l(level, ...) end
+end
+
+check.test("forms of the option", function()
+  local rows = {
+    { "a.log", "a.log", 3 },
+    { { info = "b.log" }, "b.log", 3 },
+    { { debug = "c.log" }, "c.log", 4 },
+    { { error = "d.log", info = "e.log" }, "d.log", 1 },
+    { { { levels = { "error" }, to = "file", filename = "f.log" } }, "f.log", 1 },
+    { { { levels = { "debug", "warn" }, to = "file", filename = "g.log" } }, "g.log", 2 },
+    { { { levels = { min = "info", max = "warn" }, to = "file", filename = "h.log" } }, "h.log", 2 },
+    { { { levels = { min = "warn" }, filename = "i.log" } }, "i.log", 2 },
+    { { { levels = "warn", to = "file", filename = "j.log" } }, "j.log", 2 },
+    { { info = { to = "file", filename = "k.log" } }, "k.log", 3 },
+    { { [1] = "l.log" }, "l.log", 3 },
+  }
+  for i, row in ipairs(rows) do
+    log.setup(row[1], base)
+    say("hello %d", i)
+    check.equal(lines(row[2]), row[3], "row " .. i)
+  end
+end)
+
+check.test("a line: time, level, source, text", function()
+  log.setup({ info = "x.log" }, base)
+  log.new("c2s")("info", "%s is %q", "juliet", "here")
+  check.ok(content("x.log"):match('^%d%d%d%d%-%d%d%-%d%d %d%d:%d%d:%d%d info c2s: juliet is "here"\n$'), content("x.log"))
+  log.setup({ { to = "file", filename = "y.log", timestamps = false } }, base)
+  log.new("c2s")("warn", "plain %")
+  check.equal(content("y.log"), "warn c2s: plain %\n")
+  log.setup({ { to = "file", filename = "z.log", timestamps = "%Y!" } }, base)
+  log.new("c2s")("warn", "x")
+  check.equal(content("z.log"), os.date("%Y!") .. " warn c2s: x\n")
+end)
+
+check.test("a stranger's text starts no line and moves no cursor", function()
+  local rows = {
+    { "a\nerror c2s: forged", "a\n    error c2s: forged" },
+    { "a\27[2Jb", "a\\027[2Jb" },
+    { "a\0b\127", "a\\000b\\127" },
+    { "a\rb", "a\\013b" },
+    { "tab\tstays", "tab\tstays" },
+    { "csi \xc2\x9b2J", "csi ?2J" },
+    { "grüße ☃", "grüße ☃" },
+  }
+  for i, row in ipairs(rows) do check.equal(log.clean(row[1]), row[2], "row " .. i) end
+  check.ok(#log.clean(("x"):rep(100000)) < 17000)
+end)
+
+check.test("what cannot be opened is said, and lines are not lost", function()
+  local heard = {}
+  log.register_sink_type("ear", function(settings)
+    check.equal(settings.colour, "blue")
+    return function(source, level, text) heard[#heard + 1] = level .. " " .. source .. ": " .. text end
+  end)
+  local err = io.stderr
+  io.stderr = assert(io.open(base .. "/stderr", "w"))          -- luacheck: ignore
+  log.setup({ info = "no/such/dir/x.log", { to = "ear", levels = { min = "info" }, colour = "blue" } }, base)
+  log.new("a")("info", "still heard")
+  io.stderr:close()
+  io.stderr = err                                              -- luacheck: ignore
+  check.equal(#heard, 2)
+  check.ok(heard[1]:find("^error log: cannot open log file .*no/such/dir"), heard[1])
+  check.equal(heard[2], "info a: still heard")
+  check.ok(content("stderr"):find("still heard"))
+end)
+
+check.test("reopening after rotation", function()
+  log.setup({ info = "r.log" }, base)
+  log.new("a")("info", "one")
+  assert(system.rename(base .. "/r.log", base .. "/r.log.1"))
+  log.new("a")("info", "two")
+  log.reopen()
+  log.new("a")("info", "three")
+  check.equal(lines("r.log.1"), 2)
+  check.equal(lines("r.log"), 1)
+end)
+
+check.test("lines of the core reach the sinks", function()
+  local core = require "couplet.core"
+  log.setup({ debug = "core.log" }, base)
+  core.log.write("info", "net", "from the core %s\n")
+  core.loop.poll()
+  check.ok(content("core.log"):find("info net: from the core %%s"), content("core.log"))
+  core.log.write("debug", "net", "debug is on")
+  core.loop.poll()
+  check.equal(lines("core.log"), 2)
+  log.setup({ warn = "core2.log" }, base)
+  core.log.write("info", "net", "not formatted")
+  core.loop.poll()
+  check.equal(content("core2.log"), "")
+end)
+
+check.test("sinks of plugins stay when the configuration changes", function()
+  local n = 0
+  local function fn() n = n + 1 end
+  logger.add_simple_sink(fn, { "error" })
+  log.setup({ info = "s.log" }, base)
+  log.new("a")("error", "x")
+  log.setup({ info = "s2.log" }, base)
+  log.new("a")("error", "x")
+  check.equal(n, 2)
+  logger.remove_sink(fn)
+end)
+
+log.setup({ error = "last.log" }, base)
+temp.remove(base)
+check.done()
