@@ -1,0 +1,342 @@
+-- SPDX-License-Identifier: MIT
+-- storage.archive: archive stores over a database.
+--
+-- A row's number is milliseconds << 20 | counter: order, time and paging key at once. An item's id is the key it was
+-- appended with or, without one, its number as 16 hexadecimal digits. Items are in order of their time, those of one
+-- millisecond in order of insertion. Pages are found by key, never by counting.
+
+local time = require "couplet.core".loop.wall
+local task = require "couplet.task"
+
+local archive = {}
+
+local COLLECTION = "(SELECT id FROM collection WHERE host = ?1 AND kind = 'archive' AND store = ?2)"
+local OWNER = "(SELECT id FROM owner WHERE collection = " .. COLLECTION .. " AND user = ?3)"
+local EVERYONE = "(SELECT id FROM owner WHERE collection = " .. COLLECTION .. ")"
+
+local ENSURE = "INSERT OR IGNORE INTO collection (host, kind, store) VALUES (?1, 'archive', ?2)"
+local ENSURE_OWNER = "INSERT OR IGNORE INTO owner (collection, user) VALUES (" .. COLLECTION .. ", ?3)"
+local ENSURE_JID = "INSERT OR IGNORE INTO jid (jid) VALUES (?1)"
+local DROP_KEY = "DELETE FROM archive WHERE owner = " .. OWNER .. " AND key = ?4"
+local PEER = "(SELECT id FROM jid WHERE jid = ?5)"
+-- ?4: the first number of the millisecond; the item takes the one after the last that is used of it.
+local APPEND = [[
+  INSERT INTO archive (id, owner, peer, key, type, value) VALUES (
+    coalesce((SELECT max(id) + 1 FROM archive WHERE id >= ?4 AND id < ?4 + 1048576), ?4), ]]
+  .. OWNER .. ", " .. PEER .. ", ?6, ?7, ?8) RETURNING id"
+local ITEM = " FROM archive a LEFT JOIN jid ON jid.id = a.peer WHERE a.owner = "
+local COLUMNS = "SELECT a.id, a.key, a.type, a.value, jid.jid"
+-- The row an id means: ?4 as key, or ?5 as number of one without key
+local ROW = " = (SELECT id FROM archive WHERE owner = " .. OWNER .. " AND key = ?4 UNION ALL"
+  .. " SELECT id FROM archive WHERE id = ?5 AND owner = " .. OWNER .. " AND key IS NULL LIMIT 1)"
+local RESOLVE = "SELECT id FROM archive WHERE id" .. ROW
+local GET = COLUMNS .. ITEM .. OWNER .. " AND a.id" .. ROW
+local USERS = "SELECT user FROM owner WHERE collection = " .. COLLECTION
+  .. " AND EXISTS (SELECT 1 FROM archive WHERE archive.owner = owner.id)"
+local DATES = "SELECT DISTINCT date((id >> 20) / 1000, 'unixepoch') FROM archive WHERE owner = " .. OWNER .. " ORDER BY 1"
+
+local PAGE = 200             -- rows fetched at a time
+local PORTION = 1000         -- rows deleted at a time, so that others' writes come between
+
+--- Numbers, ids, values
+
+local last_ms = 0
+
+local function number_at(when)
+  local ms
+  if when then
+    ms = math.floor(when * 1000 + 0.0005)
+  else
+    ms = math.max(math.floor(time() * 1000), last_ms)      -- a clock set back does not turn the order round
+    last_ms = ms
+  end
+  return ms << 20
+end
+
+local function when_of(id)
+  local ms = id >> 20
+  if ms % 1000 == 0 then return ms // 1000 end
+  return ms / 1000
+end
+
+local function id_of(number, key)
+  return key or ("%016x"):format(number)
+end
+
+local function number_of(id)
+  if #id == 16 and id:find("^[0-9a-f]+$") then return tonumber(id, 16) end
+end
+
+local stanza, parse                          -- loaded late: a program may use archives without stanzas
+
+local function pack(value)
+  if value == nil then error("an archive takes no nil", 3) end
+  if type(value) == "userdata" or type(value) == "table" and getmetatable(value) then
+    stanza = stanza or require "couplet.stanza"
+    if stanza.is_stanza(value) then return "xml", tostring(value) end
+  end
+  return nil, value
+end
+
+local function unpack(kind, value)
+  if kind ~= "xml" then return value end
+  parse = parse or require "couplet.util.xml".parse
+  return parse(value)
+end
+
+--- Writes under way: who looks into an archive first waits for what was appended before.
+
+local function post(self, user, statements)
+  local last, ticket = self.shared.last, {}
+  return task.await(function(done)
+    self.db:post(statements, function(...)
+      if last[user] == ticket then last[user] = nil end
+      for i = 1, #ticket do ticket[i]() end
+      done(...)
+    end)
+    last[user] = ticket
+  end)
+end
+
+local function catch_up(self, user)
+  for _, who in ipairs{ user, true } do
+    local ticket = self.shared.last[who]
+    if ticket then
+      task.await(function(done) ticket[#ticket + 1] = done end)
+    end
+  end
+end
+
+--- Queries
+
+-- Collects conditions and their parameters; ?1 to ?3 are host, store and user.
+local function conditions(self, user, query)
+  local params = { self.host, self.store, user ~= true and user or nil, n = 3 }
+  local sql = {}
+  local function param(v)
+    params.n = params.n + 1
+    params[params.n] = v
+    return "?" .. params.n
+  end
+  local function where(text, v) sql[#sql + 1] = (text:gsub("%?", function() return param(v) end)) end
+  local low, high
+  if query.start then low = math.ceil(query.start * 1000 - 0.0005) << 20 end
+  if query["end"] then high = (math.floor(query["end"] * 1000 + 0.0005) << 20) | 0xfffff end
+  if low then where("a.id >= ?", low) end
+  if high then where("a.id <= ?", high) end
+  if query.with then where("a.peer = (SELECT id FROM jid WHERE jid = ?)", query.with) end
+  if query.key then where("a.key = ?", query.key) end
+  if query.ids then
+    -- Padded to a power of two, so that few different statements arise.
+    local size, keys, numbers = 1, {}, {}
+    while size < #query.ids do size = size * 2 end
+    local keep = params.n
+    for i = 1, size do keys[i] = param(tostring(query.ids[i] or query.ids[#query.ids] or "")) end
+    for i = 1, size do numbers[i] = param(number_of(params[keep + i])) end
+    sql[#sql + 1] = ("(a.key IN (%s) OR a.key IS NULL AND a.id IN (%s))")
+      :format(table.concat(keys, ","), table.concat(numbers, ","))
+  end
+  local owner = user == true and "a.owner IN " .. EVERYONE or "a.owner = " .. OWNER
+  return owner, sql, params, param
+end
+
+local function statement(sql, params)
+  return { sql, table.unpack(params, 1, params.n) }
+end
+
+-- Rows of one page after (in the wanted order) the number `from`, if given. -> rows, n | nil, message, code
+local function page(self, user, query, after, before, limit, total)
+  local _, sql, params, param = conditions(self, user, query)
+  local wheres = #sql > 0 and " AND " .. table.concat(sql, " AND ") or ""
+  local count = total and statement("SELECT count(*) FROM archive a WHERE a.owner = " .. OWNER .. wheres, params)
+  if after then wheres = wheres .. " AND a.id > " .. param(after) end
+  if before then wheres = wheres .. " AND a.id < " .. param(before) end
+  local find = statement(COLUMNS .. ITEM .. OWNER .. wheres .. " ORDER BY a.id " .. (query.reverse and "DESC" or "ASC")
+    .. " LIMIT " .. param(limit), params)
+  return self.db:read{ find, count or nil }
+end
+
+local methods = {}
+methods.__index = methods
+methods.caps = { total = true, truncate = true, full_id_range = true, ids = true, wildcard_delete = true }
+
+-- The numbers the query's after and before stand for. -> true, after, before | nil, message
+local function bounds(self, user, query)
+  local reads, after, before = {}, nil, nil
+  for _, name in ipairs{ "after", "before" } do
+    local id = query[name]
+    if type(id) == "string" and id ~= "" then
+      reads[#reads + 1] = { RESOLVE, self.host, self.store, user, id, number_of(id) }
+      reads[name] = #reads
+    end
+  end
+  if #reads == 0 then return true end
+  local rows1, n1, rows2, n2 = self.db:read(reads)
+  if not rows1 then return nil, n1, rows2 end
+  if n1 == 0 or n2 == 0 then return nil, "item-not-found" end
+  if reads.after then after = rows1[1] end
+  if reads.before then before = reads.before == 2 and rows2[1] or rows1[1] end
+  return true, after, before
+end
+
+function methods:append(user, key, value, when, with)
+  user = user or ""
+  local kind, cell = pack(value)
+  local host, store = self.host, self.store
+  local statements = { { ENSURE, host, store }, { ENSURE_OWNER, host, store, user } }
+  if with then statements[#statements + 1] = { ENSURE_JID, with } end
+  if key then statements[#statements + 1] = { DROP_KEY, host, store, user, key } end
+  statements[#statements + 1] = { APPEND, host, store, user, number_at(when), with, key, kind, cell }
+  local ok, rows, n = post(self, user, statements)
+  if not ok then return nil, rows, n end
+  return id_of(rows[1], key)
+end
+
+function methods:find(user, query)
+  user, query = user or "", query or {}
+  catch_up(self, user)
+  local ok, after, before = bounds(self, user, query)
+  if not ok then return nil, after, before end
+  local left = query.limit or math.huge
+  local rows, n, counted = page(self, user, query, after, before, math.min(left, PAGE), query.total)
+  if not rows then return nil, n, counted end
+  local i, had = 0, math.min(left, PAGE)
+  local function iterate()
+    if i >= n then
+      left = left - had
+      if n < had * 5 or left <= 0 then return nil end
+      local lastseen = rows[n - 4]
+      if query.reverse then before = lastseen else after = lastseen end
+      had = math.min(left, PAGE)
+      local more, m = page(self, user, query, after, before, had)
+      if not more then error("archive " .. self.store .. ": " .. tostring(m)) end
+      rows, n, i = more, m, 0
+      if n == 0 then left = 0 return nil end
+    end
+    local number, key, kind, value, with = rows[i + 1], rows[i + 2], rows[i + 3], rows[i + 4], rows[i + 5]
+    i = i + 5
+    return id_of(number, key), unpack(kind, value), when_of(number), with
+  end
+  return iterate, counted and counted[1]
+end
+
+function methods:get(user, id)
+  user = user or ""
+  catch_up(self, user)
+  local rows, n, code = self.db:read{ { GET, self.host, self.store, user, id, number_of(id) } }
+  if not rows then return nil, n, code end
+  if n == 0 then return nil, "item-not-found" end
+  return unpack(rows[3], rows[4]), when_of(rows[1]), rows[5]
+end
+
+local UPDATE = "UPDATE archive SET type = ?6, value = ?7 WHERE id" .. ROW
+local UPDATE_PEER = "UPDATE archive SET peer = (SELECT id FROM jid WHERE jid = ?6) WHERE id" .. ROW
+
+-- The time of an item with a key can be changed; without one it is part of the id, and stays.
+function methods:set(user, id, value, when, with)
+  user = user or ""
+  local kind, cell = pack(value)
+  local host, store, number = self.host, self.store, number_of(id)
+  local old, old_when, old_with = self:get(user, id)
+  if old == nil then return nil, old_when, old_with end
+  if when and math.floor(when * 1000) ~= math.floor(old_when * 1000) then
+    local rows, n = self.db:read{ { RESOLVE, host, store, user, id, nil } }
+    if rows and n == 1 then
+      local ok, message, code = self:append(user, id, value, when, with or old_with)
+      if not ok then return nil, message, code end
+      return true
+    end
+  end
+  local statements = { { UPDATE, host, store, user, id, number, kind, cell } }
+  if with then
+    table.insert(statements, 1, { ENSURE_JID, with })
+    statements[3] = { UPDATE_PEER, host, store, user, id, number, with }
+  end
+  local changes, message, code = post(self, user, statements)
+  if not changes then return nil, message, code end
+  return true
+end
+
+-- -> number of items deleted
+function methods:delete(user, query)
+  if user ~= true then user = user or "" end
+  query = query or {}
+  local owner, sql, params, param = conditions(self, user, query)
+  if user ~= true then
+    catch_up(self, user)
+    local ok, after, before = bounds(self, user, query)
+    if not ok then return nil, after, before end
+    if after then sql[#sql + 1] = "a.id > " .. param(after) end
+    if before then sql[#sql + 1] = "a.id < " .. param(before) end
+    if query.truncate then
+      sql[#sql + 1] = ("a.id <= (SELECT id FROM archive WHERE owner = %s ORDER BY id DESC LIMIT 1 OFFSET %s)")
+        :format(OWNER, param(query.truncate))
+    end
+  elseif query.truncate then
+    return nil, "unsupported-datatype"
+  end
+  local all = statement("DELETE FROM archive WHERE id IN (SELECT a.id FROM archive a WHERE " .. owner
+    .. (#sql > 0 and " AND " .. table.concat(sql, " AND ") or "") .. " LIMIT " .. PORTION .. ")", params)
+  local text, count = all[1], 0
+  repeat
+    all[1] = text
+    local changes, message, code = post(self, user, { all })
+    if not changes then return nil, message, code end
+    count = count + changes
+  until changes < PORTION
+  return count
+end
+
+function methods:summary(user, query)
+  user, query = user or "", query or {}
+  catch_up(self, user)
+  local _, sql, params = conditions(self, user, query)
+  local groups = "SELECT peer, count(*) AS n, min(a.id) AS first, max(a.id) AS last FROM archive a WHERE a.owner = " .. OWNER
+    .. (#sql > 0 and " AND " .. table.concat(sql, " AND ") or "") .. " GROUP BY peer"
+  local rows, n, code = self.db:read{ statement("SELECT jid, n, first, last, type, value FROM (" .. groups
+    .. ") g JOIN archive l ON l.id = g.last LEFT JOIN jid ON jid.id = g.peer", params) }
+  if not rows then return nil, n, code end
+  local out = { counts = {}, earliest = {}, latest = {}, body = {} }
+  for i = 0, n - 1, 6 do
+    local with = rows[i + 1] or ""
+    out.counts[with] = rows[i + 2]
+    out.earliest[with] = when_of(rows[i + 3])
+    out.latest[with] = when_of(rows[i + 4])
+    local item = unpack(rows[i + 5], rows[i + 6])
+    if rows[i + 5] == "xml" and item then out.body[with] = item:get_child_text("body") end
+  end
+  return out
+end
+
+-- -> list of days, "2025-01-31", on which something was archived
+function methods:dates(user)
+  user = user or ""
+  catch_up(self, user)
+  local rows, n, code = self.db:read{ { DATES, self.host, self.store, user } }
+  if not rows then return nil, n, code end
+  return rows
+end
+
+function methods:users()
+  local rows, n, code = self.db:read{ { USERS, self.host, self.store } }
+  if not rows then return nil, n, code end
+  local i = 0
+  return function()
+    i = i + 1
+    if i <= n then return rows[i] end
+  end
+end
+
+-- Stores of one name share what is under way.
+function archive.open(db, host, store)
+  db.archives = db.archives or {}
+  local key = host .. "\0" .. store
+  local shared = db.archives[key]
+  if not shared then
+    shared = { last = {} }
+    db.archives[key] = shared
+  end
+  return setmetatable({ db = db, host = host, store = store, shared = shared }, methods)
+end
+
+return archive

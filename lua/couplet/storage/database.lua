@@ -1,0 +1,171 @@
+-- SPDX-License-Identifier: MIT
+-- storage.database: storage drivers over a native database (core/store). One database per file, shared by all hosts.
+--
+--   database.driver(host, { driver = "sqlite", file = path, … }) -> storage driver of that host (PLUGIN-API §7)
+--   database.close()              waits for all writes; the next use opens the databases anew
+--   database.numbers() -> { [file] = counters }
+--
+-- keyval and map stores are rows of one table, a row per key; archives are rows of another. What a table of the Lua side
+-- says in SQL types stays what it is: text, integers, floats; tables and booleans are encoded (core/store/value.h).
+
+local native = require "couplet.core".store
+local task = require "couplet.task"
+
+local database = {}
+
+local schema = {
+  [[
+  CREATE TABLE collection (            -- a store of a host
+    id INTEGER PRIMARY KEY, host TEXT NOT NULL, kind TEXT NOT NULL, store TEXT NOT NULL, UNIQUE (host, kind, store));
+  CREATE TABLE keyval (
+    collection INTEGER NOT NULL, user TEXT NOT NULL, key NOT NULL, value NOT NULL,
+    PRIMARY KEY (collection, user, key)) WITHOUT ROWID;
+  CREATE INDEX keyval_key ON keyval (collection, key);
+  CREATE TABLE jid (id INTEGER PRIMARY KEY, jid TEXT NOT NULL UNIQUE);
+  CREATE TABLE owner (                 -- whose archive
+    id INTEGER PRIMARY KEY, collection INTEGER NOT NULL, user TEXT NOT NULL, UNIQUE (collection, user));
+  CREATE TABLE archive (               -- id: milliseconds << 20 | counter, which is order and time filter at once
+    id INTEGER PRIMARY KEY, owner INTEGER NOT NULL, peer INTEGER, key TEXT, type TEXT, value NOT NULL);
+  CREATE INDEX archive_owner ON archive (owner);
+  CREATE INDEX archive_peer ON archive (owner, peer);
+  CREATE UNIQUE INDEX archive_key ON archive (owner, key) WHERE key IS NOT NULL;
+  ]],
+}
+
+-- A database as the stores use it: read and write wait for the answer.
+local methods = {}
+methods.__index = methods
+
+-- Opens if it is not, and puts numbers in place of the SQL texts. statements: { { sql, parameter… }, … }
+local function ready(self, statements)
+  if not self.db then
+    local o = self.options
+    self.db = assert(native.open{
+      driver = o.driver or "sqlite", file = o.file, schema = schema, synchronous = o.synchronous,
+      busy_timeout = o.busy_timeout, max_pages = o.max_pages,
+    })
+    self.known = {}
+  end
+  local known = self.known
+  for i = 1, #statements do
+    local s = statements[i]
+    local sql = s[1]
+    local n = known[sql]
+    if not n then
+      n = self.db:statement(sql)
+      known[sql] = n
+    end
+    s[1] = n
+  end
+  return self.db, statements
+end
+
+-- -> rows, n, rows2, n2, … | nil, message, code
+function methods:read(statements)
+  local db = ready(self, statements)
+  return task.await(function(done) db:read(statements, done) end)
+end
+
+-- Hands the write over now. done(changes, rows, n) | done(nil, message, code)
+function methods:post(statements, done)
+  local db = ready(self, statements)
+  db:write(statements, done)
+end
+
+-- -> changes, rows, n | nil, message, code
+function methods:write(statements)
+  local db = ready(self, statements)
+  return task.await(function(done) db:write(statements, done) end)
+end
+
+local by_file = {}
+
+function database.get(options)
+  local d = by_file[options.file]
+  if not d then
+    d = setmetatable({ options = options }, methods)
+    by_file[options.file] = d
+  end
+  return d
+end
+
+function database.close()
+  for _, d in pairs(by_file) do
+    local db = d.db
+    d.db = nil
+    if db then db:close() end
+  end
+end
+
+function database.numbers()
+  local out = {}
+  for file, d in pairs(by_file) do
+    if d.db then out[file] = d.db:numbers() end
+  end
+  return out
+end
+
+--- a host's driver
+
+local driver_methods = {}
+driver_methods.__index = driver_methods
+
+local kinds = {
+  keyval = "couplet.storage.keyval", map = "couplet.storage.keyval", ["keyval+"] = "couplet.storage.keyval",
+  archive = "couplet.storage.archive",
+}
+
+function driver_methods:open(store, kind)
+  kind = kind or "keyval"
+  local library = kinds[kind]
+  if not library then return nil, "unsupported-store" end
+  local d = database.get(self.options)
+  return require(library).open(d, self.host, store, kind)
+end
+
+local STORES = [[
+  SELECT DISTINCT store FROM collection c WHERE host = ?1 AND (
+    EXISTS (SELECT 1 FROM keyval k WHERE k.collection = c.id AND (?2 IS NULL OR k.user = ?2))
+    OR EXISTS (SELECT 1 FROM owner o WHERE o.collection = c.id AND (?2 IS NULL OR o.user = ?2)
+               AND EXISTS (SELECT 1 FROM archive a WHERE a.owner = o.id)))]]
+
+-- Names of the stores that hold something: of a user, of the host itself (nil), of anybody (true).
+function driver_methods:stores(username)
+  local d = database.get(self.options)
+  local user
+  if username ~= true then user = username or "" end
+  local rows, n, code = d:read{ { STORES, self.host, user } }
+  if not rows then return nil, n, code end
+  local i = 0
+  return function()
+    i = i + 1
+    if i <= n then return rows[i] end
+  end
+end
+
+local OWNED = "(SELECT o.id FROM owner o JOIN collection c ON c.id = o.collection WHERE c.host = ?1 AND o.user = ?2)"
+local PURGE_SOME = "DELETE FROM archive WHERE id IN (SELECT id FROM archive WHERE owner IN " .. OWNED .. " LIMIT 1000)"
+local PURGE_KEYVAL = "DELETE FROM keyval WHERE user = ?2 AND collection IN (SELECT id FROM collection WHERE host = ?1)"
+local PURGE_OWNER = "DELETE FROM owner WHERE id IN " .. OWNED
+local PURGE_ARCHIVE = "DELETE FROM archive WHERE owner IN " .. OWNED
+
+-- Removes everything of a user. Large archives go in portions, so that others' writes come between.
+function driver_methods:purge(username)
+  local d = database.get(self.options)
+  local ok, message, code = require "couplet.storage.keyval".purge(d, self.host, username,
+    { { PURGE_KEYVAL, self.host, username } })
+  if not ok then return nil, message, code end
+  repeat
+    ok, message, code = d:write{ { PURGE_SOME, self.host, username } }
+    if not ok then return nil, message, code end
+  until ok < 1000
+  ok, message, code = d:write{ { PURGE_ARCHIVE, self.host, username }, { PURGE_OWNER, self.host, username } }
+  if not ok then return nil, message, code end
+  return true
+end
+
+function database.driver(host, options)
+  return setmetatable({ host = host, options = options }, driver_methods)
+end
+
+return database
