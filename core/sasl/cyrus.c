@@ -68,7 +68,7 @@ static int get_option(void *context, const char *plugin, const char *option, con
 
 static int config_path(void *context, char **path)
 {
-	*path = strdup("/nonexistent");         /* Cyrus frees it */
+	*path = strdup("/nonexistent");         /* whose it is then, its versions disagree on; once per process */
 	return *path ? SASL_OK : SASL_NOMEM;
 }
 
@@ -219,13 +219,6 @@ enum status cyrus_open(void)
 	state = OPEN;
 	list_mechanisms();
 	return ST_OK;
-}
-
-void cyrus_close(void)
-{
-	if (state == OPEN)
-		sasl_server_done();
-	state = NEW;
 }
 
 const char *cyrus_mechanism(int index)

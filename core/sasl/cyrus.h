@@ -9,7 +9,6 @@
 
 /* Once per process, on one thread, before the first exchange; further calls do nothing. ST_SYSTEM: it does not start (logged). */
 MUST_CHECK enum status cyrus_open(void);
-void cyrus_close(void);                         /* for tests that count memory */
 
 /* The mechanisms this installation has, without -PLUS: "SCRAM-SHA-1", ... NULL behind the last. After cyrus_open(). */
 const char *cyrus_mechanism(int index);

@@ -103,7 +103,7 @@ void exchange_bind(struct exchange *x, struct str type, struct str data, bool of
 {
 	x->offered = offered;
 	x->data_len = 0;
-	if (type.n >= sizeof x->type || data.n > sizeof x->data)
+	if (!type.n || !data.n || type.n >= sizeof x->type || data.n > sizeof x->data)
 		return;
 	memcpy(x->type, type.p, type.n);
 	x->type[type.n] = 0;
