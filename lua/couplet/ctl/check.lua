@@ -53,6 +53,14 @@ local by_getter = {
 local by_declaration = { string = "string", number = "number", integer = "integer", boolean = "boolean", period = "period",
   array = "list", set = "list", list = "list", path = "path", enum = "string", map = "map", table = "map" }
 
+local function written(value)
+  if type(value) == "string" then return ("%q"):format(value) end
+  if type(value) ~= "table" then return tostring(value) end
+  local out = {}
+  for i, v in ipairs(value) do out[i] = written(v) end
+  return #out > 0 and "{ " .. table.concat(out, ", ") .. " }" or "{ }"
+end
+
 local function declared_in(text, found, plugin)
   local at = 1
   while true do
@@ -65,7 +73,8 @@ local function declared_in(text, found, plugin)
     if ok and type(options) == "table" then
       for name, d in pairs(options) do
         if type(name) == "string" and type(d) == "table" then
-          found[name] = { type = by_declaration[d.type] or "any", plugin = plugin, min = d.min, max = d.max, enum = d.enum, doc = d.doc }
+          found[name] = { type = by_declaration[d.type] or "any", plugin = plugin, min = d.min, max = d.max, enum = d.enum, doc = d.doc,
+            default = d.default ~= nil and written(d.default) or nil }
         end
       end
     elseif block then
@@ -78,8 +87,24 @@ local function read_plugin(path, found, plugin)
   local text = system.read_file(path, 1 << 20)
   if not text then return end
   declared_in(text, found, plugin)
-  for getter, name in text:gmatch("get_option_?([%l_]*)%s*%(?%s*[\"']([%w_]+)[\"']") do
-    if not found[name] then found[name] = { type = by_getter[getter] or "any", plugin = plugin } end
+  for getter, name, behind in text:gmatch("get_option_?([%l_]*)%s*%(?%s*[\"']([%w_]+)[\"']()") do
+    if not found[name] then
+      found[name] = { type = by_getter[getter] or "any", plugin = plugin, default = text:match("^%s*,%s*([^,()\n]+)[,)]", behind) }
+    end
+  end
+end
+
+-- The library reads options of its own: config.get(host, "name").
+local function read_library(found)
+  local here = package.searchpath("couplet.config", package.path)
+  for _, pattern in ipairs { "/*.lua", "/*/*.lua" } do
+    for _, path in ipairs(system.glob(here:gsub("/[^/]*$", "") .. pattern) or {}) do
+      local text = not path:find("/known_options") and system.read_file(path, 1 << 20) or ""
+      for name in text:gmatch("config%.r?a?w?get%([^\n\"]-,%s*\"([%w_]+)\"") do
+        found[name] = found[name] or { type = "any", plugin = "couplet" }
+      end
+      read_plugin(path, found, "couplet")
+    end
   end
 end
 
@@ -102,6 +127,7 @@ function check.plugin_options()
     read_plugin(file.path, found, file.name)
     if file.path:find("mod_[%w_]+%.lua$") then names[file.name] = true end
   end
+  read_library(found)
   return found, names
 end
 

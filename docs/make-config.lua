@@ -1,0 +1,57 @@
+-- SPDX-License-Identifier: MIT
+-- make-config.lua: writes the tables of options into docs/config.md, from what the server and the plugins declare.
+--   build/bin/lua docs/make-config.lua
+
+local check = require "couplet.ctl.check"
+local known = require "couplet.known_options"
+local system = require "couplet.core".system
+
+local function cell(text) return (tostring(text or ""):gsub("|", "\\|"):gsub("%s+", " ")) end
+local function code(text) return text and "`" .. cell(text) .. "`" or "" end
+
+local function sorted(map)
+  local names = {}
+  for name in pairs(map) do names[#names + 1] = name end
+  table.sort(names)
+  return ipairs(names)
+end
+
+local out = {}
+local function line(fmt, ...) out[#out + 1] = fmt:format(...) end
+
+line "### The server"
+line ""
+line "| option | type | default | |"
+line "|---|---|---|---|"
+for _, name in sorted(known.options) do
+  local o = known.options[name]
+  if not o.none then line("| `%s` | %s | %s | %s |", name, cell(o[1]:gsub("|", " or ")), code(o[2]), cell(o[3])) end
+end
+
+local options = check.plugin_options()
+local by_plugin = {}
+for name, o in pairs(options) do
+  if not known.options[name] and not o.plugin:find("^test_") then
+    by_plugin[o.plugin] = by_plugin[o.plugin] or {}
+    by_plugin[o.plugin][name] = o
+  end
+end
+line ""
+line "### Plugins"
+line ""
+line "| option | plugin | type | default | |"
+line "|---|---|---|---|---|"
+for _, plugin in sorted(by_plugin) do
+  for _, name in sorted(by_plugin[plugin]) do
+    local o = by_plugin[plugin][name]
+    local default = o.default and not o.default:find("[%a_]%s*[.:]?%s*$") and o.default or o.default and o.default:match("^[\"']?[%w%s]+[\"']?$")
+    line("| `%s` | %s | %s | %s | %s |", name, plugin, o.type, code(default), cell(o.doc))
+  end
+end
+
+local path = (os.getenv("COUPLET_SOURCE") or ".") .. "/docs/config.md"
+local text = assert(system.read_file(path))
+local first, last = text:find("<!-- options: made by docs/make-config.lua -->\n", 1, true)
+local stop = text:find("<!-- end of options -->", 1, true)
+assert(first and stop, "the marks are gone from docs/config.md")
+assert(system.write_file(path, text:sub(1, last) .. table.concat(out, "\n") .. "\n" .. text:sub(stop), 420))
