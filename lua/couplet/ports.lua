@@ -4,7 +4,7 @@
 -- A plugin offers a service with module:provides("net", {...}); the configuration says on which ports and addresses:
 --   name                 "c2s": options c2s_ports, c2s_interfaces (or c2s_interface), c2s_ssl
 --   class                [+] connections are native ones of this class of couplet.core.net (handlers: net.on(class, …))
---   listener             else: a Lua listener as net.server knows it
+--   listener             else: a table of functions as net.server knows it (lua_listener.lua)
 --   default_port(s)      used when the option is not set; default_interface(s) likewise
 --   encryption           "ssl": TLS from the first byte
 --   private              only on local_interfaces, unless configured otherwise
@@ -84,7 +84,7 @@ end
 
 local function open(service, interface, port)
   local id = id_of(service, interface, port)
-  local settings = { address = interface, port = port, class = service.class or service.name, service = service.name }
+  local settings = { address = interface, port = port, class = service.class }
   for k, v in pairs(type(service.listen) == "table" and service.listen or {}) do settings[k] = v end
   local limits = service.limits
   if type(limits) == "function" then limits = limits(service) end
@@ -95,14 +95,12 @@ local function open(service, interface, port)
     settings.tls = context
     settings.alpn = service.alpn or service.name:match("^c2s") and "xmpp-client" or service.name:match("^s2s") and "xmpp-server" or nil
   end
-  local listener, err
-  if service.class then
-    listener, err = core.net.listen(settings)
-  else
-    listener, err = require "couplet.net.server".listen(interface, port, service.listener, {
-      tls_ctx = settings.tls, tls_direct = settings.tls ~= nil, read_size = service.default_mode,
-    })
+  if not service.class then
+    if type(service.listener) ~= "table" then return nil, "the service has neither class nor listener" end
+    settings.class = require "couplet.lua_listener".class(service.name, service.listener)
+    settings.mode = "raw"
   end
+  local listener, err = core.net.listen(settings)
   if not listener then return nil, err end
   local actual = listener.port and listener:port() or port
   doors[id] = { listener = listener, service = service, name = service.name, interface = interface, port = actual, wanted = port,
