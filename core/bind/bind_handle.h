@@ -1,18 +1,18 @@
 /* SPDX-License-Identifier: MIT */
 /* bind_handle.h - what the files bind_stanza*.c share: the handle behind every stanza and element in Lua. Logic thread.
  *
- * A handle is a userdata without finaliser. It is in one of two states:
+ * A handle is a userdata without finaliser. What it shows lies in two places:
  *
- *   frozen  e is the block it is a node of. Reading goes to the block and builds nothing but the strings asked for. The block lies in
- *           the handle's own userdata (a stanza from the wire) or in the one that UV_BLOCK holds. Handles of child elements are made when asked
- *           for and kept in the body of the parent, so that they are always the same.
- *   live    e is NULL. UV_BODY is a table { name =, attr =, tags =, [1 … n] = children } as plugins imagine a stanza.
+ *   the block   e and node: the element as it was parsed, in the handle's own userdata (a stanza from the wire) or in the one
+ *               that UV_BLOCK holds. Reading from it builds nothing but the strings asked for.
+ *   the body    UV_BODY: a table { name =, attr =, tags =, [1 … n] = children, … } as plugins imagine a stanza. A child in it is an
+ *               element's handle, a string, or an integer: the offset of a node in the block that nobody has looked at yet.
  *
- * Elements are frozen until somebody changes more than attributes; the change makes the ancestors live first (thaw), so that it is seen from the
- * top. So everything below a frozen element is frozen. Attributes change in the block itself while nobody else looks at it (e->shared) and
- * the slack behind it lasts; stamping `from` on a stanza costs no table.
- *
- * The body exists in the frozen state too, once there are children's handles or a plugin's own keys to keep.
+ * Which of the two holds is told by flags, for the head (name and attributes) and the children apart. Children's handles are made when asked
+ * for, and kept in the body, so that they are always the same. An element without LIVE and OWN is "as parsed", all below it too: whoever sets
+ * either makes the ancestors live first, so that the change is seen from the top.
+ * Attributes change in the block itself while nobody else looks at it (e->shared) and the slack behind it lasts: stamping
+ * `from` on a stanza costs no table.
  *
  * Indices (idx) are absolute. Functions may raise; they need a few free stack slots and say what they push.
  */
@@ -25,16 +25,18 @@
 #include "xml/element.h"
 
 struct handle {
-	struct element *e;      /* NULL: live */
-	uint32_t node;          /* frozen: offset of the element in e */
+	struct element *e;      /* NULL: built */
+	uint32_t node;          /* offset of the element in e */
 	uint32_t flags;
 };
 
 enum {
-	HANDLE_SEALED = 1,      /* freeze() was called: writes raise */
-	HANDLE_EXTRA = 2,       /* the body has keys besides name, attr, tags and children */
-	HANDLE_TAGS = 4,        /* the body has tags: plugins may have changed it, methods read it */
-	HANDLE_FULL = 8,        /* frozen, and the body has all children */
+	HANDLE_LISTED = 1,      /* the body has all children */
+	HANDLE_LIVE = 2,        /* and they may differ from the block's */
+	HANDLE_OWN = 4,         /* name and attributes are those in the body, not the block's */
+	HANDLE_TAGS = 8,        /* the body has tags: plugins may have changed it, methods read it */
+	HANDLE_EXTRA = 16,      /* the body has keys besides name, attr, tags and children */
+	HANDLE_SEALED = 32,     /* freeze() was called: writes raise */
 };
 
 enum { UV_BLOCK = 1, UV_BODY, UV_PARENT, UV_ATTR, UV_COUNT = UV_ATTR };
@@ -44,6 +46,11 @@ enum { HANDLE_DEPTH_MAX = 512 };    /* deeper is taken for a cycle */
 static inline struct el_node *handle_node(const struct handle *h)
 {
 	return (struct el_node *)(void *)((char *)h->e + h->node);
+}
+
+static inline bool handle_as_parsed(const struct handle *h)
+{
+	return !(h->flags & (HANDLE_LIVE | HANDLE_OWN));
 }
 
 extern const char HANDLE_META, HANDLE_METHODS;      /* keys in the registry */
@@ -58,16 +65,17 @@ struct handle *handle_new(lua_State *L, size_t room);
 
 /* Pushes the body, making it if need be. */
 void handle_body(lua_State *L, int idx);
-/* Makes the element and its ancestors live. */
+/* Makes the children (thaw) or the head (own) changeable: the body's, and the ancestors' children so. */
 void handle_thaw(lua_State *L, int idx, struct handle *h);
+void handle_own(lua_State *L, int idx, struct handle *h);
 /* Pushes the block's owner: what keeps e alive. */
 void handle_owner(lua_State *L, int idx);
 
 lua_Integer handle_count(lua_State *L, int idx, struct handle *h);
 /* Pushes child i (from 1), or nil. */
 void handle_child(lua_State *L, int idx, struct handle *h, lua_Integer i);
-/* Pushes the handle of child i, which is node `off`; h is frozen. */
-struct handle *handle_child_at(lua_State *L, int idx, struct handle *h, lua_Integer i, uint32_t off);
+/* Pushes the body with all children listed. */
+void handle_list(lua_State *L, int idx, struct handle *h);
 /* Pushes the table of child elements. */
 void handle_tags(lua_State *L, int idx, struct handle *h);
 
@@ -84,14 +92,14 @@ void handle_attr_set(lua_State *L, int idx, struct handle *h, struct str name, s
 void handle_attrs(lua_State *L, int idx, struct handle *h);
 /* Pushes a new plain table of the attributes. */
 void handle_attrs_copy(lua_State *L, int idx, struct handle *h);
-/* If the value at idx is a frozen element's attr: pushes a plain copy and returns 1. */
+/* If the value at idx is a view of an element's attributes: pushes a plain copy and returns 1. */
 int handle_attrs_plain(lua_State *L, int idx);
 
 /* Raise if it may not stand in XML. `what` for the message: "tag", "attribute", "text". */
 void handle_check_name(lua_State *L, struct str name, const char *what);
 void handle_check_text(lua_State *L, struct str text, const char *what);
 
-/* Appends value `child` (element, string or number; checked) to the element at idx, making it live. */
+/* Appends value `child` (element, string or number; checked) to the element at idx. */
 void handle_append(lua_State *L, int idx, struct handle *h, int child);
 
 void handle_write(lua_State *L, int idx, struct handle *h, struct str parent_ns, struct buf *out, uint32_t *to_hole);

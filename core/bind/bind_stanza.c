@@ -132,54 +132,52 @@ void handle_owner(lua_State *L, int idx)
 	}
 }
 
-struct handle *handle_child_at(lua_State *L, int idx, struct handle *h, lua_Integer i, uint32_t off)
+void handle_list(lua_State *L, int idx, struct handle *h)
 {
-	body(L, idx, (int)handle_node(h)->n_children);
-	if (lua_rawgeti(L, -1, i) == LUA_TUSERDATA) {
-		lua_remove(L, -2);
-		return lua_touserdata(L, -1);
+	if (h->flags & HANDLE_LISTED) {
+		lua_getiuservalue(L, idx, UV_BODY);
+		return;
 	}
-	lua_pop(L, 1);
-	struct handle *child = handle_new(L, 0);
-	handle_owner(L, idx);
-	lua_setiuservalue(L, -2, UV_BLOCK);
-	lua_pushvalue(L, idx);
-	lua_setiuservalue(L, -2, UV_PARENT);
-	child->e = h->e;
-	child->node = off;
-	child->flags = h->flags & HANDLE_SEALED;
-	lua_pushvalue(L, -1);
-	lua_rawseti(L, -3, i);
-	lua_remove(L, -2);
-	return child;
+	body(L, idx, (int)handle_node(h)->n_children);
+	lua_Integer i = 0;
+	for (uint32_t off = handle_node(h)->first; off; off = el_node(h->e, off)->next) {
+		lua_pushinteger(L, off);
+		lua_rawseti(L, -2, ++i);
+	}
+	h->flags |= HANDLE_LISTED;
 }
 
-/* Makes the body hold all children of a frozen element. Pushes it. */
-static void fill(lua_State *L, int idx, struct handle *h)
+/* Pushes entry i of the listed body at `list`, made an element or a string if it was an offset. */
+static int entry(lua_State *L, int idx, struct handle *h, int list, lua_Integer i)
 {
-	body(L, idx, (int)handle_node(h)->n_children);
-	if (h->flags & HANDLE_FULL)
-		return;
-	lua_Integer i = 0;
-	const struct el_node *n = handle_node(h);
-	for (uint32_t off = n->first; off; ) {
-		n = el_node(h->e, off);
-		i++;
-		if (n->kind == EL_ELEMENT) {
-			handle_child_at(L, idx, h, i, off);
-			lua_pop(L, 1);
-		} else {
-			lua_pushlstring(L, (const char *)h->e + n->name.off, n->name.len);
-			lua_rawseti(L, -2, i);
+	int type = lua_rawgeti(L, list, i);
+	if (type != LUA_TNUMBER)
+		return type;
+	uint32_t off = (uint32_t)lua_tointeger(L, -1);
+	const struct el_node *n = el_node(h->e, off);
+	lua_pop(L, 1);
+	if (n->kind == EL_TEXT) {
+		lua_pushlstring(L, (const char *)h->e + n->name.off, n->name.len);
+	} else {
+		struct handle *child = handle_new(L, 0);
+		handle_owner(L, idx);
+		lua_setiuservalue(L, -2, UV_BLOCK);
+		if (!(h->flags & HANDLE_LIVE)) {
+			lua_pushvalue(L, idx);
+			lua_setiuservalue(L, -2, UV_PARENT);
 		}
-		off = n->next;
+		child->e = h->e;
+		child->node = off;
+		child->flags = h->flags & HANDLE_SEALED;
 	}
-	h->flags |= HANDLE_FULL;
+	lua_pushvalue(L, -1);
+	lua_rawseti(L, list, i);
+	return lua_type(L, -1);
 }
 
 lua_Integer handle_count(lua_State *L, int idx, struct handle *h)
 {
-	if (h->e)
+	if (!(h->flags & HANDLE_LIVE))
 		return handle_node(h)->n_children;
 	lua_getiuservalue(L, idx, UV_BODY);
 	lua_Integer n = (lua_Integer)lua_rawlen(L, -1);
@@ -189,100 +187,79 @@ lua_Integer handle_count(lua_State *L, int idx, struct handle *h)
 
 void handle_child(lua_State *L, int idx, struct handle *h, lua_Integer i)
 {
-	enum { FEW = 8 };
-	if (h->e && !(h->flags & HANDLE_FULL)) {
-		const struct el_node *n = handle_node(h);
-		if (i < 1 || i > n->n_children) {
-			lua_pushnil(L);
-			return;
-		}
-		if (n->n_children <= FEW) {
-			uint32_t off = n->first;
-			for (lua_Integer at = 1; at < i; at++)
-				off = el_node(h->e, off)->next;
-			n = el_node(h->e, off);
-			if (n->kind == EL_ELEMENT)
-				handle_child_at(L, idx, h, i, off);
-			else
-				lua_pushlstring(L, (const char *)h->e + n->name.off, n->name.len);
-			return;
-		}
-		fill(L, idx, h);        /* walking to each child would be quadratic */
-		lua_pop(L, 1);
-	}
-	lua_getiuservalue(L, idx, UV_BODY);
-	lua_rawgeti(L, -1, i);
-	lua_remove(L, -2);
-}
-
-/* Pushes a new table of the child elements. */
-static void collect_tags(lua_State *L, int idx, struct handle *h)
-{
-	if (h->e)
-		fill(L, idx, h);
-	else
-		lua_getiuservalue(L, idx, UV_BODY);
-	lua_Integer n = (lua_Integer)lua_rawlen(L, -1), count = 0;
-	lua_createtable(L, n < 64 ? (int)n : 64, 0);
-	for (lua_Integer i = 1; i <= n; i++)
-		if (lua_rawgeti(L, -2, i) == LUA_TUSERDATA)
-			lua_rawseti(L, -2, ++count);
-		else
-			lua_pop(L, 1);
+	handle_list(L, idx, h);
+	entry(L, idx, h, lua_gettop(L), i);
 	lua_remove(L, -2);
 }
 
 void handle_tags(lua_State *L, int idx, struct handle *h)
 {
-	if (!(h->flags & HANDLE_TAGS)) {
-		collect_tags(L, idx, h);
-		handle_body(L, idx);
-		lua_pushvalue(L, -2);
-		lua_setfield(L, -2, "tags");
-		lua_pop(L, 1);
-		h->flags |= HANDLE_TAGS;
+	handle_list(L, idx, h);
+	int list = lua_gettop(L);
+	if (h->flags & HANDLE_TAGS) {
+		lua_getfield(L, list, "tags");
+		lua_remove(L, list);
 		return;
 	}
-	lua_getiuservalue(L, idx, UV_BODY);
-	lua_getfield(L, -1, "tags");
-	lua_remove(L, -2);
+	lua_Integer n = (lua_Integer)lua_rawlen(L, list), count = 0;
+	lua_createtable(L, n < 64 ? (int)n : 64, 0);
+	for (lua_Integer i = 1; i <= n; i++)
+		if (entry(L, idx, h, list, i) == LUA_TUSERDATA)
+			lua_rawseti(L, -2, ++count);
+		else
+			lua_pop(L, 1);
+	lua_pushvalue(L, -1);
+	lua_setfield(L, list, "tags");
+	h->flags |= HANDLE_TAGS;
+	lua_remove(L, list);
+}
+
+/* Makes the parent's children changeable. */
+static void thaw_parent(lua_State *L, int idx)
+{
+	luaL_checkstack(L, 16, "element too deep");
+	if (lua_getiuservalue(L, idx, UV_PARENT) == LUA_TUSERDATA) {
+		handle_thaw(L, lua_gettop(L), lua_touserdata(L, -1));
+		lua_pushnil(L);
+		lua_setiuservalue(L, idx, UV_PARENT);   /* it holds this handle now, and has no more to learn */
+	}
+	lua_pop(L, 1);
 }
 
 void handle_thaw(lua_State *L, int idx, struct handle *h)
 {
-	if (!h->e)
+	if (h->flags & HANDLE_LIVE)
 		return;
-	luaL_checkstack(L, 16, "element too deep");
-	if (lua_getiuservalue(L, idx, UV_PARENT) == LUA_TUSERDATA)
-		handle_thaw(L, lua_gettop(L), lua_touserdata(L, -1));
+	thaw_parent(L, idx);
+	handle_list(L, idx, h);
 	lua_pop(L, 1);
-	/* All that can fail first; a second try finds the body half filled and fills it again. */
-	fill(L, idx, h);
+	h->flags |= HANDLE_LIVE;
+}
+
+void handle_own(lua_State *L, int idx, struct handle *h)
+{
+	if (h->flags & HANDLE_OWN)
+		return;
+	thaw_parent(L, idx);
+	handle_body(L, idx);
 	struct str name = handle_name(L, idx, h);
 	lua_pushlstring(L, name.p, name.n);
 	lua_setfield(L, -2, "name");
 	handle_attrs_copy(L, idx, h);
 	lua_setfield(L, -2, "attr");
 	lua_pop(L, 1);
-	h->e = NULL;
-	h->flags &= ~(uint32_t)HANDLE_FULL;
-	lua_pushnil(L);
-	lua_setiuservalue(L, idx, UV_BLOCK);
-	lua_pushnil(L);
-	lua_setiuservalue(L, idx, UV_PARENT);
+	h->flags |= HANDLE_OWN;
 }
 
 struct str handle_name(lua_State *L, int idx, struct handle *h)
 {
-	if (h->e)
+	if (!(h->flags & HANDLE_OWN))
 		return el_str(h->e, handle_node(h)->name);
-	struct str name = { "", 0 };
-	if (lua_getiuservalue(L, idx, UV_BODY) == LUA_TTABLE) {
-		lua_getfield(L, -1, "name");
-		name.p = lua_tolstring(L, -1, &name.n);
-		lua_pop(L, 1);
-	}
-	lua_pop(L, 1);
+	struct str name;
+	lua_getiuservalue(L, idx, UV_BODY);
+	lua_getfield(L, -1, "name");
+	name.p = lua_tolstring(L, -1, &name.n);
+	lua_pop(L, 2);
 	return name;
 }
 
@@ -295,7 +272,7 @@ static int is_key(const char *key, size_t len, const char *what)
 
 static int on_index(lua_State *L)
 {
-	struct handle *h = handle_check(L, 1);
+	struct handle *h = lua_touserdata(L, 1);        /* Lua calls metamethods with nothing else */
 	if (lua_type(L, 2) == LUA_TSTRING) {
 		size_t len;
 		const char *key = lua_tolstring(L, 2, &len);
@@ -366,17 +343,16 @@ static int on_newindex(lua_State *L)
 	const char *key = lua_type(L, 2) == LUA_TSTRING ? lua_tolstring(L, 2, &len) : "";
 	if (is_key(key, len, "name")) {
 		handle_check_name(L, bind_check_str(L, 3), "tag");
-		handle_thaw(L, 1, h);
+		handle_own(L, 1, h);
 	} else if (is_key(key, len, "attr")) {
 		if (!handle_attrs_plain(L, 3))
 			luaL_checktype(L, 3, LUA_TTABLE);
 		else
 			lua_replace(L, 3);
-		handle_thaw(L, 1, h);
+		handle_own(L, 1, h);
 	} else if (is_key(key, len, "tags")) {
 		if (!lua_isnil(L, 3))
 			luaL_checktype(L, 3, LUA_TTABLE);
-		handle_thaw(L, 1, h);
 		h->flags = lua_isnil(L, 3) ? h->flags & ~(uint32_t)HANDLE_TAGS : h->flags | HANDLE_TAGS;
 	} else {
 		h->flags |= HANDLE_EXTRA;
@@ -400,15 +376,14 @@ static int on_pairs(lua_State *L)
 	struct handle *h = handle_check(L, 1);
 	lua_getglobal(L, "next");
 	lua_newtable(L);
-	if (h->e)
-		fill(L, 1, h);
-	else
-		lua_getiuservalue(L, 1, UV_BODY);
-	lua_pushnil(L);
-	while (lua_next(L, -2)) {
+	handle_list(L, 1, h);
+	int list = lua_gettop(L);
+	for (lua_Integer i = 1; entry(L, 1, h, list, i) != LUA_TNIL; i++)
+		lua_pop(L, 1);
+	while (lua_next(L, list)) {
 		lua_pushvalue(L, -2);
 		lua_insert(L, -2);
-		lua_rawset(L, -5);
+		lua_rawset(L, list - 1);
 	}
 	lua_pop(L, 1);
 	struct str name = handle_name(L, 1, h);

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /* bind_stanza_attr.c - attributes of stanzas and elements: s.attr, and quicker ways to them.
  *
- * s.attr of a live element is its table. Of a frozen (or sealed) one it is a view, a userdata that reads and writes the block; it goes on
- * working when the element becomes live.
+ * s.attr of a built element is its table. Of a parsed (or sealed) one it is a view, a userdata that reads and writes the block; it goes on
+ * working when the attributes move into a table.
  *
  *   attr(s, name) -> string | nil              set_attr(s, name, value | nil)
  *   route(s) -> name, to, from, type, id
@@ -23,8 +23,8 @@ struct view {
 
 /* --- reading ------------------------------------------------------------------------------------------------------------- */
 
-/* Pushes the attribute table of a live element, or nil while it has none. */
-static int live_attrs(lua_State *L, int idx)
+/* Pushes the attribute table of an element that has its own, or nil while there is none. */
+static int own_attrs(lua_State *L, int idx)
 {
 	lua_getiuservalue(L, idx, UV_BODY);
 	int type = lua_getfield(L, -1, "attr");
@@ -34,10 +34,10 @@ static int live_attrs(lua_State *L, int idx)
 
 struct str handle_attr(lua_State *L, int idx, struct handle *h, struct str name)
 {
-	if (h->e)
+	if (!(h->flags & HANDLE_OWN))
 		return str_is(name, "xmlns") ? handle_ns(L, idx, h) : element_attr(h->e, handle_node(h), name);
 	struct str value = { NULL, 0 };
-	if (live_attrs(L, idx) == LUA_TTABLE) {
+	if (own_attrs(L, idx) == LUA_TTABLE) {
 		lua_pushlstring(L, name.p, name.n);
 		if (lua_rawget(L, -2) == LUA_TSTRING)           /* the table keeps it */
 			value.p = lua_tolstring(L, -1, &value.n);
@@ -50,7 +50,7 @@ struct str handle_attr(lua_State *L, int idx, struct handle *h, struct str name)
 struct str handle_ns(lua_State *L, int idx, struct handle *h)
 {
 	struct str ns;
-	if (h->e) {
+	if (!(h->flags & HANDLE_OWN)) {
 		ns = el_str(h->e, handle_node(h)->ns);
 		return ns.n ? ns : (struct str){ NULL, 0 };
 	}
@@ -68,11 +68,11 @@ static void push(lua_State *L, struct str s)
 
 void handle_attr_push(lua_State *L, int idx, struct handle *h, struct str name)
 {
-	if (h->e) {
+	if (!(h->flags & HANDLE_OWN)) {
 		push(L, handle_attr(L, idx, h, name));
 		return;
 	}
-	if (live_attrs(L, idx) == LUA_TTABLE) {
+	if (own_attrs(L, idx) == LUA_TTABLE) {
 		lua_pushlstring(L, name.p, name.n);
 		lua_rawget(L, -2);
 		lua_remove(L, -2);
@@ -81,7 +81,7 @@ void handle_attr_push(lua_State *L, int idx, struct handle *h, struct str name)
 
 void handle_attrs_copy(lua_State *L, int idx, struct handle *h)
 {
-	if (h->e) {
+	if (!(h->flags & HANDLE_OWN)) {
 		const struct el_node *n = handle_node(h);
 		lua_createtable(L, 0, (int)(n->n_attrs + (n->ns.len != 0)));
 		for (uint32_t i = 0; i < n->n_attrs; i++) {
@@ -97,7 +97,7 @@ void handle_attrs_copy(lua_State *L, int idx, struct handle *h)
 		return;
 	}
 	lua_newtable(L);
-	if (live_attrs(L, idx) == LUA_TTABLE) {
+	if (own_attrs(L, idx) == LUA_TTABLE) {
 		lua_pushnil(L);
 		while (lua_next(L, -2)) {
 			lua_pushvalue(L, -2);
@@ -110,8 +110,8 @@ void handle_attrs_copy(lua_State *L, int idx, struct handle *h)
 
 void handle_attrs(lua_State *L, int idx, struct handle *h)
 {
-	if (!h->e && !(h->flags & HANDLE_SEALED)) {
-		if (live_attrs(L, idx) != LUA_TNIL)
+	if ((h->flags & (HANDLE_OWN | HANDLE_SEALED)) == HANDLE_OWN) {
+		if (own_attrs(L, idx) != LUA_TNIL)
 			return;
 		lua_pop(L, 1);
 		lua_newtable(L);
@@ -190,7 +190,7 @@ static int set_in_place(struct handle *h, struct str name, struct str value)
 	return 1;
 }
 
-/* Gives a stanza a block of its own, with more room. Elements below it that are known already stay on the old one, which must not change
+/* Gives an element a block of its own, with more room. Elements below it that are known already stay on the old one, which must not change
  * any more: a change of theirs makes this one live. */
 static void move_block(lua_State *L, int idx, struct handle *h, size_t wanted)
 {
@@ -210,20 +210,21 @@ void handle_attr_set(lua_State *L, int idx, struct handle *h, struct str name, s
 	handle_check_name(L, name, "attribute");
 	if (value.p)
 		handle_check_text(L, value, "attribute");
-	if (h->e && set_in_place(h, name, value))
-		return;
-	if (h->e && name.n + value.n < ELEMENT_MAX / 2 && h->e->size < ELEMENT_MAX / 2) {
+	if (!(h->flags & HANDLE_OWN)) {
+		if (set_in_place(h, name, value))
+			return;
 		lua_getiuservalue(L, idx, UV_PARENT);
 		struct handle *parent = lua_touserdata(L, -1);
 		lua_pop(L, 1);
-		if (!parent || !parent->e) {
+		int free_to_move = !parent || parent->flags & HANDLE_LIVE;
+		if (free_to_move && name.n + value.n < ELEMENT_MAX / 2 && h->e->size < ELEMENT_MAX / 2) {
 			move_block(L, idx, h, name.n + value.n + (handle_node(h)->n_attrs + 1) * sizeof(struct el_attr));
 			if (set_in_place(h, name, value))
 				return;
 		}
+		handle_own(L, idx, h);
 	}
-	handle_thaw(L, idx, h);
-	if (live_attrs(L, idx) != LUA_TTABLE) {
+	if (own_attrs(L, idx) != LUA_TTABLE) {
 		lua_pop(L, 1);
 		handle_attrs(L, idx, h);
 	}
@@ -267,11 +268,11 @@ static struct view *view_check(lua_State *L)
 
 static int view_index(lua_State *L)
 {
-	struct view *v = view_check(L);
+	struct view *v = lua_touserdata(L, 1);
 	if (lua_type(L, 2) != LUA_TSTRING)
 		return 0;
 	struct str name = bind_check_str(L, 2);
-	if (v->h->e) {
+	if (!(v->h->flags & HANDLE_OWN)) {
 		push(L, handle_attr(L, 0, v->h, name));
 		return 1;
 	}
@@ -324,7 +325,7 @@ static int route(lua_State *L)
 {
 	struct handle *h = handle_check(L, 1);
 	push(L, handle_name(L, 1, h));
-	if (h->e) {
+	if (!(h->flags & HANDLE_OWN)) {
 		const struct el_node *n = handle_node(h);
 		const struct el_attr *a = el_attrs(h->e, n);
 		struct str to = { NULL, 0 }, from = to, type = to, id = to;

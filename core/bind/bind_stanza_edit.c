@@ -36,7 +36,7 @@ static void check_attrs(lua_State *L, int attr)
 	}
 }
 
-/* Pushes a live element; name and attributes are good. */
+/* Pushes a built element; name and attributes are good. */
 static struct handle *build(lua_State *L, int name, int attr)
 {
 	struct handle *h = handle_new(L, 0);
@@ -48,6 +48,7 @@ static struct handle *build(lua_State *L, int name, int attr)
 		lua_setfield(L, -2, "attr");
 	}
 	lua_setiuservalue(L, -2, UV_BODY);
+	h->flags = HANDLE_LISTED | HANDLE_LIVE | HANDLE_OWN;
 	return h;
 }
 
@@ -291,47 +292,49 @@ static int replace(lua_State *L)
 
 /* --- copies ---------------------------------------------------------------------------------------------------------------- */
 
-/* Pushes a clone of the element at idx. */
+/* Pushes a clone of the element at idx. What is as parsed is shared with it. */
 static void clone(lua_State *L, int idx, struct handle *h, int only_top, int depth)
 {
 	luaL_checkstack(L, 10, "element too deep");
 	if (depth > HANDLE_DEPTH_MAX)
 		luaL_error(L, "element too deep, or inside itself");
-	if (h->e && !only_top) {
-		struct handle *copy = handle_new(L, 0);
+	struct handle *copy = handle_new(L, 0);
+	int at = lua_gettop(L);
+	if (h->e) {
 		handle_owner(L, idx);
-		lua_setiuservalue(L, -2, UV_BLOCK);
+		lua_setiuservalue(L, at, UV_BLOCK);
 		h->e->shared = 1;
 		copy->e = h->e;
 		copy->node = h->node;
-		return;
+		if (handle_as_parsed(h) && !only_top)
+			return;
 	}
-	struct str name = handle_name(L, idx, h);
-	lua_pushlstring(L, name.p, name.n);
-	handle_attrs_copy(L, idx, h);
-	int at = lua_gettop(L);
-	struct handle *copy = build(L, at - 1, at);
-	lua_replace(L, at - 1);
-	lua_settop(L, --at);
-	if (h->e)
-		return;
+	handle_body(L, at);
 	lua_getiuservalue(L, idx, UV_BODY);
+	if (h->flags & HANDLE_OWN) {
+		lua_getfield(L, at + 2, "name");
+		lua_setfield(L, at + 1, "name");
+		handle_attrs_copy(L, idx, h);
+		lua_setfield(L, at + 1, "attr");
+		copy->flags |= HANDLE_OWN;
+	}
 	if (h->flags & HANDLE_EXTRA) {
-		lua_getfield(L, -1, "namespaces");
-		set_namespaces(L, at, copy, lua_gettop(L));
-		lua_pop(L, 1);
+		lua_getfield(L, at + 2, "namespaces");
+		set_namespaces(L, at, copy, at + 3);
 	}
-	if (only_top)
-		return lua_settop(L, at);
-	lua_getiuservalue(L, at, UV_BODY);
-	lua_Integer n = (lua_Integer)lua_rawlen(L, -2);
-	for (lua_Integer i = 1; i <= n; i++) {
-		if (lua_rawgeti(L, at + 1, i) == LUA_TUSERDATA) {
-			clone(L, lua_gettop(L), lua_touserdata(L, -1), 0, depth + 1);
-			lua_remove(L, -2);
+	lua_settop(L, at + 2);
+	if (h->flags & HANDLE_LIVE && !only_top) {
+		lua_Integer n = (lua_Integer)lua_rawlen(L, at + 2);
+		for (lua_Integer i = 1; i <= n; i++) {
+			if (lua_rawgeti(L, at + 2, i) == LUA_TUSERDATA) {
+				clone(L, at + 3, lua_touserdata(L, at + 3), 0, depth + 1);
+				lua_remove(L, at + 3);
+			}
+			lua_rawseti(L, at + 1, i);
 		}
-		lua_rawseti(L, at + 2, i);
 	}
+	if (h->flags & HANDLE_LIVE || only_top)
+		copy->flags |= HANDLE_LISTED | HANDLE_LIVE;
 	lua_settop(L, at);
 }
 

@@ -43,7 +43,7 @@ static bool fits(const struct match *m, struct str name, struct str ns)
 
 static bool through_nodes(const struct handle *h)
 {
-	return h->e && (h->flags & (HANDLE_TAGS | HANDLE_SEALED)) != HANDLE_TAGS;
+	return !(h->flags & HANDLE_LIVE) && (h->flags & (HANDLE_TAGS | HANDLE_SEALED)) != HANDLE_TAGS;
 }
 
 /* The first fitting child from node off, the i-th, on; 0 if there is none. */
@@ -57,27 +57,33 @@ static uint32_t next_node(const struct handle *h, const struct match *m, uint32_
 	return 0;
 }
 
-/* Pushes the table of children to look through. */
-static void push_list(lua_State *L, int idx, struct handle *h)
+/* The same through tags, or else through the body; pushes the child. */
+static struct handle *next_listed(lua_State *L, int idx, struct handle *h, int tags, const struct match *m, lua_Integer *i)
 {
-	if ((h->flags & (HANDLE_TAGS | HANDLE_SEALED)) == HANDLE_TAGS)
+	if (tags)
 		handle_tags(L, idx, h);
 	else
 		lua_getiuservalue(L, idx, UV_BODY);
-}
-
-/* The same in the table at `list`; pushes the child. */
-static struct handle *next_listed(lua_State *L, int list, const struct match *m, lua_Integer *i)
-{
-	for (;; ++*i) {
-		if (lua_rawgeti(L, list, *i) == LUA_TNIL)
-			break;
-		struct handle *h = handle_test(L, -1);
-		if (h && fits(m, handle_name(L, lua_gettop(L), h), handle_ns(L, lua_gettop(L), h)))
-			return h;
+	int list = lua_gettop(L), type;
+	struct handle *child = NULL;
+	for (; (type = lua_rawgeti(L, list, *i)) != LUA_TNIL; ++*i) {
+		if (type == LUA_TNUMBER && !tags) {
+			const struct el_node *n = el_node(h->e, (uint32_t)lua_tointeger(L, -1));
+			if (n->kind == EL_ELEMENT && fits(m, el_str(h->e, n->name), el_str(h->e, n->ns))) {
+				lua_settop(L, list - 1);
+				handle_child(L, idx, h, *i);
+				return lua_touserdata(L, -1);
+			}
+		} else if (type == LUA_TUSERDATA) {
+			child = handle_test(L, -1);
+			if (child && fits(m, handle_name(L, list + 1, child), handle_ns(L, list + 1, child))) {
+				lua_replace(L, list);
+				return child;
+			}
+		}
 		lua_pop(L, 1);
 	}
-	lua_pop(L, 1);
+	lua_settop(L, list - 1);
 	return NULL;
 }
 
@@ -86,14 +92,12 @@ static struct handle *first_child(lua_State *L, int idx, struct handle *h, const
 {
 	lua_Integer i = 1;
 	if (through_nodes(h)) {
-		uint32_t off = next_node(h, m, handle_node(h)->first, &i);
-		return off ? handle_child_at(L, idx, h, i, off) : NULL;
+		if (!next_node(h, m, handle_node(h)->first, &i))
+			return NULL;
+		handle_child(L, idx, h, i);
+		return lua_touserdata(L, -1);
 	}
-	push_list(L, idx, h);
-	int list = lua_gettop(L);
-	struct handle *child = next_listed(L, list, m, &i);
-	lua_remove(L, list);
-	return child;
+	return next_listed(L, idx, h, (h->flags & (HANDLE_TAGS | HANDLE_SEALED)) == HANDLE_TAGS, m, &i);
 }
 
 static int push_first(lua_State *L, struct handle *h, const struct match *m)
@@ -181,7 +185,8 @@ static int next_tag(lua_State *L)
 	struct handle *h = lua_touserdata(L, 1);
 	struct match m = match_of(L, 1, h, optional(L, lua_upvalueindex(IT_NAME)), optional(L, lua_upvalueindex(IT_NS)));
 	lua_Integer i = lua_tointeger(L, lua_upvalueindex(IT_POSITION)) + 1;
-	if (h->e && !lua_toboolean(L, lua_upvalueindex(IT_LIST))) {
+	int tags = lua_toboolean(L, lua_upvalueindex(IT_LIST));
+	if (!tags && !(h->flags & HANDLE_LIVE)) {
 		uint32_t off = (uint32_t)lua_tointeger(L, lua_upvalueindex(IT_NODE));
 		lua_Integer at = 1;
 		if (i == 1 || (uintptr_t)lua_tointeger(L, lua_upvalueindex(IT_BLOCK)) != (uintptr_t)h->e)
@@ -193,16 +198,11 @@ static int next_tag(lua_State *L)
 		lua_pushinteger(L, (lua_Integer)(uintptr_t)h->e);
 		lua_replace(L, lua_upvalueindex(IT_BLOCK));
 		if (off)
-			handle_child_at(L, 1, h, i, off);
+			handle_child(L, 1, h, i);
 		else
 			lua_pushnil(L);
-	} else {
-		if (lua_toboolean(L, lua_upvalueindex(IT_LIST)))
-			handle_tags(L, 1, h);
-		else
-			lua_getiuservalue(L, 1, UV_BODY);
-		if (!next_listed(L, 2, &m, &i))
-			lua_pushnil(L);
+	} else if (!next_listed(L, 1, h, tags, &m, &i)) {
+		lua_pushnil(L);
 	}
 	lua_pushinteger(L, i);
 	lua_replace(L, lua_upvalueindex(IT_POSITION));
@@ -246,32 +246,33 @@ static void node_text(lua_State *L, const struct element *e, const struct el_nod
 
 static void push_text(lua_State *L, int idx, struct handle *h)
 {
-	if (h->e) {
+	if (!(h->flags & HANDLE_LIVE)) {
 		node_text(L, h->e, handle_node(h));
 		return;
 	}
 	lua_getiuservalue(L, idx, UV_BODY);
 	int body = lua_gettop(L);
 	lua_Integer n = (lua_Integer)lua_rawlen(L, body);
-	if (n == 1 && lua_rawgeti(L, body, 1) == LUA_TSTRING) {
-		lua_remove(L, body);
-		return;
-	}
-	lua_settop(L, body);
+	luaL_Buffer b;
 	for (lua_Integer i = 1; i <= n; i++) {
 		int type = lua_rawgeti(L, body, i);
-		lua_pop(L, 1);
-		if (type != LUA_TSTRING) {
-			lua_pop(L, 1);
+		if (type == LUA_TUSERDATA ||
+		    (type == LUA_TNUMBER && el_node(h->e, (uint32_t)lua_tointeger(L, -1))->kind == EL_ELEMENT)) {
+			lua_settop(L, body - 1);
 			lua_pushnil(L);
 			return;
 		}
+		lua_pop(L, 1);
 	}
-	luaL_Buffer b;
 	luaL_buffinit(L, &b);
 	for (lua_Integer i = 1; i <= n; i++) {
-		lua_rawgeti(L, body, i);
-		luaL_addvalue(&b);
+		if (lua_rawgeti(L, body, i) == LUA_TNUMBER) {
+			struct str s = el_str(h->e, el_node(h->e, (uint32_t)lua_tointeger(L, -1))->name);
+			lua_pop(L, 1);
+			luaL_addlstring(&b, s.p, s.n);
+		} else {
+			luaL_addvalue(&b);
+		}
 	}
 	luaL_pushresult(&b);
 	lua_remove(L, body);

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /* bind_stanza_write.c - stanzas to XML.
  *
- * Frozen parts are written as they came; of live ones xmlns comes first, then the other attributes in the order of their names. What plugins put
- * into a live element's tables was seen by nobody, so it is checked here: what leaves is well-formed, or an error is raised.
+ * What is as parsed is written as it came; of built heads xmlns comes first, then the other attributes in the order of their names. What
+ * plugins put into those tables was seen by nobody, so it is checked here: what leaves is well-formed, or an error is raised.
  *
  *   xml_escape(text) -> text
  */
@@ -55,7 +55,7 @@ static size_t read_attrs(lua_State *L, int attrs, struct pair *pairs, size_t roo
 }
 
 /* Writes '<', the name and the attributes; returns the namespace now in force. */
-static struct str open_live(lua_State *L, int idx, struct handle *h, struct str parent_ns, struct buf *out, uint32_t *to_hole)
+static struct str open_own(lua_State *L, int idx, struct handle *h, struct str parent_ns, struct buf *out, uint32_t *to_hole)
 {
 	enum { FEW = 16 };
 	struct pair few[FEW], *pairs = few;
@@ -91,7 +91,7 @@ static struct str open_live(lua_State *L, int idx, struct handle *h, struct str 
 	return ns.n ? ns : parent_ns;
 }
 
-static struct str open_frozen(struct handle *h, struct str parent_ns, struct buf *out, uint32_t *to_hole)
+static struct str open_parsed(struct handle *h, struct str parent_ns, struct buf *out, uint32_t *to_hole)
 {
 	const struct el_node *n = handle_node(h);
 	const struct el_attr *a = el_attrs(h->e, n);
@@ -111,65 +111,46 @@ static struct str open_frozen(struct handle *h, struct str parent_ns, struct buf
 	return ns.n ? ns : parent_ns;
 }
 
-static void write_close(struct buf *out, struct str name)
-{
-	buf_add(out, "</", 2);
-	buf_add_str(out, name);
-	buf_add_char(out, '>');
-}
-
-static void write_frozen(struct handle *h, struct str parent_ns, struct buf *out, uint32_t *to_hole)
-{
-	const struct el_node *n = handle_node(h);
-	if (!to_hole) {
-		writer_element(out, h->e, n, parent_ns);
-		return;
-	}
-	struct str ns = open_frozen(h, parent_ns, out, to_hole);
-	if (!n->first) {
-		buf_add(out, "/>", 2);
-		return;
-	}
-	buf_add_char(out, '>');
-	for (const struct el_node *c = el_node(h->e, n->first); c; c = el_node(h->e, c->next))
-		if (c->kind == EL_ELEMENT)
-			writer_element(out, h->e, c, ns);
-		else
-			writer_escape(out, el_str(h->e, c->name));
-	write_close(out, el_str(h->e, n->name));
-}
-
 static void write(lua_State *L, int idx, struct handle *h, struct str parent_ns, struct buf *out, uint32_t *to_hole, int depth)
 {
-	if (h->e) {
-		write_frozen(h, parent_ns, out, to_hole);
+	if (handle_as_parsed(h) && !to_hole) {
+		writer_element(out, h->e, handle_node(h), parent_ns);
 		return;
 	}
 	luaL_checkstack(L, 12, "element too deep");
 	if (depth > HANDLE_DEPTH_MAX)
 		luaL_error(L, "element too deep, or inside itself");
-	struct str ns = open_live(L, idx, h, parent_ns, out, to_hole);
-	lua_getiuservalue(L, idx, UV_BODY);
-	int body = lua_gettop(L);
-	lua_Integer n = (lua_Integer)lua_rawlen(L, body);
-	if (!n) {
+	struct str ns = h->flags & HANDLE_OWN ? open_own(L, idx, h, parent_ns, out, to_hole)
+		: open_parsed(h, parent_ns, out, to_hole);
+	if (!handle_count(L, idx, h)) {
 		buf_add(out, "/>", 2);
-		lua_pop(L, 1);
 		return;
 	}
 	buf_add_char(out, '>');
-	for (lua_Integer i = 1; i <= n; i++) {
-		if (lua_rawgeti(L, body, i) == LUA_TUSERDATA) {
-			write(L, body + 1, lua_touserdata(L, -1), ns, out, NULL, depth + 1);
-		} else if (lua_type(L, -1) == LUA_TSTRING) {
-			writer_escape(out, bind_check_str(L, -1));      /* checked when it was put there */
-		} else {
-			luaL_error(L, "stanza has a hole among its children");
+	if (h->flags & HANDLE_LIVE) {
+		lua_getiuservalue(L, idx, UV_BODY);
+		int body = lua_gettop(L);
+		lua_Integer n = (lua_Integer)lua_rawlen(L, body);
+		for (lua_Integer i = 1; i <= n; i++) {
+			int type = lua_rawgeti(L, body, i);
+			if (type == LUA_TUSERDATA)
+				write(L, body + 1, lua_touserdata(L, -1), ns, out, NULL, depth + 1);
+			else if (type == LUA_TNUMBER)
+				writer_element(out, h->e, el_node(h->e, (uint32_t)lua_tointeger(L, -1)), ns);
+			else if (type == LUA_TSTRING)
+				writer_escape(out, bind_check_str(L, -1));      /* checked when it was put there */
+			else
+				luaL_error(L, "stanza has a hole among its children");
+			lua_pop(L, 1);
 		}
 		lua_pop(L, 1);
+	} else {
+		for (const struct el_node *c = el_node(h->e, handle_node(h)->first); c; c = el_node(h->e, c->next))
+			writer_element(out, h->e, c, ns);
 	}
-	write_close(out, handle_name(L, idx, h));
-	lua_pop(L, 1);
+	buf_add(out, "</", 2);
+	buf_add_str(out, handle_name(L, idx, h));
+	buf_add_char(out, '>');
 }
 
 void handle_write(lua_State *L, int idx, struct handle *h, struct str parent_ns, struct buf *out, uint32_t *to_hole)
@@ -220,10 +201,10 @@ static int top_tag(lua_State *L)
 {
 	struct handle *h = handle_check(L, 1);
 	struct buf *out = handle_scratch();
-	if (h->e)
-		open_frozen(h, STR(""), out, NULL);
+	if (h->flags & HANDLE_OWN)
+		open_own(L, 1, h, STR(""), out, NULL);
 	else
-		open_live(L, 1, h, STR(""), out, NULL);
+		open_parsed(h, STR(""), out, NULL);
 	buf_add_char(out, '>');
 	lua_pushlstring(L, buf_data(out), out->len);
 	return 1;
