@@ -1,6 +1,6 @@
 -- SPDX-License-Identifier: MIT
 -- util.time: now() since 1970, monotonic() never going back; seconds with fractions.
 
-local loop = require "couplet.core".loop
+local clock = require "couplet.clock"
 
-return { now = loop.wall, monotonic = loop.mono }
+return { now = function() return clock.wall() end, monotonic = function() return clock.mono() end }
