@@ -2,7 +2,7 @@
 -- metrics: what the server counts (known to plugins as core.statsmanager).
 --
 --   metrics.metric(type, name, unit?, description?, labels?, conf?) -> family      util.openmetrics
---   metrics.measure(kind, name, conf?, label?, value?) -> function       kinds of module:measure; one fixed label if given
+--   metrics.measure(kind, name, conf?, label?, value?) -> function, family       kinds of module:measure; one fixed label if given
 --   metrics.collect()           brings gauges up to date: events stats-update, stats-updated, openmetrics-updated
 --   metrics.render() -> text    collects, then OpenMetrics text
 --   metrics.get_stats() -> map name -> value      metrics.get_metric_registry()
@@ -49,7 +49,7 @@ function metrics.measure(kind, name, conf, label, value)
   local family = registry[how[1]](registry, "couplet_" .. name, unit, conf and conf.description, label and { label } or {}, conf)
   local m = label and family:with_labels(value) or family:with_labels()
   if how[1] == "gauge" and conf and conf.initial then m:set(conf.initial) end
-  return how[3](m)
+  return how[3](m), family
 end
 
 -- --- the server itself ---

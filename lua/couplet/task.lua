@@ -9,7 +9,7 @@
 --   task.ready() -> bool           would await suspend (true), or wait in place?
 --   task.in_task() -> bool         is a task running?
 --   task.coroutine                 Lua's coroutine library for plugins: a wait inside a generator passes through it
---   task.stats                     errors, blocking;  task.pool() -> idle, created, started
+--   task.stats                     tasks, errors, blocking;  task.pool() -> idle, created, started
 --   task.watch(slow_ms, abort_ms, report?)        logs, and ends, what keeps the server
 --
 -- Where Lua cannot yield (a gsub callback, a comparator, a chunk being required) await runs the loop in place; each such
@@ -294,6 +294,9 @@ function task.idle()
 end
 task.run_ready = run_ready
 task.pool = native.pool
+setmetatable(stats, { __index = function(_, key)
+  if key == "tasks" then return (select(3, native.pool())) end
+end })
 
 -- Logs what keeps the server longer than slow_ms, and ends it with an error after abort_ms (0: never); nil: no watch.
 -- PLUGIN-API §15. report(plugin | nil, ms, aborted), if given, hears of it as well.

@@ -10,40 +10,38 @@ end
 
 -- --- statistics ---
 
-local kinds = {
-  amount = "gauge", counter = "counter", rate = "counter", distribution = "summary", sizes = "summary",
-  duration = "summary", times = "summary",
-}
+-- A family may belong to the plugin's instances on several hosts; it goes with the last.
+local holders = {}
 
-function api:metric(kind, name, unit, description, labels, conf)
-  local metrics = require "couplet.metrics"
-  local names = labels or {}
-  local metric = metrics.new(kind, "prosody_mod_" .. self.name .. "/" .. name, unit or "", description, names, conf)
-  self._own(self, "metric", metric, function()
-    if metrics.remove then metrics.remove(metric) end
+local function hold(self, name)
+  if self._owned.metric and self._owned.metric[name] then return end
+  holders[name] = (holders[name] or 0) + 1
+  self._own(self, "metric", name, function()
+    holders[name] = holders[name] - 1
+    if holders[name] == 0 then
+      holders[name] = nil
+      require "couplet.metrics".get_metric_registry():remove(name)
+    end
   end)
-  return metric
 end
 
-local clock = require "couplet.clock"
+local function metric_name(self, name)
+  return "mod_" .. self.name .. "_" .. name
+end
+
+function api:metric(kind, name, unit, description, labels, conf)
+  name = "couplet_" .. metric_name(self, name)
+  local family = require "couplet.metrics".metric(kind, name, unit, description, labels, conf)
+  hold(self, family.name or name)
+  return family
+end
 
 function api:measure(name, kind, conf)
-  local family = kinds[kind]
-  if not family then error("unknown kind of measurement: " .. tostring(kind), 2) end
-  local timed = kind == "duration" or kind == "times"
-  local metric = self:metric(family, name, timed and "seconds" or "", (conf and conf.description) or name, { "host" }, conf)
-  metric = metric:with_labels(self.host)
-  if timed then
-    return function()
-      local began = clock.mono()
-      return function() metric:sample(clock.mono() - began) end
-    end
-  elseif kind == "amount" then
-    return function(value) metric:set(value) end
-  elseif family == "counter" then
-    return function(n) metric:add(n or 1) end
-  end
-  return function(value) metric:sample(value) end
+  local metrics = require "couplet.metrics"
+  name = metric_name(self, name)
+  local fn, family = metrics.measure(kind, name, conf, "host", self.host)
+  hold(self, family and family.name or "couplet_" .. name)
+  return fn
 end
 
 function api:http_url(app, default_path, mode)
