@@ -66,9 +66,11 @@ static int get_option(void *context, const char *plugin, const char *option, con
 	return SASL_FAIL;
 }
 
+/* Called once. Versions of Cyrus disagree on who owns the path: it is memory that may be freed, and no leak if it is not. */
 static int config_path(void *context, char **path)
 {
-	*path = strdup("/nonexistent");         /* whose it is then, its versions disagree on; once per process */
+	static char *volatile kept;
+	*path = kept = strdup("/nonexistent");
 	return *path ? SASL_OK : SASL_NOMEM;
 }
 

@@ -2,6 +2,8 @@
 /* sasl_peek.c - whose account is it about? */
 #include "sasl/sasl_peek.h"
 
+#include <strings.h>
+
 #include "sasl/scram.h"
 
 /* Well-formed UTF-8 without NUL (RFC 3629 §4). */
@@ -213,25 +215,35 @@ static bool copy_latin(struct str s, char *out, size_t *len)
 	return true;
 }
 
+static bool same_name(struct str a, struct str b)
+{
+	return a.n == b.n && !strncasecmp(a.p, b.p, a.n);
+}
+
 static enum status peek_digest_md5(struct str message, struct sasl_peek *out)
 {
+	enum { PAIRS_MAX = 24 };
 	char value[SASL_NAME_MAX + 1], user[SASL_NAME_MAX + 1];
 	size_t n, user_len = 0;
 	bool utf8 = false;
-	struct str rest = message, name;
+	struct str rest = message, names[PAIRS_MAX];
+	int pairs = 0;
 	for (skip(&rest); rest.n; skip(&rest)) {
-		if (!pair(&rest, &name, value, &n))
+		if (pairs == PAIRS_MAX || !pair(&rest, &names[pairs], value, &n))
 			return ST_INVALID;
-		if (str_is(name, "username")) {
-			if (user_len || !n)
+		struct str name = names[pairs];
+		for (int i = 0; i < pairs; i++)         /* nothing may be there twice; Cyrus would lose the memory of the first */
+			if (same_name(names[i], name))
 				return ST_INVALID;
+		pairs++;
+		if (same_name(name, STR("username"))) {
 			memcpy(user, value, n);
 			user_len = n;
-		} else if (str_is(name, "authzid")) {
-			if (out->authzid_len || !copy_name((struct str){ value, n }, out->authzid, &out->authzid_len))
+		} else if (same_name(name, STR("authzid"))) {
+			if (!copy_name((struct str){ value, n }, out->authzid, &out->authzid_len))
 				return ST_INVALID;
-		} else if (str_is(name, "charset")) {
-			utf8 = n == 5 && memcmp(value, "utf-8", 5) == 0;
+		} else if (same_name(name, STR("charset"))) {
+			utf8 = n == 5 && !strncasecmp(value, "utf-8", 5);
 		}
 	}
 	struct str u = { user, user_len };
