@@ -2,6 +2,7 @@
 /* writer.c - element blocks to bytes. */
 #include "xml/writer.h"
 
+#include <stdint.h>
 #include <stdio.h>
 
 /* Bytes that cannot be written as they are: 1 everywhere, 2 in attributes only (a parser would make blanks of them). A carriage
@@ -24,17 +25,52 @@ static struct str entity(char c)
 	}
 }
 
+/* put() needs room for s; put_done() tells the buffer. */
+static inline char *put(char *to, struct str s)
+{
+	memcpy(to, s.p, s.n);
+	return to + s.n;
+}
+
+static inline void put_done(struct buf *out, const char *to)
+{
+	out->len = (size_t)(to - buf_data(out));
+}
+
+enum { LONGEST = 6 };            /* entity */
+
+/* Whether one of eight bytes is special. May say so for a neighbour of one as well. */
+static bool any_special(uint64_t w)
+{
+	const uint64_t ones = 0x0101010101010101u, tops = 0x8080808080808080u;
+	uint64_t amp = (w | ones) ^ ones * '\'', angle = (w | ones * 2) ^ ones * '>', quote = w ^ ones * '"';
+	return ((amp - ones) & ~amp & tops) | ((angle - ones) & ~angle & tops) | ((quote - ones) & ~quote & tops)
+		| ((w - ones * ' ') & ~w & tops);
+}
+
 static void escape(struct buf *out, struct str text, int attribute)
 {
 	const char *p = text.p, *end = text.n ? p + text.n : p;
+	char *to = buf_room(out, text.n + LONGEST);
 	while (p < end) {
-		const char *run = p;
-		while (p < end && (!special[(unsigned char)*p] || special[(unsigned char)*p] > 1 + attribute))
-			p++;
-		buf_add(out, run, (size_t)(p - run));
-		if (p < end)
-			buf_add_str(out, entity(*p++));
+		uint64_t eight;
+		while (end - p >= 8 && (memcpy(&eight, p, 8), !any_special(eight))) {
+			memcpy(to, &eight, 8);
+			p += 8;
+			to += 8;
+		}
+		if (p == end)
+			break;
+		unsigned char c = (unsigned char)*p++;
+		if (!special[c] || special[c] > 1 + attribute) {
+			*to++ = (char)c;
+			continue;
+		}
+		struct str e = entity((char)c);
+		put_done(out, put(to, e));
+		to = buf_room(out, (size_t)(end - p) + LONGEST);
 	}
+	put_done(out, to);
 }
 
 void writer_escape(struct buf *out, struct str text)
@@ -42,24 +78,33 @@ void writer_escape(struct buf *out, struct str text)
 	escape(out, text, 0);
 }
 
+static void attr(struct buf *out, struct str name, struct str value)
+{
+	char *to = buf_room(out, name.n + 3);
+	*to++ = ' ';
+	to = put(to, name);
+	*to++ = '=';
+	*to++ = '\'';
+	put_done(out, to);
+	escape(out, value, 1);
+	buf_add_char(out, '\'');
+}
+
 void writer_attr(struct buf *out, struct str name, struct str value, int *prefixes)
 {
-	const char *split = memchr(name.p, '\1', name.n);
-	buf_add_char(out, ' ');
-	if (split) {
-		char prefix[24];
-		size_t n = (size_t)snprintf(prefix, sizeof prefix, "ns%d", (*prefixes)++);
-		struct str uri = { name.p, (size_t)(split - name.p) };
-		buf_add(out, "xmlns:", 6);
-		buf_add(out, prefix, n);
-		buf_add(out, "='", 2);
-		escape(out, uri, 1);
-		buf_add(out, "' ", 2);
-		buf_add(out, prefix, n);
-		buf_add_char(out, ':');
-		name = (struct str){ split + 1, name.n - uri.n - 1 };
+	const char *split = name.n ? memchr(name.p, '\1', name.n) : NULL;
+	if (!split) {
+		attr(out, name, value);
+		return;
 	}
-	buf_add_str(out, name);
+	char declared[32];
+	struct str uri = { name.p, (size_t)(split - name.p) }, local = { split + 1, name.n - uri.n - 1 };
+	int n = snprintf(declared, sizeof declared, "xmlns:ns%d", (*prefixes)++);
+	attr(out, (struct str){ declared, (size_t)n }, uri);
+	buf_add_char(out, ' ');
+	buf_add(out, declared + 6, (size_t)n - 6);
+	buf_add_char(out, ':');
+	buf_add_str(out, local);
 	buf_add(out, "='", 2);
 	escape(out, value, 1);
 	buf_add_char(out, '\'');
@@ -72,15 +117,13 @@ void writer_element(struct buf *out, const struct element *e, const struct el_no
 		return;
 	}
 	struct str name = el_str(e, node->name), ns = parent_ns;
-	buf_add_char(out, '<');
-	buf_add_str(out, name);
+	char *to = buf_room(out, name.n + 1);
+	*to++ = '<';
+	put_done(out, put(to, name));
 	if (node->ns.off) {
 		ns = el_str(e, node->ns);
-		if (!str_eq(ns, parent_ns)) {
-			buf_add(out, " xmlns='", 8);
-			escape(out, ns, 1);
-			buf_add_char(out, '\'');
-		}
+		if (!str_eq(ns, parent_ns))
+			attr(out, STR("xmlns"), ns);
 	}
 	const struct el_attr *attrs = el_attrs(e, node);
 	int prefixes = 0;
@@ -93,7 +136,10 @@ void writer_element(struct buf *out, const struct element *e, const struct el_no
 	buf_add_char(out, '>');
 	for (const struct el_node *c = el_node(e, node->first); c; c = el_node(e, c->next))
 		writer_element(out, e, c, ns);
-	buf_add(out, "</", 2);
-	buf_add_str(out, name);
-	buf_add_char(out, '>');
+	to = buf_room(out, name.n + 3);
+	*to++ = '<';
+	*to++ = '/';
+	to = put(to, name);
+	*to++ = '>';
+	put_done(out, to);
 }

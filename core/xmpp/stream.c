@@ -101,6 +101,8 @@ static size_t lead_in(struct stream *s, struct str bytes)
 				s->lead = MARK;
 			else if (s->lead != BLANK || !strchr(" \t\r\n", c))
 				fail(s, ST_INVALID, SE_NOT_WELL_FORMED, "An XML document was expected");
+			if (++s->taken > s->limits->stanza_bytes)
+				fail(s, ST_LIMIT, SE_POLICY_VIOLATION, "The header is too large");
 			skip++;
 		}
 	}
@@ -206,9 +208,6 @@ static enum status feed(struct stream *s, struct str bytes)
 		size_t lead = lead_in(s, bytes);
 		if (s->st)
 			return s->st;
-		s->taken += lead;
-		if (s->taken > s->limits->stanza_bytes)
-			return fail(s, ST_LIMIT, SE_POLICY_VIOLATION, "The header is too large");
 		bytes.p += lead;
 		bytes.n -= lead;
 	}
