@@ -22,17 +22,23 @@
  *   stop_within(seconds)               the same last deadline for a stop asked for otherwise
  *   trim()                             gives free heap back to the system
  *   exit(code)                         at once: buffers are written, nothing is torn down under running threads
+ *   versions() -> { openssl, expat, sqlite, icu, libev, zlib, sasl }
  *   make_certificate({ host, … }, days) -> certificate, key (PEM)     self-made, ECDSA P-256
  */
+#include <dirent.h>
 #include <errno.h>
+#include <ev.h>
+#include <expat.h>
 #include <fcntl.h>
 #include <grp.h>
 #include <lauxlib.h>
 #include <linux/capability.h>
 #include <malloc.h>
-#include <dirent.h>
+#include <openssl/crypto.h>
 #include <pwd.h>
+#include <sasl/sasl.h>
 #include <signal.h>
+#include <sqlite3.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -46,7 +52,9 @@
 #include <sys/utsname.h>
 #include <syslog.h>
 #include <termios.h>
+#include <unicode/uversion.h>
 #include <unistd.h>
+#include <zlib.h>
 
 #include "base/buf.h"
 #include "base/mem.h"
@@ -493,6 +501,23 @@ static int sys_notify(lua_State *L)
 	return 1;
 }
 
+static int sys_versions(lua_State *L)
+{
+	int major, minor, step;
+	sasl_version_info(NULL, NULL, &major, &minor, &step, NULL);
+	lua_newtable(L);
+	set_text(L, "openssl", OpenSSL_version(OPENSSL_VERSION));
+	set_text(L, "expat", XML_ExpatVersion());
+	set_text(L, "sqlite", sqlite3_libversion());
+	set_text(L, "icu", U_ICU_VERSION);
+	set_text(L, "zlib", zlibVersion());
+	lua_pushfstring(L, "%d.%d", ev_version_major(), ev_version_minor());
+	lua_setfield(L, -2, "libev");
+	lua_pushfstring(L, "%d.%d.%d", major, minor, step);
+	lua_setfield(L, -2, "sasl");
+	return 1;
+}
+
 static int sys_exit(lua_State *L)
 {
 	fflush(NULL);
@@ -537,7 +562,7 @@ int bind_system_open(lua_State *L)
 		{ "on_stop", sys_on_stop }, { "stop_signal", sys_stop_signal }, { "stop_within", sys_stop_within },
 		{ "isatty", sys_isatty }, { "password", sys_password }, { "syslog_open", sys_syslog_open }, { "syslog", sys_syslog },
 		{ "syslog_close", sys_syslog_close }, { "notify", sys_notify },
-		{ "exit", sys_exit }, { "make_certificate", sys_make_certificate }, { NULL, NULL },
+		{ "exit", sys_exit }, { "versions", sys_versions }, { "make_certificate", sys_make_certificate }, { NULL, NULL },
 	};
 	luaL_newlib(L, system);
 	bind_files_add(L);

@@ -36,6 +36,12 @@ local options = {
   interfaces = { "list", '{ "*", "::" }', "addresses to listen on" },
   interface = { "list", nil, "the same, for one" },
   local_interfaces = { "list", '{ "127.0.0.1", "::1" }', "addresses for services that are nobody else's business" },
+  c2s_ports = { "list", "{ 5222 }", "ports for clients, with STARTTLS" },
+  c2s_interfaces = { "list", nil, "their addresses" },
+  c2s_ssl = { "map", nil, "what overrides ssl for clients", host = true },
+  c2s_direct_tls_ports = { "list", "{ 5223 }", "ports for clients, TLS from the first byte" },
+  c2s_direct_tls_interfaces = { "list", nil, "their addresses" },
+  legacy_ssl_ports = { "list", nil, "older name of c2s_direct_tls_ports" },
   limits = { "map", "{ }", "c2s = { rate = \"10kb/s\", burst = \"2s\" }: bandwidth of one connection" },
   limits_resolution = { "number", nil, "", none = true },
   -- certificates

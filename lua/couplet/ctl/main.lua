@@ -133,11 +133,11 @@ local function prepare_offline()
   return true
 end
 
-local function run_offline(name, args, print_line)
+local function run_offline(c, args, print_line)
   return as_task(function()
-    local ok, err = prepare_offline()
+    local ok, err = c.bare or prepare_offline()
     if not ok then return nil, err end
-    return require "couplet.commands".run(name, args, { print = function(_, fmt, ...)
+    return require "couplet.commands".run(c.name, args, { print = function(_, fmt, ...)
       print_line(select("#", ...) > 0 and fmt:format(...) or tostring(fmt))
     end })
   end)
@@ -374,7 +374,7 @@ function main.run(argv)
       ok, text, data = result.ok, result.text, result.data
       system.close(fd)
     elseif c.where == "any" then
-      ok, text, data = run_offline(c.name, args, show)
+      ok, text, data = run_offline(c, args, show)
     else
       complain("Couplet is not running")
       return 1

@@ -64,16 +64,15 @@ commands.declare { name = "status", help = "is the server up, since when, with h
       hosts = hosts, ports = ports, rss = use.rss, config = prosody.config_file }
   end }
 
-commands.declare { name = "version", help = "versions of the server and its libraries", where = "any",
+commands.declare { name = "version", help = "versions of the server and its libraries", where = "any", bare = true,
   run = function(ctx)
+    local versions = core.system.versions()
     ctx:print("Couplet %s on %s", core.version, _VERSION)
-    for _, name in ipairs { "openssl", "expat", "sqlite", "icu", "libev", "sasl" } do
-      local v = core.versions and core.versions[name]
-      if v then ctx:print("%s %s", name, v) end
-    end
-    return true, nil, { version = core.version }
+    for _, name in ipairs { "openssl", "expat", "libev", "sasl", "sqlite", "icu", "zlib" } do ctx:print("  %-8s %s", name, versions[name]) end
+    versions.couplet = core.version
+    return true, nil, versions
   end }
-commands.declare { name = "about", help = "the same as version", where = "any",
+commands.declare { name = "about", help = "the same as version", where = "any", bare = true,
   run = function(ctx) return commands.get("version").run(ctx) end }
 
 commands.declare { name = "reload", help = "read configuration and certificates anew; nobody is disconnected",
@@ -250,6 +249,7 @@ commands.declare { name = "port list", help = "listening ports",
   end }
 
 commands.declare { name = "cert list", help = "certificates of the hosts, and what is wrong with them", where = "any",
+  bare = true,
   run = function(ctx)
     local list = require "couplet.certs".report()
     for _, e in ipairs(list) do
