@@ -49,13 +49,10 @@ struct str handle_attr(lua_State *L, int idx, struct handle *h, struct str name)
 
 struct str handle_ns(lua_State *L, int idx, struct handle *h)
 {
-	struct str ns;
-	if (!(h->flags & HANDLE_OWN)) {
-		ns = el_str(h->e, handle_node(h)->ns);
-		return ns.n ? ns : (struct str){ NULL, 0 };
-	}
-	ns = handle_attr(L, idx, h, STR("xmlns"));
-	return ns.n ? ns : (struct str){ NULL, 0 };
+	if (h->flags & HANDLE_OWN)
+		return handle_attr(L, idx, h, STR("xmlns"));
+	const struct el_node *n = handle_node(h);
+	return n->ns.off ? el_str(h->e, n->ns) : (struct str){ NULL, 0 };
 }
 
 static void push(lua_State *L, struct str s)
@@ -83,14 +80,14 @@ void handle_attrs_copy(lua_State *L, int idx, struct handle *h)
 {
 	if (!(h->flags & HANDLE_OWN)) {
 		const struct el_node *n = handle_node(h);
-		lua_createtable(L, 0, (int)(n->n_attrs + (n->ns.len != 0)));
+		lua_createtable(L, 0, (int)(n->n_attrs + (n->ns.off != 0)));
 		for (uint32_t i = 0; i < n->n_attrs; i++) {
 			const struct el_attr *a = &el_attrs(h->e, n)[i];
 			push(L, el_str(h->e, a->name));
 			push(L, el_str(h->e, a->value));
 			lua_rawset(L, -3);
 		}
-		if (n->ns.len) {
+		if (n->ns.off) {
 			push(L, el_str(h->e, n->ns));
 			lua_setfield(L, -2, "xmlns");
 		}
@@ -156,7 +153,7 @@ static int set_in_place(struct handle *h, struct str name, struct str value)
 	if (str_is(name, "xmlns")) {
 		if (value.n > room)
 			return 0;
-		n->ns = put(e, value);
+		n->ns = value.n || !value.p ? put(e, value) : (struct el_str){ n->name.off, 0 };        /* "": none, and not inherited */
 		return 1;
 	}
 	struct el_attr *a = (struct el_attr *)(void *)((char *)e + n->attrs);

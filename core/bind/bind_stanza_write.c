@@ -66,7 +66,7 @@ static struct str open_own(lua_State *L, int idx, struct handle *h, struct str p
 	buf_add_str(out, name);
 	if (to_hole)
 		*to_hole = (uint32_t)out->len;
-	if (ns.n && !str_eq(ns, parent_ns)) {
+	if (ns.p && !str_eq(ns, parent_ns)) {
 		handle_check_text(L, ns, "attribute");
 		writer_attr(out, STR("xmlns"), ns, &prefixes);
 	}
@@ -88,7 +88,7 @@ static struct str open_own(lua_State *L, int idx, struct handle *h, struct str p
 		}
 	}
 	lua_settop(L, top);
-	return ns.n ? ns : parent_ns;
+	return ns.p ? ns : parent_ns;
 }
 
 static struct str open_parsed(struct handle *h, struct str parent_ns, struct buf *out, uint32_t *to_hole)
@@ -101,14 +101,14 @@ static struct str open_parsed(struct handle *h, struct str parent_ns, struct buf
 	buf_add_str(out, el_str(h->e, n->name));
 	if (to_hole)
 		*to_hole = (uint32_t)out->len;
-	if (ns.n && !str_eq(ns, parent_ns))
+	if (n->ns.off && !str_eq(ns, parent_ns))
 		writer_attr(out, STR("xmlns"), ns, &prefixes);
 	for (uint32_t i = 0; i < n->n_attrs; i++) {
 		struct str name = el_str(h->e, a[i].name);
 		if (!to_hole || !str_is(name, "to"))
 			writer_attr(out, name, el_str(h->e, a[i].value), &prefixes);
 	}
-	return ns.n ? ns : parent_ns;
+	return n->ns.off ? ns : parent_ns;
 }
 
 static void write(lua_State *L, int idx, struct handle *h, struct str parent_ns, struct buf *out, uint32_t *to_hole, int depth)

@@ -73,6 +73,23 @@ check.test("documents that are read like streams", function()
   check.equal(log, { "s opened y", "s <message><body/></message>", "s closed" })
 end)
 
+check.test("no namespace inside another one survives changes", function()
+  local text = "<a xmlns='u'><k xmlns=''><l/></k></a>"
+  local a = xml.parse(text)
+  local k = a.tags[1]
+  check.equal(k.attr.xmlns, "")
+  check.equal(tostring(a), text)
+  k.attr.x = "1"
+  k.tags[1]:text("t")
+  a:tag("z")
+  check.equal(tostring(a), "<a xmlns='u'><k xmlns='' x='1'><l>t</l></k><z/></a>")
+  local b = xml.parse("<a><b/></a>")
+  check.equal(b.attr.xmlns, nil)
+  b.attr.xmlns = ""
+  check.equal(b.attr.xmlns, "")
+  check.equal(tostring(b), "<a><b/></a>")
+end)
+
 check.test("xml.parse", function()
   local s = xml.parse("<?xml version='1.0'?>\n<a xmlns='u' b='1'><c/>t<d xmlns='v'/></a>\n")
   check.equal(s.name, "a")
