@@ -404,6 +404,54 @@ with("features, identities, extensions", function()
   check.equal(m:get_host_items "extension", { "form" })
 end)
 
+-- --- §3.5 ---
+
+with("send_iq: result, error, somebody else's answer, timeout, unload", function()
+  local a = host:load("a", [[
+    local st = require "util.stanza"
+    log = {}
+    function ask(to, timeout)
+      module:send_iq(st.iq { type = "get", to = to, id = "q" .. #log }:query "urn:x", nil, timeout)
+        :next(function(e) log[#log + 1] = e.stanza.attr.type .. " " .. e.stanza.attr.from end,
+          function(e) log[#log + 1] = e.condition end)
+    end
+  ]])
+  local romeo, tybalt = host:client "romeo@example.org/r", host:client "tybalt@example.org/t"
+  host:run(a.ask, "romeo@example.org/r")
+  local iq = romeo:expect { name = "iq", type = "get" }
+  check.equal(iq.attr.from, "example.org")
+  tybalt:send(st.iq { type = "result", to = "example.org", id = iq.attr.id })
+  check.equal(a.log, {})
+  romeo:send(st.reply(iq))
+  check.equal(a.log, { "result romeo@example.org/r" })
+  romeo:send(st.reply(iq))
+  check.equal(#a.log, 1)
+  host:run(a.ask, "romeo@example.org/r")
+  romeo:send(st.error_reply(romeo:expect { name = "iq", type = "get" }, "cancel", "forbidden"))
+  check.equal(a.log[2], "forbidden")
+  host:run(a.ask, "romeo@example.org/r", 30)
+  host:advance(29)
+  check.equal(#a.log, 2)
+  host:advance(2)
+  check.equal(a.log[3], "remote-server-timeout")
+  host:run(a.ask, "romeo@example.org/r")
+  check.equal(a.module:usage().handles.iq, 1)
+  host:unload "a"
+  check.equal(a.log[4], "undefined-condition")
+  check.raises("wants an iq", function() a.module:send_iq(st.message {}) end)
+end, { plugins = { "iq" } })
+
+with("send and broadcast", function()
+  local m = host:load("a", "").module
+  local romeo = host:client "romeo@example.org/r"
+  m:send(st.iq { type = "set", id = "1", to = "romeo@example.org/r", from = "example.org" }:query "urn:x")
+  romeo:expect { name = "iq", id = "1" }
+  m:broadcast({ "x@far.example", "y@far.example" }, st.message({ from = "example.org" }, "hi"))
+  check.equal({ host:expect_sent { name = "message", to = "x@far.example" }.attr.from, #host:sent() }, { "example.org", 1 })
+  m:broadcast({ ["z@far.example"] = true }, st.message({ from = "example.org" }, "hi"), pairs)
+  host:expect_sent { to = "z@far.example" }
+end, { plugins = { "iq" } })
+
 -- --- §3.6 ---
 
 with("timers", function()
@@ -500,6 +548,33 @@ with("spawn, on_unload, usage", function()
   local b = host:load("b", [[local async = require "util.async" t = module:spawn(function() async.sleep(1) end)]])
   host:advance(2)
   check.equal(b.module:usage().handles.task, 0)
+end)
+
+with("jobs", function()
+  local a = host:load("a", [[
+    local async = require "util.async"
+    function work(kind, args) return async.wait_for(module:job(kind, args)) end
+  ]])
+  local function work(kind, args) return host:run(a.work, kind, args) end
+  check.equal(work("hash", { name = "sha256", data = "abc", hex = true }), "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad")
+  local hex = require "couplet.core".crypto.hex_encode
+  check.equal(hex(work("pbkdf2", { name = "sha1", password = "password", salt = "salt", iterations = 2 })), "ea6c014dc72d6f8ffd08a22b2ffaa8c54d8f8a2f" and
+    hex(require "couplet.core".crypto.pbkdf2_sync("sha1", "password", "salt", 2, 20)))
+  check.equal(hex(work("scrypt", { password = "", salt = "", n = 16, r = 1, p = 1, length = 64 })):sub(1, 32), "77d6576238657b203b19ca42c18a0497")   -- RFC 7914 §12
+  for _, format in ipairs { "zlib", "gzip", "raw" } do
+    local packed = work("deflate", { format = format, data = ("x"):rep(100000) })
+    check.ok(#packed < 1000)
+    check.equal(work("inflate", { format = format, data = packed }), ("x"):rep(100000))
+    check.equal({ work("inflate", { format = format, data = packed, limit = 5000 }) }, { nil, "more data than allowed" })
+  end
+  check.equal({ work("inflate", { data = "nonsense" }) }, { nil, "not valid compressed data" })
+  check.equal({ work("inflate", { data = "" }) }, { nil, "not valid compressed data" })
+  check.equal(work("image", { data = "\137PNG\r\n\26\n\0\0\0\13IHDR\0\0\2\128\0\0\1\224" }), { type = "image/png", width = 640, height = 480 })
+  check.equal(work("image", { data = "GIF89a\10\0\20\0" }), { type = "image/gif", width = 10, height = 20 })
+  check.equal(work("image", { data = "\255\216\255\224\0\4xx\255\192\0\17\8\0\20\0\10\3" }), { type = "image/jpeg", width = 10, height = 20 })
+  check.equal({ work("image", { data = "text" }) }, { nil, "not an image of a kind known here" })
+  check.raises("no such kind", work, "nonsense")
+  check.equal(a.module:usage().handles.job, 0)
 end)
 
 with("unloading leaves nothing (F5)", function()

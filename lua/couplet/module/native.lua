@@ -112,15 +112,16 @@ end
 function api:job(kind, args)
   local promise = require "couplet.promise"
   local jobs = require "couplet.jobs"
+  if not jobs.kinds[kind] then error("no such kind of job: " .. tostring(kind), 2) end
   return promise.new(function(resolve, reject)
-    local over
-    local handle = {}
-    self._own(self, "job", handle, function() over = true end)
+    local handle, over, unloaded = {}, false, false
     jobs.run(kind, args, function(result, err)
+      over = true
       self._disown(self, "job", handle)
-      if over then return end
+      if unloaded then return end
       if result == nil then reject(err or "failed") else resolve(result) end
     end)
+    if not over then self._own(self, "job", handle, function() unloaded = true end) end
   end)
 end
 
