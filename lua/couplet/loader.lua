@@ -119,6 +119,16 @@ function loader.find(plugin, name)
   return nil, path
 end
 
+-- The methods of `module` a text calls -> the line.
+local function methods_of(text)
+  local out, number = {}, 0
+  for line in (text .. "\n"):gmatch "(.-)\n" do
+    number = number + 1
+    for method in line:gsub("%-%-.*", ""):gmatch "%f[%w_]module:([%a_][%w_]*)" do out[method] = out[method] or number end
+  end
+  return out
+end
+
 -- A chunk of a text whose header fits.
 function loader.compile(text, path, env)
   local meta = loader.meta(text)
@@ -127,6 +137,7 @@ function loader.compile(text, path, env)
   end
   local chunk, err = load(text:gsub("^#[^\n]*", "", 1), "@" .. path, "t", env)
   if not chunk then return nil, err end
+  if meta.api then meta.methods = methods_of(text) end
   return chunk, path, meta
 end
 

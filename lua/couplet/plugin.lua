@@ -64,21 +64,31 @@ local function show(self)
   return ("module (%s on %s)"):format(self.name, self.host)
 end
 
-local strict_methods = { __index = function(_, key)
-  if type(key) == "string" and not key:find "^_" and not plugin.optional_fields[key] then
-    error("module has no method or field " .. key, 2)
-  end
-end }
-plugin.optional_fields = {
-  loaded = true, reloading = true, saved_state = true, resource_path = true, dependencies = true, meta = true, path = true,
-  load = true, unload = true, ready = true, save = true, restore = true, command = true, add_host = true, global = true,
-  status_type = true, status_message = true, status_time = true, environment = true,
-}
+-- Strict native mode: what is neither a method nor a field is a mistake, told at load where the source shows it.
+local optional_fields = {}
+for name in ([[loaded reloading saved_state resource_path dependencies meta path load unload ready save restore command add_host
+  global status_type status_message status_time environment]]):gmatch "%S+" do optional_fields[name] = true end
+
 local strict_api = setmetatable({}, { __index = function(_, key)
   local value = api[key]
-  if value == nil then return strict_methods.__index(nil, key) end
+  if value == nil and type(key) == "string" and key:sub(1, 1) ~= "_" and not optional_fields[key] then
+    error("module has no method or field " .. key, 2)
+  end
   return value
 end })
+
+local function check_methods(methods)
+  for method, line in pairs(methods) do
+    if api[method] == nil and method ~= "set_global" and method ~= "config" then
+      return ("%d: module has no method or field %s"):format(line, method)
+    end
+  end
+end
+
+local function check_event(module, event)
+  if require "couplet.event_names".known(event) or api._events_doc[event] or event:sub(1, #module.name + 1) == module.name .. "/" then return end
+  module:log("warn", "hooks %q, which is no event of the server nor declared by a plugin (events_doc)", event)
+end
 
 local function error_policy()
   local policy = config.get("*", "plugin_error_policy")
@@ -187,7 +197,9 @@ local function load_fresh(host, name, saved)
   if meta.api then
     if meta.api > 1 then return nil, path .. " is for plugin API " .. meta.api .. "; this server has 1" end
     getmetatable(module).__index = strict_api
-    module._declared_only = {}
+    local problem = check_methods(meta.methods)
+    if problem then return nil, path .. ":" .. problem end
+    module._declared_only, module._check_event = {}, check_event
     environment.strict(module, env)
   end
 

@@ -610,7 +610,8 @@ end)
 
 with("strict mode", function()
   local rows = {
-    { [[module:no_such_method()]], "no method or field no_such_method" },
+    { [[if false then module:no_such_method() end]], ":2: module has no method or field no_such_method" },
+    { [[local m = module m:no_such_method()]], "no method or field no_such_method" },
     { [[string.x = 1]], "read%-only" },
     { [[_G.x = 1]], "read%-only" },
     { [[require "util.jid".split = nil]], "read%-only" },
@@ -631,6 +632,9 @@ with("strict mode", function()
     function module.load() loaded = module.reloading end
   ]])
   check.equal({ host:module "fine".environment.mine, host:module "fine".environment.host_seen }, { "yx0", "example.org" })
+  host:load("hooks", "--% api: 1\n" .. [[module:hook("resource-bind", print) module:hook("hooks/own", print) module:hook("resuorce-bind", print)]])
+  check.ok(fake.logged("resuorce%-bind.*no event of the server", "warn"))
+  check.equal(#fake.lines "warn", 1)
   local ok, err = host:try_load("future", "--% api: 7\n")
   check.ok(not ok and err:find "API 7")
 end)
