@@ -13,10 +13,7 @@ local system = require "couplet.core".system
 
 local datamanager = {}
 
--- store names came from file names once, and may be paths
-local function open(host, store, kind)
-  return storage.open(host, store, kind)
-end
+local open = storage.open
 
 function datamanager.load(user, host, store)
   local s, err = open(host, store)
@@ -34,7 +31,8 @@ local function nothing() end
 
 function datamanager.users(host, store, kind)
   local s = open(host, store, kind == "list" and "archive" or "keyval")
-  return s and s:users() or nothing
+  if not s then return nothing end
+  return s:users()
 end
 
 function datamanager.stores(user, host)

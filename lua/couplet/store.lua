@@ -106,13 +106,12 @@ function map_over:users() return self.keyval:users() end
 
 function map_over:get_all(key)
   local out = {}
-  local iterate, err = self:users()
-  if not iterate then return nil, err end
-  for user in iterate do
-    local v
-    v, err = self:get(user, key)
+  local iterate, state, user = self:users()
+  if not iterate then return nil, state end
+  for name in iterate, state, user do
+    local v, err = self:get(name, key)
     if v == nil and err then return nil, err end
-    out[user] = v
+    out[name] = v
   end
   return out
 end

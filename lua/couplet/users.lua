@@ -222,8 +222,13 @@ function users.disable_user(username, host, meta)
   return ok
 end
 
+local function iterator(iterate, ...)
+  if iterate then return iterate, ... end
+  return function() end
+end
+
 function users.users(host)
-  return provider_of(host).users() or function() end
+  return iterator(provider_of(host).users())
 end
 
 function users.get_sasl_handler(host, session)
