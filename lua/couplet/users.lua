@@ -90,7 +90,9 @@ function users.initialize_host(host)
   return true
 end
 
-prosody.events.add_handler("host-activated", users.initialize_host, 100)        -- before the plugins of the host
+prosody.events.add_handler("host-activated", function(host)                     -- before the plugins of the host
+  users.initialize_host(host)
+end, 100)
 prosody.events.add_handler("config-reloaded", function()
   for host in pairs(hosts) do choose(host) end
 end, 1e8)
