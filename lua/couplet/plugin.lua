@@ -200,7 +200,7 @@ local function load_fresh(host, name, saved)
     local problem = check_methods(meta.methods)
     if problem then return nil, path .. ":" .. problem end
     module._declared_only, module._check_event = {}, check_event
-    environment.strict(module, env)
+    environment.strict(env)
   end
 
   function module.set_global(self)

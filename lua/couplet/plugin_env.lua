@@ -2,12 +2,12 @@
 -- plugin_env.lua: the globals a plugin sees. PLUGIN-API §2.2, §16.
 --
 --   environment.new(module) -> env       own assignments stay in it (its exports); below it the table of globals
---   environment.strict(module, env)      `--% api: 1`: nothing shared can be written
+--   environment.strict(env)              `--% api: 1`: nothing shared can be written
 
 local alias = require "couplet.alias"
+local logger = require "couplet.logger"
 local prosody = require "couplet.prosody"
 local task = require "couplet.task"
-local format = require "couplet.util.format".format
 
 local environment = {}
 local native_type = type
@@ -34,10 +34,34 @@ local function import(name, ...)
 end
 environment.import = import
 
-local general = require "couplet.logger".init "general"
+-- log() and print() of a plugin: the shared functions tell by the file who calls.
+local loggers = {}
+
+local function caller()
+  for level = 3, 6 do
+    local info = debug.getinfo(level, "S")
+    if not info then break end
+    local name = info.short_src:match "mod_([%w_%-]+)%.lua$"
+    if name then return name end
+  end
+  return "general"
+end
+
+local function log_as_caller(level, fmt, ...)
+  if not logger.wanted(level) then return end
+  local name = caller()
+  loggers[name] = loggers[name] or logger.init(name)
+  return loggers[name](level, fmt, ...)
+end
+
+local function print_to_log(...)
+  local out = table.pack(...)
+  for i = 1, out.n do out[i] = tostring(out[i]) end
+  log_as_caller("info", "%s", table.concat(out, "\t"))
+end
 
 -- One flat table, so that a global costs two look-ups.
-local function globals(module)
+local function globals()
   local g = setmetatable({}, { __index = _G })
   for name, value in pairs(_G) do g[name] = value end
   g.require = alias.require
@@ -48,22 +72,18 @@ local function globals(module)
   g.prosody, g.couplet = prosody, prosody
   g.hosts, g.bare_sessions, g.full_sessions = prosody.hosts, prosody.bare_sessions, prosody.full_sessions
   g.type = type_of
-  local log = module and module._log or general
-  g.log = function(level, fmt, ...) return log(level, fmt, ...) end
-  if prosody.process_type ~= "prosodyctl" then
-    g.print = function(...)
-      local out = table.pack(...)
-      for i = 1, out.n do out[i] = tostring(out[i]) end
-      log("info", "%s", table.concat(out, "\t"))
-    end
-  end
+  g.log = log_as_caller
+  if prosody.process_type ~= "prosodyctl" then g.print = print_to_log end
   return g
 end
-environment.globals = globals
+
+local shared, shared_for                -- all plugins have the same
 
 function environment.new(module)
-  local g = globals(module)
-  return setmetatable({ module = module }, { __index = g })
+  if not shared or shared_for ~= prosody.process_type then
+    shared, shared_for = { __index = globals() }, prosody.process_type
+  end
+  return setmetatable({ module = module }, shared)
 end
 
 -- --- strict native mode ---
@@ -90,8 +110,8 @@ local function view(t, deep)
 end
 environment.view = view
 
-function environment.strict(module, env)
-  local g = globals(module)
+function environment.strict(env)
+  local g = globals()
   g.type = native_type
   for name, value in pairs(g) do
     if native_type(value) == "table" then g[name] = view(value, name == "prosody" or name == "couplet") end
@@ -103,9 +123,7 @@ function environment.strict(module, env)
   end
   setmetatable(g, nil)
   g._G = view(g)
-  getmetatable(env).__index = g
+  setmetatable(env, { __index = g })
 end
-
-environment.format = format
 
 return environment
