@@ -295,10 +295,7 @@ function Host:client(jid, fields)
   session.host = domain
   if username then
     session.username, session.type = username, "c2s_unbound"
-    if package.searchpath("couplet.users", package.path) and not (fields and fields.role) then
-      local ok, role = pcall(fake.run, require "couplet.users".get_user_role, username, domain)
-      if ok then session.role = role end
-    end
+    if not (fields and fields.role) then session.role = fake.run(require "couplet.users".get_user_role, username, domain) end
   end
   for k, v in pairs(fields or {}) do session[k] = v end
   if resource ~= "" then
@@ -419,16 +416,23 @@ local function loaded_count()
   return n
 end
 
--- What is still there of the plugins: server-wide handlers and timers beyond those of the beginning.
-function Host:leaks()
+-- What is still there of the plugins: handlers on the server's bus, timers and plugins beyond those of the beginning.
+function Host:leaks(before)
+  before = before or self.begun
   local out = {}
-  local extra = prosody.events.count() - self.handlers_before
+  local extra = prosody.events.count() - before.handlers
   if extra ~= 0 then out[#out + 1] = extra .. " handlers on the server's bus" end
   local n = 0
   for _ in pairs(timers) do n = n + 1 end
-  if n > 0 then out[#out + 1] = n .. " timers" end
-  if loaded_count() > 0 then out[#out + 1] = loaded_count() .. " plugins" end
+  if n > before.timers then out[#out + 1] = n - before.timers .. " timers" end
+  if loaded_count() > before.plugins then out[#out + 1] = loaded_count() - before.plugins .. " plugins" end
   return out
+end
+
+local function measure()
+  local n = 0
+  for _ in pairs(timers) do n = n + 1 end
+  return { handlers = prosody.events.count(), timers = n, plugins = loaded_count() }
 end
 
 function Host:close()
@@ -439,7 +443,7 @@ function Host:close()
     plugin.unload_host "*"
   end)
   codes = {}
-  local left = self:leaks()
+  local left = self:leaks(self.empty)
   use_real_time()
   prosody.is_started = false
   return left
@@ -460,8 +464,8 @@ function fake.new(o)
   use_config(self)
   prosody.is_started = o.started ~= false
   plugin.start()
-  if package.searchpath("couplet.router", package.path) then require "couplet.router" end
-  self.handlers_before = prosody.events.count()
+  for _, name in ipairs { "router", "sessions", "users", "store" } do require("couplet." .. name) end
+  self.empty = measure()
   fake.run(function()
     for _, host in ipairs(self.order) do hosts.activate(host) end
   end)
@@ -470,6 +474,7 @@ function fake.new(o)
     self.remote[#self.remote + 1] = require "couplet.stanza".clone(event.stanza)
     return true
   end, -1000)
+  self.begun = measure()
   for _, p in ipairs(o.plugins or {}) do self:load(p) end
   return self
 end

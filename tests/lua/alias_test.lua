@@ -7,7 +7,7 @@ local fake = require "fakehost"
 check.test("every alias that is installed is one object under each spelling", function()
   alias.install()
   for name, target in pairs(alias.names) do
-    if package.searchpath(target, package.path) and package.searchpath("couplet.store", package.path) then
+    if package.searchpath(target, package.path) then
       local lib = require(name)
       check.ok(lib == require(target) and lib == require("prosody." .. name) and lib == alias.require(name), name)
     end

@@ -495,6 +495,91 @@ with("timer callbacks may wait", function()
   check.equal(env.woke, true)
 end)
 
+with("cron: the last run is kept over a reload and a restart", function()
+  local code = [[
+    runs = {}
+    module:cron { name = "tidy", when = "hourly", run = function(task, time) table.insert(runs, time) end }
+    module:daily(function() dailies = (dailies or 0) + 1 end)
+    module:weekly("w", function() error "weekly trouble" end)
+  ]]
+  local a = host:load("a", code)
+  check.equal(#host:module "a":get_host_items "task", 3)
+  host:advance(400)
+  check.equal({ #a.runs, a.dailies }, { 1, 1 })
+  check.ok(fake.logged("weekly trouble", "error"))
+  host:advance(3600)
+  check.equal(#a.runs, 2)
+  local last = a.runs[2]
+  local b = host:reload("a", code)
+  host:advance(last + 3599 - fake.time())
+  check.equal(#b.runs, 0)
+  host:advance(2)
+  check.equal(#b.runs, 1)
+  host:unload "a"
+  host:advance(5 * 3600)
+  local c = host:load("a", code)
+  host:advance(1)
+  check.equal(#c.runs, 1)
+  check.raises("hourly, daily or weekly", function() c.module:cron { when = "sometimes", run = print } end)
+end)
+
+with("open_store: per host; not for global plugins", function()
+  local a = host:load("a", [[
+    store = module:open_store()
+    map = module:open_store("things", "map")
+    bad, why = module:open_store("x", "no-such-type")
+    store:set("romeo", { n = 1 })
+    map:set("romeo", "k", "v")
+  ]])
+  check.equal(host:store "a":get "romeo", { n = 1 })
+  check.equal(host:store("things", "map"):get("romeo", "k"), "v")
+  check.equal({ a.bad, a.why }, { nil, "unsupported-store" })
+  host:load("g", [[module:set_global() s, why = module:open_store()]])
+  check.equal(host:module "g".environment.why, "global-storage-not-supported")
+end)
+
+with("measurements and metrics", function()
+  local code = [[
+    module:measure("size", "amount")(5)
+    module:measure("hits", "rate")(2)
+    local stop = module:measure("work", "times")()
+    stop()
+    module:metric("gauge", "level", "", "how high", { "where" }):with_labels("here"):set(7)
+  ]]
+  host:load("a", code)
+  local render = require "couplet.metrics".render
+  local text = host:run(render)
+  check.ok(text:find 'couplet_mod_a_size{host="example.org"} 5' and text:find 'couplet_mod_a_hits_total{host="example.org"} 2')
+  check.ok(text:find 'couplet_mod_a_level{where="here"} 7' and text:find "couplet_mod_a_work_seconds_count")
+  host:add_host "second.example"
+  host:load("a", nil, "second.example")
+  host:unload "a"
+  check.ok(host:run(render):find "couplet_mod_a_level")
+  host:unload("a", "second.example")
+  check.ok(not host:run(render):find "couplet_mod_a_")
+  check.raises("unknown kind", function() host:load("b", "").module:measure("x", "nonsense") end)
+end)
+
+-- --- §3.8 ---
+
+with("permissions", function()
+  local m = host:load("purge", [[
+    module:default_permission("prosody:admin", ":purge")
+    module:default_permissions("prosody:registered", { ":look", "other:thing" })
+  ]]).module
+  local function both(action, context) return { host:run(m.may, m, action, context), host:run(m.could, m, action, context) } end
+  check.equal(both(":purge", "admin@example.org"), { true, true })
+  check.equal(both(":purge", "romeo@example.org/r"), { false, false })
+  check.ok(fake.logged "access denied: .*purge:purge")
+  check.equal(both(":look", "romeo@example.org"), { true, true })
+  check.equal(both("other:thing", "romeo@example.org"), { true, true })
+  check.equal(both(":look", "x@far.example"), { false, false })
+  local romeo = host:client "admin@example.org/r"
+  check.equal(both(":purge", { origin = romeo.session, stanza = st.iq { type = "get", id = "1", from = "admin@example.org/r" } }), { true, true })
+  check.equal(both(":purge", { actor_jid = "admin@example.org" }), { true, true })
+  check.equal(both(":purge", {}), { false, false })
+end, { options = { admins = { "admin@example.org" } } })
+
 with("on_ready gives a promise", function()
   local a = host:load("a", [[module:on_ready(function() return 5 end):next(function(v) got = v end)]])
   check.equal(a.got, 5)
