@@ -1,0 +1,284 @@
+/* SPDX-License-Identifier: MIT */
+/* conn_write.c - the output of a connection: a queue of shared blocks, one write per iteration, bounded. */
+#include <assert.h>
+#include <errno.h>
+#include <stdlib.h>
+#include <sys/socket.h>
+#include <sys/uio.h>
+
+#include "base/mem.h"
+#include "net/conn_own.h"
+
+enum {
+	SPARE = 1024,                    /* queue nodes a thread keeps */
+	PIECES = 64,                     /* of one writev */
+	WIRE_BATCH = 64 * 1024,          /* encrypted before it is sent */
+	WIRE_MAX = 256 * 1024,           /* a peer may make us answer without reading: key updates */
+};
+
+static struct out *node(struct io *io)
+{
+	struct out *o = io->spare;
+	if (!o)
+		return mem_alloc(sizeof *o);
+	io->spare = o->next;
+	io->n_spare--;
+	return o;
+}
+
+static void give_back(struct io *io, struct out *o)
+{
+	block_unref(&o->b);
+	if (io->n_spare >= SPARE) {
+		free(o);
+		return;
+	}
+	o->next = io->spare;
+	io->spare = o;
+	io->n_spare++;
+}
+
+void conn_free_spare(struct io *io)
+{
+	while (io->spare) {
+		struct out *o = io->spare;
+		io->spare = o->next;
+		free(o);
+	}
+	io->n_spare = 0;
+}
+
+void conn_drop_queue(struct conn *c)
+{
+	while (c->first) {
+		struct out *o = c->first;
+		c->first = o->next;
+		give_back(c->home, o);
+	}
+	c->last = &c->first;
+	c->queued = 0;
+}
+
+void conn_queue(struct conn *c, struct block *b, uint32_t at, uint32_t end)
+{
+	if (c->dead || c->closing || end <= at)
+		return;
+	struct block *own;
+	if (c->zip) {
+		/* Deflated here and not when it leaves, so that what was queued before stays clear. */
+		struct buf z = { 0 };
+		zip_deflate(c->zip, (struct str){ b->bytes + at, end - at }, &z);
+		own = block_new(buf_str(&z), 0);
+		buf_free(&z);
+		at = 0;
+		end = own->len;
+	} else {
+		own = block_ref(b);
+	}
+	uint32_t n = end - at;
+	if (c->queued + c->wire.len + n > c->limits.max_send) {
+		block_unref(&own);
+		io_add(c->home, IO_SEND_FULL, 1);
+		conn_die(c, "send buffer full");
+		return;
+	}
+	struct out *o = node(c->home);
+	*o = (struct out){ .b = own, .at = at, .end = end };
+	*c->last = o;
+	c->last = &o->next;
+	c->queued += n;
+	c->unsent = true;
+	conn_mark(c);
+}
+
+static void sent(struct conn *c, size_t n)
+{
+	c->queued -= (uint32_t)n;
+	if (c->tls_state == TLS_CLEAR)
+		c->clear -= (uint32_t)n;
+	while (n) {
+		struct out *o = c->first;
+		size_t here = o->end - o->at;
+		if (n < here) {
+			o->at += (uint32_t)n;
+			return;
+		}
+		n -= here;
+		c->first = o->next;
+		if (!c->first)
+			c->last = &c->first;
+		give_back(c->home, o);
+	}
+}
+
+/* ST_AGAIN: the socket is full. ST_CLOSED: the connection is dead. */
+static enum status out_raw(struct conn *c, const struct iovec *iov, int n_iov, size_t *n)
+{
+	struct msghdr m = { .msg_iov = (struct iovec *)iov, .msg_iovlen = (size_t)n_iov };
+	ssize_t got;
+	do
+		got = sendmsg(c->io.fd, &m, MSG_NOSIGNAL);
+	while (got < 0 && errno == EINTR);
+	if (got < 0) {
+		if (errno == EAGAIN || errno == EWOULDBLOCK)
+			return ST_AGAIN;
+		conn_die(c, c->reason ? c->reason : c->eof ? "peer closed" : strerror(errno));
+		return ST_CLOSED;
+	}
+	io_add(c->home, IO_BYTES_OUT, (uint64_t)got);
+	if (c->blocked_at > 0)
+		c->blocked_at = conn_now(c);          /* it moves: the send timeout begins anew */
+	*n = (size_t)got;
+	return ST_OK;
+}
+
+void conn_wire_out(struct conn *c)
+{
+	struct buf *wire = &c->home->wire;
+	if (!wire->len || c->dead)
+		return;
+	size_t n = 0;
+	if (!c->wire.len) {
+		struct iovec iov = { buf_data(wire), wire->len };
+		if (out_raw(c, &iov, 1, &n) == ST_CLOSED)
+			return;
+	}
+	buf_eat(wire, n);
+	if (!wire->len)
+		return;
+	if (c->wire.len + wire->len > WIRE_MAX) {
+		conn_die(c, "send buffer full");
+		return;
+	}
+	buf_add_str(&c->wire, buf_str(wire));
+	conn_mark(c);
+}
+
+/* ST_OK: all is out. */
+static enum status flush_wire(struct conn *c)
+{
+	while (c->wire.len) {
+		struct iovec iov = { buf_data(&c->wire), c->wire.len };
+		size_t n = 0;
+		enum status st = out_raw(c, &iov, 1, &n);
+		if (st)
+			return st;
+		buf_eat(&c->wire, n);
+	}
+	buf_free(&c->wire);
+	return ST_OK;
+}
+
+static enum status flush_plain(struct conn *c)
+{
+	while (c->first && (c->tls_state != TLS_CLEAR || c->clear)) {
+		struct iovec iov[PIECES];
+		int n_iov = 0;
+		size_t want = 0, most = c->tls_state == TLS_CLEAR ? c->clear : SIZE_MAX, n = 0;
+		for (struct out *o = c->first; o && n_iov < PIECES && want < most; o = o->next) {
+			iov[n_iov++] = (struct iovec){ o->b->bytes + o->at, o->end - o->at };
+			want += o->end - o->at;
+		}
+		enum status st = out_raw(c, iov, n_iov, &n);
+		if (st)
+			return st;
+		sent(c, n);
+	}
+	return ST_OK;
+}
+
+/* One record's worth from the queue. Small blocks meet in scratch, so that they share a record. */
+static struct str gather(struct conn *c)
+{
+	struct out *o = c->first;
+	uint32_t here = o->end - o->at;
+	if (!o->next || here >= IO_PLAIN)
+		return (struct str){ o->b->bytes + o->at, here > IO_PLAIN ? IO_PLAIN : here };
+	size_t n = 0;
+	for (; o && n < IO_PLAIN; o = o->next) {
+		size_t part = o->end - o->at;
+		if (part > IO_PLAIN - n)
+			part = IO_PLAIN - n;
+		memcpy(c->home->scratch + n, o->b->bytes + o->at, part);
+		n += part;
+	}
+	return (struct str){ c->home->scratch, n };
+}
+
+static enum status flush_tls(struct conn *c)
+{
+	struct buf *wire = &c->home->wire;
+	for (;;) {
+		enum status st = flush_wire(c);
+		if (st)
+			return st;
+		if (!c->first || c->tls_state != TLS_ON)
+			return ST_OK;
+		buf_eat(wire, wire->len);
+		while (c->first && wire->len < WIRE_BATCH) {
+			struct str part = gather(c);
+			if (tls_write(c->tls, part, wire)) {
+				conn_die(c, "TLS failure");
+				return ST_CLOSED;
+			}
+			sent(c, part.n);
+		}
+		conn_wire_out(c);
+		if (c->dead)
+			return ST_CLOSED;
+		if (c->wire.len)
+			return ST_AGAIN;
+	}
+}
+
+/* All is out: what was waiting for that? */
+static void emptied(struct conn *c)
+{
+	if (c->tls_state == TLS_CLEAR) {
+		conn_begin_tls(c);
+		return;
+	}
+	if (c->closing) {
+		if (!c->said_goodbye && c->tls_state == TLS_ON) {
+			c->said_goodbye = true;
+			buf_eat(&c->home->wire, c->home->wire.len);
+			tls_goodbye(c->tls, &c->home->wire);
+			conn_wire_out(c);
+			if (c->dead || c->wire.len)
+				return;
+		}
+		if (!c->fin) {
+			c->fin = true;
+			shutdown(c->io.fd, SHUT_WR);
+		}
+		if (c->eof)
+			conn_die(c, c->reason);
+		return;
+	}
+	if (c->unsent && atomic_load_explicit(&c->class->wants_drained, memory_order_relaxed))
+		conn_event(c, CONN_DRAINED, 0, NULL);
+	c->unsent = false;
+}
+
+void conn_flush(struct conn *c)
+{
+	if (c->connecting)
+		return;
+	enum status st = c->tls_state >= TLS_SHAKE ? flush_tls(c) : flush_plain(c);
+	if (c->dead)
+		return;
+	bool was = c->blocked_at > 0;
+	if (st == ST_OK)
+		emptied(c);
+	if (c->dead)
+		return;
+	bool waits = st == ST_AGAIN || c->wire.len;
+	if (waits && !was)
+		c->blocked_at = conn_now(c);
+	else if (!waits)
+		c->blocked_at = 0;
+	if (waits != was) {
+		conn_watch(c);
+		conn_schedule(c);
+	}
+}

@@ -1,0 +1,54 @@
+/* SPDX-License-Identifier: MIT */
+/* tls_ctx.h - certificate, key and policy for TLS sessions, and the certificates of other hosts chosen by server name.
+ *
+ * Made on the logic thread, shared read-only with I/O threads; only the table of hosts may change later (under a lock, taken
+ * once per handshake). Sessions keep the context they began with, so a reload is: make a new one, give it to the listener.
+ * Source: RFC 7590; tickets: RFC 5077, RFC 8446 §4.6.1, keys made and rotated here, the same for all contexts.
+ */
+#ifndef COUPLET_TLS_CTX_H
+#define COUPLET_TLS_CTX_H
+
+#include <openssl/types.h>
+#include <stdbool.h>
+
+#include "base/status.h"
+#include "base/str.h"
+
+struct tls_ctx;
+
+enum tls_verify {
+	TLS_VERIFY_NONE,         /* ask for no certificate */
+	TLS_VERIFY_REQUEST,      /* ask; what is wrong with it is recorded, never refused: Lua decides */
+	TLS_VERIFY_REQUIRE,      /* no certificate, no connection; what is wrong with it is recorded */
+};
+
+struct tls_options {
+	const char *certificate, *key;      /* PEM text or file name; chain in certificate; key NULL: in certificate too */
+	const char *password;               /* of the key */
+	const char *min_version, *max_version;     /* "TLSv1.2"; NULL: TLSv1.2 and the newest */
+	const char *ciphers, *ciphersuites, *curves;
+	const char *dh;                     /* parameters, PEM text or file name; NULL: chosen by the library */
+	const char *ca_file, *ca_path;      /* both NULL: the system's */
+	enum tls_verify verify;
+	struct str alpn;                    /* protocols in wire form (length, name); NULL: none */
+	bool no_tickets;
+};
+
+/* ST_INVALID: message (NUL-ended, cut to room) says what is wrong. */
+MUST_CHECK enum status tls_ctx_new(const struct tls_options *o, struct tls_ctx **out, char *message, size_t room);
+struct tls_ctx *tls_ctx_ref(struct tls_ctx *ctx);
+void tls_ctx_unref(struct tls_ctx **ctx);
+
+/* Clients that ask for name ("a.example", "*.a.example") get host's certificate and policy. NULL takes the name away. */
+void tls_ctx_host(struct tls_ctx *ctx, struct str name, struct tls_ctx *host);
+
+/* By tls.c: the callbacks of a context. */
+void tls_ctx_hooks(SSL_CTX *ssl);
+
+/* For tls.c. The context for a server name, with a reference, or NULL: the default is right. */
+struct tls_ctx *tls_ctx_find(struct tls_ctx *ctx, const char *name);
+SSL_CTX *tls_ctx_ssl(const struct tls_ctx *ctx);
+struct str tls_ctx_alpn(const struct tls_ctx *ctx);
+int tls_ctx_verify(const struct tls_ctx *ctx);           /* SSL_VERIFY_… */
+
+#endif
