@@ -21,11 +21,20 @@ local nameprep = require "couplet.util.encodings".stringprep.nameprep
 local net, attr_of = core.net, core.stanza.attr
 local process = router.core_process_stanza
 
--- Seconds from the connection to a bound resource; silence after which a client is looked at; what may wait unhandled per client.
+-- Seconds from the connection to a bound resource; silence after which a client is looked at.
 local login_timeout = module:get_option_period("c2s_timeout", 60, 5)
 local read_timeout = module:get_option_period("c2s_read_timeout", 840, 10)
+-- What may wait unhandled per client, the size of one stanza (before and after login), and what a client that does not read may owe.
 local window_elements = module:get_option_integer("c2s_window", 32, 1)
 local window_bytes = module:get_option_integer("c2s_window_bytes", 65536, 4096)
+local stanza_bytes = module:get_option_integer("c2s_stanza_size_limit", 262144, 10000)
+local login_stanza_bytes = module:get_option_integer("c2s_login_stanza_size_limit", 16384, 1024)
+local send_buffer = module:get_option_integer("c2s_max_send_buffer", 4 * 1024 * 1024, 65536)
+-- Connections: all together, from one address at a time, and newly opened by one address.
+local connections_max = module:get_option_integer("c2s_max_connections", 0, 0)
+local per_ip_max = module:get_option_integer("c2s_max_connections_per_ip", 0, 0)
+local per_ip_rate = module:get_option_integer("c2s_connection_rate", 0, 0)
+local per_ip_burst = module:get_option_integer("c2s_connection_burst", 50, 1)
 local STREAMS = "http://etherx.jabber.org/streams"
 
 local enabled = {}                             -- hosts clients may connect to
@@ -119,29 +128,32 @@ end
 
 local explain = debug.traceback
 
--- One step of the session's queue; what: a stanza, or { function, arguments }. Errors in plugins have been caught before: these are ours.
-local function step(session, what)
-  local native = session.net
-  local ok, err
-  if type(what) == "userdata" then
-    if session.destroyed or session.closing then return end
-    ok, err = xpcall(element, explain, session, what)
-  else
-    if session.destroyed then return end
-    ok, err = xpcall(what[1], explain, session, what[2], what[3])
-  end
-  if not ok then
-    module:log("error", "%s: %s", session.full_jid or session.ip, err)
-    if type(what) == "userdata" and not session.destroyed then
-      pcall(router.reply_error, session, what, "wait", "internal-server-error")
-    end
-  end
+-- One step of the session's queue. Errors in plugins have been caught before: these are ours.
+local function finish(session, native, ok, err)
+  if not ok then module:log("error", "%s: %s", session.full_jid or session.ip, err) end
   if native then native:done() end
+  return ok
+end
+
+-- A stanza; or, without one, what = { session, function, arguments }.
+local function step(session, stanza)
+  if stanza then
+    if session.destroyed or session.closing then return end
+    local native = session.net
+    if not finish(session, native, xpcall(element, explain, session, stanza)) and not session.destroyed then
+      pcall(router.reply_error, session, stanza, "wait", "internal-server-error")
+    end
+  else
+    local what = session
+    session = what[1]
+    if session.destroyed then return end
+    finish(session, session.net, xpcall(what[2], explain, session, what[3], what[4]))
+  end
 end
 
 local function push(conn, ...)
   local session = conn:session()
-  if session then session.queue:push(session, { ... }) end
+  if session then session.queue:push { session, ... } end
   return session
 end
 
@@ -169,7 +181,8 @@ end
 
 function listener.element(conn, stanza)
   local session = conn:session()
-  if session then session.queue:push(session, stanza) end
+  if session then return session.queue:push(session, stanza) end
+  conn:done()                                  -- our stream is closed: nobody listens
 end
 
 function listener.stream(conn, header)
@@ -223,6 +236,7 @@ function module.add_host(host_module)
     native:deadline(nil)
     native:idle_after(read_timeout < math.huge and read_timeout or nil)
     native:window(window_elements, window_bytes)
+    native:limits { stanza_bytes = stanza_bytes }
   end, 1000)
   -- Silence is no crime: a space shows whether anybody is there (RFC 6120 §4.6.1).
   host_module:hook("c2s-read-timeout", function(event)
@@ -261,10 +275,17 @@ function module.restore(state)
   for session in pairs(state.waiting or {}) do waiting[session] = true end
 end
 
+local listen = {
+  limits = { stanza_bytes = login_stanza_bytes, max_send_buffer = send_buffer }, window = { 1, window_bytes }, deadline = login_timeout,
+  max_connections = connections_max > 0 and connections_max or nil, max_per_ip = per_ip_max > 0 and per_ip_max or nil,
+  rate = per_ip_rate > 0 and { per_ip = per_ip_rate, burst = per_ip_burst, period = 1 } or nil,
+}
+
 module:provides("net", {
-  name = "c2s", class = "c2s", listener = listener, default_port = 5222, encryption = "starttls", multiplex = { protocol = "xmpp-client" },
+  name = "c2s", class = "c2s", listen = listen, limits = listen.limits, default_port = 5222, encryption = "starttls",
+  multiplex = { protocol = "xmpp-client" },
 })
 module:provides("net", {
-  name = "c2s_direct_tls", class = "c2s", listener = listener, default_port = 5223, encryption = "ssl", alpn = "xmpp-client",
-  multiplex = { protocol = "xmpp-client" },
+  name = "c2s_direct_tls", class = "c2s", listen = listen, limits = listen.limits, default_port = 5223, encryption = "ssl",
+  alpn = "xmpp-client", multiplex = { protocol = "xmpp-client" },
 })

@@ -34,8 +34,7 @@ module:hook("stanza/" .. NS .. ":compress", function(event)
   end
   local net = origin.net
   origin.send(compressed)
-  net:compress(method)                         -- from the next byte on, both ways
-  origin.compressed = true
-  origin:reset_stream()
+  origin.compressed, origin.notopen, origin.streamid = true, true, nil
+  net:compress(method)                         -- from the next byte on, both ways; a new stream comes
   return true
 end)

@@ -1,6 +1,7 @@
 -- SPDX-License-Identifier: MIT
 -- mod_tls: STARTTLS (RFC 6120 §5), and TLS demanded before anything else.
 
+local certs = require "couplet.certs"
 local hosts = require "couplet.hosts"
 local st = require "couplet.stanza"
 
@@ -9,6 +10,17 @@ local NS = "urn:ietf:params:xml:ns:xmpp-tls"
 local required = module:get_option_boolean("c2s_require_encryption", module:get_option_boolean("require_encryption", true))
 
 local proceed, failure = st.stanza("proceed", { xmlns = NS }), st.stanza("failure", { xmlns = NS })
+
+-- The host's context, or one a plugin has put in its place.
+local ours
+local function refresh()
+  local host = hosts.get(module.host)
+  if host.ssl_ctx ~= nil and host.ssl_ctx ~= ours then return end
+  ours = certs.context(module.host, "c2s")
+  host.ssl_ctx, host.ssl_ctx_in = ours, ours
+end
+refresh()
+module:hook_global("certificates-reloaded", refresh)
 
 local function context()
   local host = hosts.get(module.host)

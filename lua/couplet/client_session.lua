@@ -156,7 +156,7 @@ local escape = st.xml_escape
 -- Our stream header (RFC 6120 §4.7). `from` is the host it claims to be, `to` the client if it told its name.
 function class:open_stream(from, to)
   from = from or self.host
-  self.streamid = self.streamid or id.long()
+  self.streamid = self.streamid or id.medium()
   self.notopen = nil
   return self.rawsend(("<?xml version='1.0'?><stream:stream xmlns='jabber:client' xmlns:stream='http://etherx.jabber.org/streams'"
     .. " id='%s'%s%s version='1.0' xml:lang='en'>"):format(
@@ -203,7 +203,8 @@ function class:close(reason)
   local polite = not reason and not self.peer_ended and not self.notopen
   net:session(nil)
   if polite then
-    net:deadline(CLOSE_TIMEOUT)            -- the listener closes it when the peer's end tag comes
+    net:window(1024)                       -- what still comes is taken off unseen, up to the peer's end tag;
+    net:deadline(CLOSE_TIMEOUT)            -- then the listener closes the connection
   else
     net:close(CLOSE_TIMEOUT)
   end

@@ -1,0 +1,60 @@
+-- SPDX-License-Identifier: MIT
+-- What a message costs in Lua, from the element event of one client to the send() of another: build/bin/lua tests/bench/router.lua
+local fixture = require "client_fixture"
+local plugin = require "couplet.plugin"
+local xml = require "couplet.util.xml"
+package.loaded["couplet.certs"] = { context = function() end }
+local host = fixture.host("h.example", { "c2s", "iq", "message", "presence", "roster", "offline" })
+host.events.add_handler("pre-iq/host", function(event) event.origin.send(event.stanza) return true end)
+local on = fixture.handlers.c2s
+local clock = require "couplet.core".loop.mono
+collectgarbage("incremental", 200, 100, 10)
+
+local romeo, juliet = fixture.login "romeo@h.example/orchard", fixture.login "juliet@h.example/balcony"
+local last
+local silent = { __index = { send = function(_, x) last = x return true end, done = function() end } }
+local function quieten(client)
+  local session = client.session
+  local conn = setmetatable({ session = function() return session end }, silent)
+  session.net = conn
+  session.queue = require "couplet.task".queue(debug.getupvalue and fixture.step or nil)
+  return conn
+end
+
+-- mod_c2s' own step, found where the listener keeps it
+local conn = fixture.conn()
+on.opened(conn)
+fixture.step = conn:session().queue.handler
+local a = quieten(romeo)
+quieten(juliet)
+
+local function texts(n, text)
+  local list = {}
+  for i = 1, n do list[i] = xml.parse(text) end
+  return list
+end
+
+local ROUNDS, N = 40, 5000
+local function measure(name, text)
+  local best, total = math.huge, 0
+  for _ = 1, ROUNDS do
+    local list = texts(N, text)
+    collectgarbage()
+    collectgarbage "stop"
+    local t = clock()
+    for i = 1, N do on.element(a, list[i]) end
+    local each = (clock() - t) / N * 1e9
+    collectgarbage "restart"
+    total = total + each
+    if each < best then best = each end
+  end
+  print(("%-50s best %5.0f ns, mean %5.0f ns"):format(name, best, total / ROUNDS))
+  assert(last)
+end
+
+local message = "<message to='juliet@h.example/balcony' type='chat' id='abcdef'><body>Art thou not Romeo, and a Montague?</body></message>"
+measure("message to a full address", message)
+measure("message to a bare address", (message:gsub("/balcony", "")))
+measure("message that says its true sender", (message:gsub("<message", "<message from='romeo@h.example/orchard'")))
+measure("ping to the host", "<iq to='h.example' type='get' id='1'><ping xmlns='urn:xmpp:ping'/></iq>")
+measure("presence to a full address", "<presence to='juliet@h.example/balcony'/>")
