@@ -6,8 +6,8 @@ local client_session = require "couplet.client_session"
 local directory = require "couplet.directory"
 local router = require "couplet.router"
 
-local route_of = core_stanza.route
-local fire = module.fire_event
+local route_of, payload = core_stanza.route, core_stanza.payload
+local fire = require "couplet.hosts".get(module.host).events.fire_event
 
 module:hook("iq/full", function(event)
   local stanza = event.stanza
@@ -23,18 +23,18 @@ local function open(target)
     local stanza = event.stanza
     local _, _, _, type, id = route_of(stanza)
     if type ~= "get" and type ~= "set" then
-      local result = fire(module, ("iq-%s/%s/%s"):format(type, target, id), event)
-      if result == nil and event.to_self and target == "bare" then return nil end          -- iq/self is next
+      local result = fire(("iq-%s%s%s"):format(type, target, id), event)
+      if result == nil and event.to_self and target == "/bare/" then return nil end          -- iq/self is next
       return true                              -- an answer nobody waits for is no reason for an error
     end
-    local child = stanza.tags[1]
-    local name = ("/%s/%s:%s"):format(target, child.attr.xmlns or "jabber:client", child.name)
-    local result = fire(module, "iq" .. name, event)
+    local child, xmlns = payload(stanza)
+    local name = target .. (xmlns or "jabber:client") .. ":" .. child
+    local result = fire("iq" .. name, event)
     if result ~= nil then return result end
-    return fire(module, "iq-" .. type .. name, event)
+    return fire("iq-" .. type .. name, event)
   end
 end
 
 for _, target in ipairs { "bare", "self", "host" } do
-  module:hook("iq/" .. target, open(target))
+  module:hook("iq/" .. target, open("/" .. target .. "/"))
 end

@@ -8,8 +8,8 @@ local router = require "couplet.router"
 local sessions = require "couplet.sessions"
 local users = require "couplet.users"
 
-local route_of = core_stanza.route
-local send = client_session.send
+local route_of, attr_of = core_stanza.route, core_stanza.attr
+local send, session_of = client_session.send, directory.session
 local host = module.host
 
 local function refuse(event)
@@ -64,10 +64,10 @@ local unmatched = {
 
 module:hook("message/full", function(event)
   local stanza = event.stanza
-  local _, to, _, type = route_of(stanza)
-  local session = directory.session(to)
+  local to = attr_of(stanza, "to")
+  local session = session_of(to)
   if session and send(session, stanza) then return true end
-  return (unmatched[type] or refuse)(event, router.address(to))
+  return (unmatched[attr_of(stanza, "type")] or refuse)(event, router.address(to))
 end, -1)
 
 module:hook("message/bare", function(event)

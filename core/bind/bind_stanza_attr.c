@@ -318,6 +318,12 @@ static int set_attr(lua_State *L)
 	return 0;
 }
 
+static void push_ns(lua_State *L, struct handle *h)
+{
+	struct str ns = handle_ns(L, 1, h);
+	push(L, ns.n ? ns : (struct str){ NULL, 0 });
+}
+
 static int route(lua_State *L)
 {
 	struct handle *h = handle_check(L, 1);
@@ -341,13 +347,15 @@ static int route(lua_State *L)
 		push(L, from);
 		push(L, type);
 		push(L, id);
-		return 5;
+		push_ns(L, h);
+		return 6;
 	}
 	handle_attr_push(L, 1, h, STR("to"));
 	handle_attr_push(L, 1, h, STR("from"));
 	handle_attr_push(L, 1, h, STR("type"));
 	handle_attr_push(L, 1, h, STR("id"));
-	return 5;
+	push_ns(L, h);
+	return 6;
 }
 
 /* type(), to which a stanza and its attributes are tables: for plugins that ask. */

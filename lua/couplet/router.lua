@@ -124,27 +124,17 @@ end
 
 local remote
 
-local function post(origin, stanza, preevents)
-  local name, to = route_of(stanza)
+-- place: the address taken apart; nil: there is none.
+local function deliver(origin, stanza, name, place, preevents)
   local names = EVENT[name]
-  if not names then
-    log("warn", "not a stanza, dropped: %s", stanza:top_tag())
-    return
-  end
-  local target, home, to_self, place
-  if to then
-    place = address(to)
-    if not place then return reply_error(origin, stanza, "modify", "jid-malformed") end
+  local target, home, to_self
+  if place then
     target, home = place.target, all_hosts[place.host]
     if target == "bare" and origin and origin.type == "c2s" and place.node == origin.username and place.host == origin.host then
       set_attr(stanza, "to", nil)
       to_self = true
     end
   else
-    if not origin then
-      log("warn", "a stanza without address or origin is dropped: %s", stanza:top_tag())
-      return
-    end
     target, home, to_self = "bare", all_hosts[origin.host], true
   end
 
@@ -164,6 +154,21 @@ local function post(origin, stanza, preevents)
   if not handled and to_self then handled = fire(SELF[name], event) end
   if handled then return true end
   return unhandled(origin, stanza)
+end
+
+local function post(origin, stanza, preevents)
+  local name, to = route_of(stanza)
+  if not EVENT[name] then
+    log("warn", "not a stanza, dropped: %s", stanza:top_tag())
+    return
+  end
+  local place = to and address(to)
+  if to and not place then return reply_error(origin, stanza, "modify", "jid-malformed") end
+  if not place and not origin then
+    log("warn", "a stanza without address or origin is dropped: %s", stanza:top_tag())
+    return
+  end
+  return deliver(origin, stanza, name, place, preevents)
 end
 
 local function from_of(origin, stanza)
@@ -248,12 +253,13 @@ local function from_client(origin, stanza, name, to, from, type, id)
   elseif name == "presence" and type and not PRESENCE_TYPES[type] then
     return reply_error(origin, stanza, "modify", "bad-request", "No such type of presence")
   end
+  local place
   if to then
-    local place = address(to)
+    place = address(to)
     if not place then return reply_error(origin, stanza, "modify", "jid-malformed") end
     if place.jid ~= to then set_attr(stanza, "to", place.jid) end
   end
-  return post(origin, stanza, true)
+  return deliver(origin, stanza, name, place, true)
 end
 
 -- Before a resource is bound a client may only talk to the server and itself, about what plugins take on (RFC 6120 §7.1).
@@ -305,8 +311,7 @@ local function from_other(origin, stanza, name, to, from, type, id)
 end
 
 function router.core_process_stanza(origin, stanza)
-  local name, to, from, type, id = route_of(stanza)
-  local xmlns = attr_of(stanza, "xmlns")
+  local name, to, from, type, id, xmlns = route_of(stanza)
   if not KINDS[name] or xmlns and xmlns ~= "jabber:client" and xmlns ~= "jabber:server" then
     return stream_element(origin, stanza, name, xmlns)
   end
