@@ -1,0 +1,62 @@
+-- SPDX-License-Identifier: MIT
+-- What a server answers by itself: ping, version, time, uptime, contact addresses.
+
+local check = require "check"
+local fake = require "fakehost"
+local st = require "couplet.stanza"
+
+local function ask(romeo, to, name, xmlns)
+  romeo:send(st.iq{ type = "get", id = "q", to = to }:tag(name, { xmlns = xmlns }))
+  return romeo:expect{ name = "iq", id = "q" }
+end
+
+check.test("XEP-0199: the server and the own account answer a ping", function()
+  local host = fake.new{ plugins = { "iq", "ping" } }
+  local romeo = host:client "romeo@example.org/orchard"
+  check.equal(ask(romeo, "example.org", "ping", "urn:xmpp:ping").attr.type, "result")
+  check.equal(ask(romeo, "romeo@example.org", "ping", "urn:xmpp:ping").attr.type, "result")
+  host:close()
+end)
+
+check.test("XEP-0092: name and version; the system's name only if wanted", function()
+  for _, hide in ipairs{ false, true } do
+    local host = fake.new{ plugins = { "iq", "version" }, options = { hide_os_type = hide } }
+    local query = ask(host:client "romeo@example.org/orchard", "example.org", "query", "jabber:iq:version"):get_child("query", "jabber:iq:version")
+    check.equal(query:get_child_text "name", "Couplet")
+    check.ok(query:get_child_text "version")
+    check.equal(query:get_child_text "os", not hide and "Linux" or nil)
+    host:close()
+  end
+end)
+
+check.test("XEP-0202: a time in UTC", function()
+  local host = fake.new{ plugins = { "iq", "time" } }
+  local time = ask(host:client "romeo@example.org/orchard", "example.org", "time", "urn:xmpp:time"):get_child("time", "urn:xmpp:time")
+  check.equal(time:get_child_text "tzo", "+00:00")
+  check.ok(time:get_child_text "utc":match "^%d%d%d%d%-%d%d%-%d%dT%d%d:%d%d:%d%d[%d.]*Z$")
+  host:close()
+end)
+
+check.test("XEP-0012: the uptime in seconds", function()
+  local host = fake.new{ plugins = { "iq", "uptime" } }
+  local query = ask(host:client "romeo@example.org/orchard", "example.org", "query", "jabber:iq:last"):get_child("query", "jabber:iq:last")
+  check.ok(tonumber(query.attr.seconds) >= 0)
+  host:close()
+end)
+
+check.test("XEP-0157: contact addresses in disco", function()
+  local host = fake.new{ plugins = { "iq", "disco", "server_info" }, options = {
+    contact_info = { admin = "mailto:admin@example.org", abuse = { "mailto:abuse@example.org", "xmpp:abuse@example.org" } } } }
+  local query = ask(host:client "romeo@example.org/orchard", "example.org", "query", "http://jabber.org/protocol/disco#info")
+    :get_child("query", "http://jabber.org/protocol/disco#info")
+  local form = check.ok(query:get_child("x", "jabber:x:data"))
+  local found = {}
+  for field in form:childtags "field" do
+    for value in field:childtags "value" do found[#found + 1] = field.attr.var .. "=" .. value:get_text() end
+  end
+  check.equal(found, { "FORM_TYPE=http://jabber.org/network/serverinfo", "abuse-addresses=mailto:abuse@example.org",
+    "abuse-addresses=xmpp:abuse@example.org", "admin-addresses=mailto:admin@example.org" })
+  host:close()
+end)
+
+check.done()
