@@ -380,14 +380,13 @@ function plugin.is_loaded(host, name)
   return plugin.get_module(host, name) ~= nil
 end
 
+-- In the order the plugins were loaded.
 function plugin.get_items(key, host)
-  local out = array {}
-  local function take(map)
-    for _, env in pairs(map or {}) do
-      for _, item in ipairs(env.module.items[key] or {}) do out:push(item) end
-    end
+  host = host or "*"
+  local out, map = array {}, modules_of(host) or {}
+  for _, name in ipairs(order[host] or {}) do
+    for _, item in ipairs(map[name] and map[name].module.items[key] or {}) do out:push(item) end
   end
-  take(modules_of(host or "*"))
   return out
 end
 
@@ -477,12 +476,17 @@ function plugin.reconcile()
   return added, removed
 end
 
--- Who kept the server, as the name of its file tells.
-local function note_slow(name)
-  for _, map in ipairs(name and plugin.maps() or {}) do
-    if map[name] then map[name].module._stats.slow = map[name].module._stats.slow + 1 end
+-- What only the name of a file in a traceback tells of.
+local function note(field)
+  return function(name)
+    for _, map in ipairs(name and plugin.maps() or {}) do
+      local stats = map[name] and map[name].module._stats
+      if stats then stats[field] = stats[field] + 1 end
+    end
   end
 end
+local note_slow = note "slow"
+task.failed = note "errors"
 
 function plugin.configure()
   local paths = config.get("*", "plugin_paths")

@@ -8,6 +8,7 @@
 --   task.new(fn, ...) -> t         like spawn, with t:cancel(), t:status() "running" | "waiting" | "done" | "cancelled"
 --   task.ready() -> bool           would await suspend (true), or wait in place?
 --   task.in_task() -> bool         is a task running?
+--   task.failed = fn(plugin | nil, text)          hears of tasks that ended with an error, after the log
 --   task.coroutine                 Lua's coroutine library for plugins: a wait inside a generator passes through it
 --   task.stats                     tasks, errors, blocking;  task.pool() -> idle, created, started
 --   task.watch(slow_ms, abort_ms, report?)        logs, and ends, what keeps the server
@@ -47,7 +48,10 @@ local function failed(co, err)
   stats.errors = stats.errors + 1
   local text = traceback(co, show(err))
   close(co)
-  if not cancelled[co] then log("error", "%s", text) end
+  if cancelled[co] then return end
+  local plugin = text:match "mod_([%w_%-]+)%.lua"
+  log("error", "%s%s", plugin and "plugin " .. plugin .. ": " or "", text)
+  if task.failed then task.failed(plugin, text) end
 end
 
 -- What was put off, once no task runs.

@@ -389,9 +389,9 @@ with("items", function()
 end)
 
 with("provides", function()
-  local p = host:load("auth_test", [[provider = {} module:provides("auth", provider)]])
+  local p = host:load("warp_test", [[provider = {} module:provides("warp", provider)]])
   check.equal(p.provider.name, "test")
-  check.equal(host:module "auth_test":get_host_items "auth-provider"[1], p.provider)
+  check.equal(p.module:get_host_items "warp-provider"[1], p.provider)
   local q = host:load("thing_x", [[function f() return 1 end module:provides "thing"]])
   check.equal(q.module:get_host_items "thing-provider"[1].f(), 1)
   check.equal(rawget(q, "name"), "x")
@@ -558,6 +558,23 @@ with("measurements and metrics", function()
   host:unload("a", "second.example")
   check.ok(not host:run(render):find "couplet_mod_a_")
   check.raises("unknown kind", function() host:load("b", "").module:measure("x", "nonsense") end)
+end)
+
+with("web addresses", function()
+  local m = host:load("http_files", "").module
+  check.equal(m:http_url(), "https://example.org:5281/files")
+  check.equal(m:http_url("app", "/x"), "https://example.org:5281/x")
+  host:configure { host = { http_external_url = "https://web.example/", http_paths = { files = "/f/$host" } } }
+  check.equal(m:http_url(), "https://web.example/f/example.org")
+  host:configure { host = { http_external_url = false } }
+end)
+
+with("a task that fails outside of any handler is counted for the plugin its file names", function()
+  local a = host:load("a", [[function fail() require "util.timer".add_task(1, function() require "couplet.task".spawn(function() error "x" end) end) end]])
+  host:run(a.fail)
+  host:advance(2)
+  check.ok(fake.logged("plugin a: mod_a.lua:1: x", "error"))
+  check.equal(a.module:usage().errors, 1)
 end)
 
 -- --- §3.8 ---

@@ -44,8 +44,25 @@ function api:measure(name, kind, conf)
   return fn
 end
 
-function api:http_url(app, default_path, mode)
-  return require "couplet.http".url(self.host, app or (self.name:gsub("^http_", "")), default_path, mode)
+-- The public address of one of the plugin's web apps, as the options http_external_url, http_host, http_paths say.
+function api:http_url(app, default_path)
+  app = app or (self.name:gsub("^http_", ""))
+  local paths = self:get_option("http_paths")
+  local path = type(paths) == "table" and paths[app] or default_path or "/" .. app
+  path = path:gsub("%$(%w+)", { host = self.host })
+  local base = self:get_option_string("http_external_url")
+  if not base then
+    local host = self:get_option_string("http_host", self.host)
+    local port = self:get_option_array("https_ports", { 5281 })[1]
+    if port then
+      base = "https://" .. host .. (port == 443 and "" or ":" .. port)
+    else
+      port = self:get_option_array("http_ports", { 5280 })[1]
+      if not port then return "http://disabled.invalid/" end
+      base = "http://" .. host .. (port == 80 and "" or ":" .. port)
+    end
+  end
+  return (base:gsub("/+$", "")) .. "/" .. (path:gsub("^/+", ""))
 end
 
 -- --- permissions: the rules are mod_authz_*'s ---
