@@ -12,6 +12,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>
+#include <signal.h>
 #include <sqlite3.h>
 #include <stdatomic.h>
 #include <stdio.h>
@@ -127,6 +128,9 @@ static struct trouble trouble_of(int rc, int sys)
 		return (struct trouble){ "internal-server-error", "the database cannot be opened",
 			": check that its directory exists and belongs to the server's user" };
 	case SQLITE_IOERR:
+		if (rc == SQLITE_IOERR_WRITE)       /* quota and size limits come as this */
+			return (struct trouble){ "resource-constraint", "the disk refuses writes",
+				": free space, raise quota and size limits; if there is enough of them, look into the kernel's log" };
 		return (struct trouble){ "internal-server-error", "the disk failed", ": look into the kernel's log" };
 	case SQLITE_NOMEM:
 		return (struct trouble){ "resource-constraint", "out of memory", ": give the server more memory" };
@@ -709,6 +713,7 @@ static struct store *sqlite_open(const struct store_config *config)
 {
 	struct sqlite *s = mem_zero(sizeof *s);
 	s->store.driver = &store_sqlite;
+	signal(SIGXFSZ, SIG_IGN);               /* a file too large is an error like a full disk, not the end */
 	s->file = mem_copy(config->place.p, config->place.n);
 	char *slash = strrchr(s->file, '/');
 	s->directory = slash ? mem_copy(s->file, (size_t)(slash - s->file) + 1) : mem_copy(".", 1);
