@@ -88,11 +88,6 @@ local made = {
     session.conn = wrapped
     return wrapped
   end,
-  id = function(session)
-    local text = ("c2s%s"):format(session.net and session.net:id() or id.tiny())
-    session.id = text
-    return text
-  end,
   stream = function(session)               -- plugins look for it to ask whether there is one
     local object = { notopen = session.notopen, session = session, set_session = function() end, reset = function() end }
     session.stream = object
@@ -132,18 +127,16 @@ local remains_metatable = {
 
 function client_session.new(net, kind)
   return setmetatable({
-    type = kind, net = net, ip = net:ip(), conntime = os.time(), notopen = true,
+    type = kind, id = ("c2s%x"):format(net:id()), net = net, ip = net:ip(), conntime = os.time(), notopen = true,
   }, metatable)
 end
 
 -- Turns a session into one that is over; who still holds it may read what it was.
 function client_session.retire(session)
-  local kept = session.id
   for _, key in ipairs { "net", "conn", "own_send", "send", "rawsend", "filter", "filters", "close", "stream", "sasl_handler",
     "roster", "presence", "directed", "queue" } do
     session[key] = nil
   end
-  session.id = kept
   session.type = "c2s_destroyed"
   session.destroyed = true
   return setmetatable(session, remains_metatable)

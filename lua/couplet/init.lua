@@ -343,6 +343,7 @@ local function boot()
   local started = loop.mono()
   local hosts, ports, certs = require "couplet.hosts", require "couplet.ports", require "couplet.certs"
   require "couplet.router"
+  require "couplet.users"              -- gives each host its accounts before its plugins are loaded
   certs.start()
   require "couplet.plugin".start()
   prosody.events.fire_event("server-starting")
