@@ -43,7 +43,7 @@ static void push(lua_State *L, struct str s)
 		lua_pushnil(L);
 }
 
-/* What C made goes to Lua through this: lua_pushlstring may raise, so the bytes wait in a userdata-free place: the stack. */
+/* lua_pushlstring may raise: what C made waits on the stack, where nothing is lost. */
 struct small {
 	char bytes[3 * PREP_MAX + 8];
 };

@@ -4,6 +4,11 @@
  * Thread: the I/O thread that owns the connection. It owns no socket, never waits and never writes: an error is reported
  * by the return value and stream_error(), and the logic thread answers it.
  *
+ * Errors (RFC 6120 §4.9.3): restricted-xml for DTDs, entities, comments and processing instructions; not-well-formed also
+ * for undeclared prefixes (§11.3), but bad-namespace-prefix for one in the header; unsupported-encoding for what is no UTF-8 or
+ * says it is not; invalid-namespace for a root of another namespace, bad-format for one of another name and for text between
+ * stanzas; policy-violation (ST_LIMIT) for limits. Which default namespace will do, the logic thread decides.
+ *
  * Callbacks run inside stream_feed() and stream_resume(); they may call stream_pause(), nothing else of this file.
  */
 #ifndef COUPLET_STREAM_H
@@ -21,7 +26,8 @@ struct stream;
 
 struct stream_events {
 	/* The opening tag. An element named "stream" without children; ns is the stream namespace; besides its attributes
-	 * (to, from, id, version, xml:lang) it carries "xmlns": the default namespace declared. Moved. */
+	 * (to, from, id, version, xml:lang) it carries "xmlns": the default namespace declared, and "xmlns:PREFIX" for each prefix.
+	 * Moved. */
 	void (*header)(void *arg, struct element **header);
 	void (*element)(void *arg, struct element **el);          /* one complete child of the stream. Moved. */
 	void (*end)(void *arg);                                   /* </stream:stream> */
@@ -32,7 +38,8 @@ struct stream_limits {
 	uint32_t depth;            /* elements inside one another below the stream; <= ELEMENT_DEPTH_MAX */
 	uint32_t attributes;       /* of one element */
 	uint32_t children;         /* elements in one stanza, all levels together */
-	uint32_t parser_bytes;     /* the parser's own memory: above a quarter it is replaced between stanzas, at it the stream ends */
+	uint32_t parser_bytes;     /* the parser's own memory: above a quarter it is replaced between stanzas, at it the stream ends.
+	                            * One attribute as large as a stanza may be takes 3.1 times stanza_bytes. */
 };
 
 /* Owned by the caller. Borrows limits and events, which must outlive it; a change of *limits holds from the next stanza on. */

@@ -107,6 +107,8 @@ static void conversations(void)
 		{ "\xef\xbb\xbf" HEADER, OPENED },
 		{ HEADER "</stream:stream>", OPENED "Z\nclosed" },
 		{ HEADER "</stream:stream>rest <is> ignored &&", OPENED "Z\nclosed" },
+		{ "<s:stream xmlns:s='http://etherx.jabber.org/streams'/>",
+		  "H{http://etherx.jabber.org/streams}stream[xmlns:s=http://etherx.jabber.org/streams]\nZ\nclosed" },
 		{ HEADER "<presence/>", OPENED "E{~}presence\n" },
 		{ HEADER " <a/>\n\n<b/> \t</stream:stream>", OPENED "E{~}a\nE{~}b\nZ\nclosed" },
 		{ HEADER "<message to='a@b'><body>x &lt; y</body></message>", OPENED "E{~}message[to=a@b]({~}body(\"x < y\"))\n" },
