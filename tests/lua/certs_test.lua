@@ -1,0 +1,137 @@
+-- SPDX-License-Identifier: MIT
+-- certs: which certificate a host gets, and contexts.
+
+local check = require "check"
+local temp = require "temp"
+local core = require "couplet.core"
+local config = require "couplet.config"
+local certs = require "couplet.certs"
+local system = core.system
+
+require "couplet.log".quiet()
+local base = temp.dir()
+
+local function certificate(names, path, key, days)
+  local c, k = assert(system.make_certificate(names, days or 30))
+  temp.write(base, "certs/" .. path, c)
+  temp.write(base, "certs/" .. key, k)
+end
+
+local function load(text)
+  temp.write(base, "config.lua", text)
+  assert(config.load(base .. "/config.lua"))
+  certs.reload()
+end
+
+check.test("made by ourselves: what it says", function()
+  local c, k = system.make_certificate({ "localhost", "127.0.0.1", "::1" }, 10)
+  local x = core.crypto.x509_parse(c)
+  check.equal(x.dns_names, { "localhost" })
+  check.equal(#x.ips, 2)
+  check.equal(x.common_names, { "localhost" })
+  check.equal(x.key_type, "id-ecPublicKey")
+  check.equal(x.ca, false)
+  check.ok(math.abs(x.notafter - os.time() - 10 * 86400) < 60)
+  check.ok(k:find("BEGIN PRIVATE KEY"))
+  check.ok(c ~= system.make_certificate({ "localhost" }, 10))
+  check.equal(system.make_certificate({ "a\0b" }, 10), nil)
+  check.equal(system.make_certificate({ ("x"):rep(300) }, 10), nil)
+  check.ok(system.make_certificate({ ("x"):rep(200) .. ".example" }, 10), "longer than a common name may be")
+  check.raises("1 to 64 names", system.make_certificate, {}, 10)
+end)
+
+certificate({ "a.example" }, "a.example.crt", "a.example.key")
+certificate({ "b.example" }, "b.example/fullchain.pem", "b.example/privkey.pem")
+certificate({ "c.example", "*.c.example" }, "whatever/fullchain.pem", "whatever/privkey.pem")
+certificate({ "d.example" }, "d-old.crt", "d-old.key", 5)
+certificate({ "d.example" }, "d-new.crt", "d-new.key", 50)
+certificate({ "e.example" }, "e.example.pem", "e.example.key")
+temp.write(base, "certs/broken.crt", "-----BEGIN CERTIFICATE-----\nnonsense\n-----END CERTIFICATE-----\n")
+temp.write(base, "certs/keyless.crt", (system.make_certificate({ "f.example" }, 5)))
+
+check.test("found by file name, by directory, by the names inside", function()
+  load ""
+  local rows = {
+    { "a.example", "a.example.crt" }, { "b.example", "b.example/fullchain.pem" }, { "c.example", "whatever/fullchain.pem" },
+    { "rooms.c.example", "whatever/fullchain.pem" }, { "d.example", "d-new.crt" }, { "e.example", "e.example.pem" },
+    { "rooms.a.example", "a.example.crt" }, { "f.example", nil }, { "g.example", nil }, { "example", nil },
+  }
+  for i, row in ipairs(rows) do
+    local found = certs.find_host_cert(row[1])
+    check.equal(found and found.certificate, row[2] and base .. "/certs/" .. row[2], "row " .. i)
+  end
+  check.equal(certs.find_host_cert("b.example").key, base .. "/certs/b.example/privkey.pem")
+end)
+
+check.test("options of a host, of a service, of everybody", function()
+  load [[
+    ssl = { protocol = "tlsv1_3", ciphers = { "A", "B" } }
+    c2s_ssl = { cafile = "ca.pem", verify = { "peer" } }
+    VirtualHost "a.example"
+      ssl = { certificate = "certs/b.example/fullchain.pem", key = "certs/b.example/privkey.pem" }
+    VirtualHost "x.example"
+      certificate = "whatever"
+      tls_profile = "old"
+    VirtualHost "y.example"
+      certificate = "gone.crt"
+    VirtualHost "e.example"
+      tls_profile = "modern"
+  ]]
+  local a = certs.settings("a.example")
+  check.equal(a.certificate, base .. "/certs/b.example/fullchain.pem")
+  check.equal(a.key, base .. "/certs/b.example/privkey.pem")
+  check.equal(a.min_version, "TLSv1.3")
+  check.equal(a.max_version, "TLSv1.3")
+  check.equal(a.ciphers, "A:B")
+  check.equal(a.verify, nil)
+  a = certs.settings("a.example", "c2s")
+  check.equal(a.ca_file, base .. "/ca.pem")
+  check.equal(a.verify, "request")
+  check.equal(certs.settings("x.example").certificate, base .. "/certs/whatever/fullchain.pem")
+  check.equal(certs.settings("y.example").certificate, base .. "/certs/gone.crt")
+  check.ok(certs.settings("x.example").ciphers:find("^A:B$"))
+  check.equal(certs.settings("e.example").min_version, "TLSv1.3")
+end)
+
+check.test("localhost and those who wish get one of our own", function()
+  load 'VirtualHost "localhost"\nVirtualHost "w.example" { self_signed = true }\nVirtualHost "n.example"'
+  check.equal(certs.settings("n.example").certificate, nil)
+  for _, host in ipairs { "localhost", "w.example" } do
+    local s = certs.settings(host)
+    check.equal(s.certificate, base .. "/certs/" .. host .. ".crt")
+    check.equal(system.stat(s.key).mode, 384, "0600")
+    local again = certs.settings(host)
+    check.equal(again.certificate, s.certificate)
+  end
+  check.equal(core.crypto.x509_parse(system.read_file(base .. "/certs/w.example.crt")).dns_names, { "w.example", "*.w.example" })
+end)
+
+check.test("report", function()
+  certificate({ "old.example" }, "old.example.crt", "old.example.key", 5)
+  load 'VirtualHost "a.example"\nVirtualHost "old.example"\nVirtualHost "n.example"\nVirtualHost "z.example" { certificate = "a.example.crt" }'
+  local by = {}
+  for _, e in ipairs(certs.report()) do by[e.host] = e end
+  check.equal(by["a.example"].problem, nil)
+  check.equal(by["a.example"].self_made, true)
+  check.ok(by["old.example"].problem:find("^expires in [45] days$"), by["old.example"].problem)
+  check.equal(by["n.example"].problem, "no certificate")
+  check.equal(by["z.example"].problem, "does not name the host")
+end)
+
+check.test("contexts are made once, and anew after a reload", function()
+  load 'VirtualHost "a.example"\nVirtualHost "n.example"\nVirtualHost "bad.example" { ssl = { certificate = "certs/a.example.crt", key = "certs/b.example/privkey.pem" } }'
+  local one = check.ok(certs.context("a.example", "c2s"))
+  check.equal(certs.context("a.example", "c2s"), one)
+  certs.reload()
+  check.ok(certs.context("a.example", "c2s") ~= one)
+  local none, err = certs.context("n.example", "c2s")
+  check.equal(none, nil)
+  check.ok(err:find("cert generate n.example"), err)
+  none, err = certs.context("bad.example", "c2s")
+  check.equal(none, nil)
+  check.ok(err:find("a.example.crt"), err)
+  check.ok(certs.direct("c2s_direct_tls"))
+end)
+
+temp.remove(base)
+check.done()

@@ -1,0 +1,397 @@
+-- SPDX-License-Identifier: MIT
+-- couplet and coupletctl as processes: start, administer, reload, stop, and every way in which a start is refused.
+
+local check = require "check"
+local temp = require "temp"
+local json = require "couplet.util.json"
+local system = require "couplet.core".system
+local loop = require "couplet.core".loop
+
+local build = os.getenv("COUPLET_BUILD") or "build"
+local source = os.getenv("COUPLET_SOURCE") or "."
+local slow = build:find("san$") ~= nil
+local DEADLINE = slow and 90 or 30
+
+local function quote(s) return "'" .. s:gsub("'", "'\\''") .. "'" end
+
+local function pause() os.execute("sleep 0.05") end
+
+local function wait_for(what, fn)
+  local stop = loop.mono() + DEADLINE
+  while true do
+    local value = fn()
+    if value then return value end
+    if loop.mono() > stop then error("waited too long for " .. what, 2) end
+    pause()
+  end
+end
+
+-- --- a server in a directory of its own ---
+
+local server = {}
+server.__index = server
+
+local CONFIG = [[
+run_as_root = true
+interfaces = { "127.0.0.1" }
+c2s_ports = { 0 }
+c2s_direct_tls_ports = { 0 }
+modules_enabled = { "disco", "roster", "saslauth", "tls", "ping", "version", "time" }
+plugin_paths = { "plugins" }
+log = { debug = "couplet.log" }
+]]
+
+local function new(text)
+  local s = setmetatable({ dir = temp.dir() }, server)
+  s.config = s:write("config.lua", text or CONFIG .. 'VirtualHost "localhost"\n')
+  return s
+end
+
+function server:write(name, text) return temp.write(self.dir, name, text) end
+function server:read(name) return system.read_file(self.dir .. "/" .. name) or "" end
+
+function server:run(extra)
+  os.remove(self.dir .. "/exit")
+  os.execute(("cd %s && (%s/bin/couplet --config %s %s > out 2>&1; echo $? > exit.part; mv exit.part exit) &"):format(quote(self.dir), quote(build),
+    quote(self.config), extra or ""))
+end
+
+function server:start(extra)
+  self:run(extra)
+  wait_for("the start", function()
+    if self:read("exit") ~= "" then error("did not start: " .. self:read("out") .. self:read("couplet.log"), 3) end
+    local code = self:ctl("status")
+    return code == 0
+  end)
+  self.pid = tonumber(self:read("data/couplet.pid"))
+  return self
+end
+
+-- exit code, output and errors of coupletctl
+function server:ctl(command, input)
+  local p = io.popen(("cd %s && %s | %s/bin/coupletctl --config %s %s 2>&1; echo \"exit $?\""):format(quote(self.dir),
+    input and "printf %s " .. quote(input) or "true", quote(build), quote(self.config), command))
+  local text = p:read("a")
+  p:close()
+  local code = tonumber(text:match("exit (%d+)\n$"))
+  return code, (text:gsub("exit %d+\n$", ""))
+end
+
+function server:status()
+  local code, text = self:ctl("--json status")
+  check.equal(code, 0, text)
+  return json.decode(text)
+end
+
+function server:exited()
+  return tonumber(wait_for("the end", function()
+    local text = self:read("exit")
+    return text ~= "" and text
+  end))
+end
+
+function server:signal(name) check.ok(system.kill(self.pid, name)) end
+
+function server:remove()
+  if self.pid and self:read("exit") == "" then
+    system.kill(self.pid, "SIGKILL")
+    self:exited()
+  end
+  temp.remove(self.dir)
+end
+
+local function with(text, fn)
+  local s = new(text)
+  local ok, err = xpcall(fn, debug.traceback, s)
+  if not ok then err = err .. "\n" .. s:read("out") .. s:read("couplet.log"):sub(-3000) end
+  s:remove()
+  if not ok then error(err, 0) end
+end
+
+local function expect(s, command, code, pattern, input)
+  local got, text = s:ctl(command, input)
+  check.equal(got, code, command .. ": " .. text)
+  check.ok(text:find(pattern), command .. ": " .. text)
+  return text
+end
+
+-- --- the tests ---
+
+check.test("start, administer, stop", function()
+  with(nil, function(s)
+    s:start()
+    local status = s:status()
+    check.equal(status.hosts[1].host, "localhost")
+    check.equal(status.pid, s.pid)
+    local ports = {}
+    for _, p in ipairs(status.ports) do
+      ports[p.service] = p
+      check.ok(p.port > 0)
+    end
+    check.equal(ports.c2s.tls, false)
+    check.equal(ports.c2s_direct_tls.tls, true)
+    check.equal(system.stat(s.dir .. "/data/couplet.sock").mode, 384)
+    check.equal(system.stat(s.dir .. "/data").mode, 488)
+    check.ok(s:read("certs/localhost.crt"):find("CERTIFICATE"))
+
+    expect(s, "adduser juliet@localhost", 0, "juliet@localhost is ready", "secret\n")
+    expect(s, "adduser juliet@localhost", 1, "exists already", "secret\n")
+    expect(s, "adduser romeo@nowhere.example", 1, "no host nowhere.example", "secret\n")
+    expect(s, "adduser nobody", 1, "no address of an account", "secret\n")
+    expect(s, "adduser romeo@localhost", 1, "no password given", "\n")
+    expect(s, "passwd juliet@localhost", 0, "new password", "other\n")
+    expect(s, "passwd ghost@localhost", 1, "no account ghost@localhost", "other\n")
+    expect(s, "register romeo localhost pass", 0, "romeo@localhost is ready")
+    expect(s, "user list localhost", 0, "juliet@localhost\nromeo@localhost\n2 accounts")
+    expect(s, "unregister romeo localhost", 0, "are gone")
+    expect(s, "unregister romeo localhost", 1, "no account")
+    expect(s, "deluser juliet@localhost", 1, "nothing was done", "n\n")
+    expect(s, "deluser juliet@localhost", 1, "nothing was done", "")
+    expect(s, "deluser juliet@localhost", 0, "are gone", "y\n")
+    expect(s, "user list localhost", 0, "0 accounts")
+
+    expect(s, "module list localhost", 0, "localhost: .*ping.*version")
+    expect(s, "module unload ping", 0, "ping: unloaded on localhost")
+    expect(s, "module unload ping", 1, "not loaded")
+    expect(s, "module load ping localhost", 0, "ping: loaded")
+    expect(s, "module reload ping", 0, "ping: reloaded")
+    expect(s, "module load nothing_like_it localhost", 1, "nothing_like_it")
+    expect(s, "c2s list", 0, "0 clients")
+    expect(s, "c2s close juliet@localhost", 1, "nobody is connected")
+    expect(s, "metrics", 0, "process_resident_memory_bytes %d+.*# EOF\n$")
+    expect(s, "cert list", 0, "localhost: .*localhost.crt")
+    expect(s, "version", 0, "Couplet")
+    expect(s, "frobnicate", 2, "unknown command frobnicate")
+    expect(s, "module", 2, "module load NAME")
+    expect(s, "module load", 2, "usage: coupletctl module load NAME")
+    expect(s, "restart", 1, "systemctl restart")
+    expect(s, "--help", 0, "adduser JID")
+    expect(s, "help passwd", 0, "usage: coupletctl passwd JID")
+    expect(s, "status --help", 0, "usage: coupletctl status")
+    expect(s, "", 2, "usage: coupletctl")
+    expect(s, "--nonsense", 2, "unknown option")
+
+    expect(s, "stop", 0, "stopping")
+    check.equal(s:exited(), 0)
+    check.equal(system.stat(s.dir .. "/data/couplet.sock"), nil)
+    expect(s, "status", 1, "not running")
+    expect(s, "reload", 1, "not running")
+  end)
+end)
+
+check.test("accounts without the server", function()
+  with(nil, function(s)
+    expect(s, "adduser juliet@localhost", 0, "is ready", "secret\n")
+    expect(s, "register romeo localhost x", 0, "is ready")
+    expect(s, "user list localhost", 0, "2 accounts")
+    expect(s, "deluser romeo@localhost --yes", 0, "are gone")
+    s:start()
+    expect(s, "user list localhost", 0, "juliet@localhost\n1 account\n")
+    s:signal("SIGTERM")
+    check.equal(s:exited(), 0)
+  end)
+end)
+
+check.test("reload takes what changed, and nothing that is broken", function()
+  with(nil, function(s)
+    s:start()
+    local before = s:status()
+    s:write("config.lua", CONFIG .. 'VirtualHost "localhost"\nmodules_enabled = {\n "uptime" "last" }\n')
+    expect(s, "reload", 1, "config.lua:10: '}' expected .*near '\"last\"'")
+    expect(s, "check config", 1, "config.lua:10: ")
+    s:signal("SIGHUP")
+    wait_for("the message", function() return s:read("couplet.log"):find("stays as it was: .*config.lua:10: '}' expected") end)
+    check.equal(before.pid, tonumber(s:read("data/couplet.pid")))
+
+    s:write("config.lua", CONFIG:gsub('c2s_direct_tls_ports = { 0 }', "c2s_direct_tls_ports = { }")
+      .. 'VirtualHost "localhost"\nmodules_enabled = { "uptime" }\nmodules_disabled = { "time" }\nVirtualHost "second.localhost"\n')
+    expect(s, "reload", 0, "read anew")
+    local after = s:status()
+    check.equal(#after.hosts, 2)
+    check.equal(#after.ports, 1)
+    check.equal(after.ports[1].service, "c2s")
+    check.equal(after.ports[1].port, before.ports[1].port, "a port that stays is not touched")
+    local list = select(2, s:ctl("module list localhost"))
+    check.ok(list:find("uptime"), list)
+    check.ok(not list:find(" time"), list)
+    expect(s, "module list second.localhost", 0, " time")
+
+    s:write("config.lua", CONFIG .. 'VirtualHost "second.localhost"\n')
+    s:signal("SIGHUP")
+    wait_for("one host", function() return #s:status().hosts == 1 end)
+    check.equal(s:status().hosts[1].host, "second.localhost")
+
+    assert(system.rename(s.dir .. "/couplet.log", s.dir .. "/couplet.log.1"))
+    expect(s, "log reopen", 0, "")
+    expect(s, "reload", 0, "read anew")
+    check.ok(s:read("couplet.log"):find("read anew"))
+    s:signal("SIGINT")
+    check.equal(s:exited(), 0)
+  end)
+end)
+
+check.test("a plugin that hangs does not keep the server from ending", function()
+  with(CONFIG .. 'plugin_abort_ms = 0\nVirtualHost "localhost"\nmodules_enabled = { "hangs" }\n', function(s)
+    s:write("plugins/mod_hangs.lua", 'module:hook_global("server-stopping", function() while true do end end, 1000)')
+    s:start()
+    s:signal("SIGTERM")
+    wait_for("it to notice", function() return s:read("couplet.log"):find("stopping: Received SIGTERM") end)
+    s:signal("SIGINT")
+    check.equal(s:exited(), 130, "a SIGINT behind another ends at once")
+    s:start()
+    local from = loop.mono()
+    s:signal("SIGTERM")
+    check.equal(s:exited(), 0)
+    check.ok(loop.mono() - from < 10, "within ten seconds")
+    check.ok(s:read("out"):find("took too long"), s:read("out"))
+  end)
+end)
+
+check.test("a plugin that waits too long is not waited for", function()
+  with(CONFIG .. 'VirtualHost "localhost"\nmodules_enabled = { "waits" }\n', function(s)
+    s:write("plugins/mod_waits.lua", 'module:hook_global("server-stopping", function() require "util.async".sleep(1000) end)')
+    s:start()
+    s:signal("SIGTERM")
+    check.equal(s:exited(), 0)
+    check.ok(not s:read("out"):find("took too long"))
+  end)
+end)
+
+check.test("commands of plugins", function()
+  with(CONFIG .. 'VirtualHost "localhost"\nmodules_enabled = { "talks" }\n', function(s)
+    s:write("plugins/mod_talks.lua", [[
+      module:add_item("shell-command", { section = "talk", name = "echo", desc = "say it again", args = { { name = "what", type = "string" } },
+        handler = function(self, what)
+          self.session.print("heard", what)
+          return what ~= "nothing", what .. "!"
+        end })
+      function module.command(arg)
+        print("command " .. table.concat(arg, ","))
+        return arg[1] == "three" and 3 or nil
+      end
+    ]])
+    s:start()
+    expect(s, "talk echo hello", 0, "heard\thello\nhello!")
+    expect(s, "talk echo nothing", 1, "nothing!")
+    expect(s, "talk echo --help", 0, "say it again")
+    expect(s, "commands", 0, "talk echo WHAT")
+    expect(s, "mod_talks a b", 0, "command a,b")
+    expect(s, "mod_talks three", 3, "command three")
+    expect(s, "mod_ping x", 1, "no commands")
+    expect(s, "mod_nowhere x", 1, "nowhere")
+  end)
+end)
+
+check.test("starts that are refused, and why", function()
+  local rows = {
+    { "x = = 1", "config.lua:1: unexpected symbol near '='" },
+    { "run_as_root = true", "names no host: add VirtualHost" },
+    { "run_as_root = true data_path = 'config.lua' VirtualHost 'localhost'", "cannot write to the data directory .*data_path, .*config.lua:1" },
+    { "run_as_root = true umask = 'rw' VirtualHost 'localhost'", "umask is an octal number" },
+  }
+  if system.uid() == 0 then
+    rows[#rows + 1] = { "VirtualHost 'localhost'", "does not run as root by accident" }
+    rows[#rows + 1] = { "user = 'no such user' VirtualHost 'localhost'", "no such user: no such user %(user, .*config.lua:1%)" }
+  end
+  for i, row in ipairs(rows) do
+    with(row[1], function(s)
+      s:run()
+      check.equal(s:exited(), 1, "row " .. i)
+      check.ok(s:read("out"):find(row[2]), ("row %d: %s"):format(i, s:read("out")))
+    end)
+  end
+  with(nil, function(s)
+    s:start()
+    local again = setmetatable({ dir = s.dir, config = s.config }, server)
+    again:run()
+    check.equal(again:exited(), 1)
+    check.ok(s:read("out"):find("another Couplet uses this data directory"), s:read("out"))
+    check.equal(s:ctl("status"), 0, "the first goes on")
+    s.pid = tonumber(s:read("data/couplet.pid"))
+    os.remove(s.dir .. "/exit")
+    s:ctl("stop")
+  end)
+end)
+
+check.test("a port that is taken is named", function()
+  with(nil, function(s)
+    s:start()
+    local port = s:status().ports[1].port
+    with(CONFIG:gsub("c2s_ports = { 0 }", "c2s_ports = { " .. port .. " }") .. 'VirtualHost "localhost"\n', function(other)
+      other:start()
+      local log = other:read("couplet.log")
+      check.ok(log:find("c2s cannot listen on 127.0.0.1 port " .. port .. ": .*c2s_ports at .*config.lua:3"), log)
+    end)
+  end)
+end)
+
+check.test("root is given up where an option says so", function()
+  if system.uid() ~= 0 or not system.user("nobody") then return print("# skipped: not root") end
+  with(CONFIG:gsub("run_as_root = true", 'user = "nobody"'):gsub('log = %b{}', 'log = "*console"') .. 'VirtualHost "localhost"\n', function(s)
+    system.mkdir(s.dir .. "/data")
+    system.mkdir(s.dir .. "/certs")
+    system.chmod(s.dir, 493)
+    for _, name in ipairs { "data", "certs" } do system.chown(s.dir .. "/" .. name, system.user("nobody").uid, 0) end
+    s:start()
+    local uid = (system.read_file("/proc/" .. s.pid .. "/status") or ""):match("Uid:%s+(%d+)")
+    check.equal(tonumber(uid), system.user("nobody").uid)
+    expect(s, "register juliet localhost x", 0, "is ready")
+    expect(s, "stop", 0, "stopping")
+    check.equal(s:exited(), 0)
+    expect(s, "register romeo localhost x", 0, "is ready")
+    for _, name in ipairs(system.list(s.dir .. "/data")) do
+      check.equal(system.stat(s.dir .. "/data/" .. name).uid, system.user("nobody").uid, name)
+    end
+  end)
+end)
+
+check.test("check config", function()
+  local rows = {
+    { "c2s_portz = { 1 }", 0, "warning: .*config.lua:1: unknown option 'c2s_portz'; do you mean 'c2s_ports'%?" },
+    { "io_threads = 'many'", 1, "error: .*config.lua:1: option 'io_threads' is \"many\", but a whole number is expected" },
+    { "c2s_ports = { 70000 }", 1, "70000 is no port number" },
+    { "modules_enabled = {\n'pong' }", 0, "warning: .*config.lua:1: plugin 'pong' is not installed; do you mean 'ping'%?" },
+    { "x = hello", 0, "unknown word 'hello'" },
+    { "tls_profile = 'best'", 1, "tls_profile is modern, intermediate or old" },
+    { "interfaces = '127.0.0.1'", 0, "all is well" },
+    { "archive_expires_after = '2 days'", 0, "all is well" },
+    { "archive_expires_after = 'soon'", 1, "a time, like" },
+  }
+  for i, row in ipairs(rows) do
+    with(row[1] .. '\nVirtualHost "localhost"\n', function(s)
+      local code, text = s:ctl("check config")
+      check.equal(code, row[2], ("row %d: %s"):format(i, text))
+      check.ok(text:find(row[3]), ("row %d: %s"):format(i, text))
+    end)
+  end
+  with(nil, function(s)
+    s:write("config.lua", system.read_file(source .. "/config.lua"))
+    expect(s, "check config", 0, "config.lua: ")
+  end)
+end)
+
+check.test("making certificates", function()
+  with(CONFIG .. 'VirtualHost "a.example"', function(s)
+    expect(s, "cert generate b.example", 1, "has no host b.example")
+    expect(s, "cert generate a.example 0", 1, "DAYS")
+    expect(s, "cert generate a.example 30", 0, "certs/a.example.crt\n.*certs/a.example.key")
+    expect(s, "cert generate a.example", 1, "exists")
+    expect(s, "cert list", 0, "a.example: .*a.example.crt, until ")
+  end)
+end)
+
+check.test("the configuration Debian's prosody ships starts a server", function()
+  local shipped = "/etc/prosody/prosody.cfg.lua"
+  if not system.stat(shipped) then return print("# skipped: Debian's prosody is not installed here") end
+  with('c2s_ports = { 0 } c2s_direct_tls_ports = { 0 } s2s_ports = { } http_ports = { } https_ports = { }\n'
+    .. 'data_path = "data" interfaces = { "127.0.0.1" } Include "prosody.cfg.lua"\n', function(s)
+    s:write("prosody.cfg.lua", system.read_file(shipped))
+    s:start("--root")
+    check.equal(s:status().hosts[1].host, "localhost")
+    expect(s, "check config", 0, "no errors")
+    expect(s, "stop", 0, "stopping")
+    check.equal(s:exited(), 0)
+  end)
+end)
+
+check.done()
