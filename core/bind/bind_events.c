@@ -57,15 +57,20 @@ static int took(lua_State *L, int status, lua_KContext i)
 	return 0;
 }
 
-/* False: its condition does not hold. */
+/* False: its condition does not hold, or cannot be asked. */
 static int wanted(lua_State *L, lua_KContext i)
 {
 	int yes = 1;
 	if (lua_rawgeti(L, LIST, 0) == LUA_TTABLE) {
 		if (lua_rawgeti(L, -1, (lua_Integer)i) == LUA_TFUNCTION) {
 			lua_pushvalue(L, DATA);
-			lua_call(L, 1, 1);
-			yes = lua_toboolean(L, -1);
+			if (lua_pcall(L, 1, 1, EXPLAIN) == LUA_OK) {
+				yes = lua_toboolean(L, -1);
+			} else {
+				took(L, LUA_ERRRUN, i);
+				lua_pushnil(L);
+				yes = 0;
+			}
 		}
 		lua_pop(L, 1);
 	}

@@ -164,10 +164,12 @@ static lua_State *take(lua_State *L)
 		lua_rawgeti(L, -1, t.idle);
 		lua_remove(L, -2);
 		t.idle--;
-		return lua_tothread(L, -1);
+		lua_State *co = lua_tothread(L, -1);
+		memset(task_extra(co), 0, sizeof(struct task_extra));
+		return co;
 	}
-	t.created++;
 	lua_State *co = lua_newthread(L);
+	t.created++;
 	memset(lua_getextraspace(co), 0, LUA_EXTRASPACE);
 	lua_sethook(co, NULL, 0, 0);            /* not its creator's */
 	return co;
@@ -178,10 +180,10 @@ static void give(lua_State *L, lua_State *co, int index)
 	lua_settop(co, 0);
 	if (t.idle >= POOL)
 		return;
-	t.idle++;
 	lua_rawgeti(L, LUA_REGISTRYINDEX, t.pool);
 	lua_pushvalue(L, index);
-	lua_rawseti(L, -2, t.idle);
+	lua_rawseti(L, -2, t.idle + 1);
+	t.idle++;                               /* nothing before this may have raised */
 	lua_pop(L, 1);
 }
 
@@ -217,7 +219,8 @@ static enum outcome run(lua_State *L, lua_State *co, int index, int args)
 	} else {
 		lua_xmove(co, L, 1);
 	}
-	lua_call(L, 2, 0);
+	if (lua_pcall(L, 2, 0, 0) != LUA_OK)
+		lua_pop(L, 1);                  /* out of memory; there is nobody left to tell */
 	return FAILED;
 }
 
@@ -349,11 +352,12 @@ static int queue_push(lua_State *L)
 		lua_pushvalue(L, -1);
 		lua_setiuservalue(L, 1, 2);
 	}
-	lua_Integer i = 2 * ++queue->last;
+	lua_Integer i = 2 * (queue->last + 1);
 	lua_pushvalue(L, 2);
 	lua_rawseti(L, -2, i);
 	lua_pushvalue(L, 3);
 	lua_rawseti(L, -2, i + 1);
+	queue->last++;
 	if (!queue->busy) {                     /* too deep here: a task of its own serves it later */
 		queue->busy = 1;
 		lua_pushcfunction(L, queue_serve);
@@ -531,6 +535,9 @@ int bind_task_open(lua_State *L)
 	lua_setfield(L, -2, "__index");
 	lua_pop(L, 1);
 	memset(task_extra(L), 0, LUA_EXTRASPACE);
+	t.idle = t.created = t.depth = t.pending = t.draining = 0;
+	t.current = NULL;
+	t.running = NULL;
 	lua_newtable(L);
 	t.pool = luaL_ref(L, LUA_REGISTRYINDEX);
 	lua_newtable(L);

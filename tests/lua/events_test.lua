@@ -186,6 +186,16 @@ check.test("match", function()
   check.raises("unknown match condition", bus.add_handler, "e", print, 0, { match = { nonsense = 1 } })
 end)
 
+check.test("a condition that raises is an error of its handler, and of nobody else", function()
+  local bus, log = events.new(), {}
+  lines = {}
+  bus.add_handler("e", record(log, "a"), 1, { match = function() error "cannot tell" end })
+  bus.add_handler("e", record(log, "b", true))
+  for _ = 1, 200 do check.equal(bus.fire_event("e", ""), true) end
+  check.equal({ #log, #lines }, { 200, 200 })
+  check.ok(lines[1]:find "cannot tell")
+end)
+
 check.test("add_handlers, remove_handlers, get_handlers, debug hook", function()
   local bus, log = events.new(), {}
   local a, b = record(log, "a"), record(log, "b")
