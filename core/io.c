@@ -64,7 +64,7 @@ static void *run(void *arg)
 	ev_ref(io->loop);                   /* goes on with nothing to watch, until told to stop */
 	ev_run(io->loop, 0);
 	ev_unref(io->loop);
-	/* Threads hand descriptors to one another: nobody frees a lane before all have stopped posting. */
+	/* Threads and the logic thread post to one another: nobody frees a lane before all have stopped. */
 	conn_close_all(io);
 	lane_turn(io->lane);
 	pthread_barrier_wait(&stopped);
@@ -88,7 +88,7 @@ void io_start(int count)
 		return;
 	}
 	sem_init(&ready, 0, 0);
-	pthread_barrier_init(&stopped, NULL, (unsigned)count);
+	pthread_barrier_init(&stopped, NULL, (unsigned)count + 1);
 	for (int i = 0; i < count; i++) {
 		all[i] = make(i);
 		thread_start(&threads[i], run, all[i]);
@@ -116,6 +116,8 @@ void io_stop(void)
 		lane_post(all[i]->lane, msg);
 	}
 	lane_turn(logic_lane());
+	if (n_threads)
+		pthread_barrier_wait(&stopped);
 	for (int i = 0; i < n_threads; i++)
 		pthread_join(threads[i], NULL);
 	if (!n_threads) {

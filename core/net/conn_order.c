@@ -154,13 +154,7 @@ static void run_close(struct conn *c, struct order *o)
 	if (!(c->deadline > 0) || c->deadline > end || !c->closing)
 		c->deadline = end;
 	c->hold = 0;
-	if (c->eof && !c->closing) {
-		c->closing = true;
-		c->reason = "peer closed";
-		conn_mark(c);
-	} else {
-		conn_finish(c, "closed");
-	}
+	conn_finish(c, c->eof ? "peer closed" : "closed");
 	conn_schedule(c);
 }
 

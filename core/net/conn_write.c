@@ -59,6 +59,16 @@ void conn_drop_queue(struct conn *c)
 	c->queued = 0;
 }
 
+/* Over the bound even after the socket took what it takes? One block alone is never too much: it exists already. */
+static bool too_much(struct conn *c, uint32_t n)
+{
+	if (!c->queued || c->queued + c->wire.len + n <= c->limits.max_send)
+		return false;
+	if (!(c->blocked_at > 0))
+		conn_flush(c);
+	return !c->dead && c->queued && c->queued + c->wire.len + n > c->limits.max_send;
+}
+
 void conn_queue(struct conn *c, struct block *b, uint32_t at, uint32_t end)
 {
 	if (c->dead || c->closing || end <= at)
@@ -76,10 +86,12 @@ void conn_queue(struct conn *c, struct block *b, uint32_t at, uint32_t end)
 		own = block_ref(b);
 	}
 	uint32_t n = end - at;
-	if (c->queued + c->wire.len + n > c->limits.max_send) {
-		block_unref(&own);
+	if (too_much(c, n)) {
 		io_add(c->home, IO_SEND_FULL, 1);
 		conn_die(c, "send buffer full");
+	}
+	if (c->dead) {
+		block_unref(&own);
 		return;
 	}
 	struct out *o = node(c->home);

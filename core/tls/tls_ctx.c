@@ -230,8 +230,6 @@ static enum status policy(struct maker *m, SSL_CTX *ssl, const struct tls_option
 	if (o->no_tickets)
 		options |= SSL_OP_NO_TICKET;
 	SSL_CTX_set_options(ssl, options);
-	/* A peer that ends without close_notify is an ordinary end here: XMPP has its own. */
-	SSL_CTX_set_options(ssl, SSL_OP_IGNORE_UNEXPECTED_EOF);
 	SSL_CTX_set_mode(ssl, SSL_MODE_RELEASE_BUFFERS | SSL_MODE_ENABLE_PARTIAL_WRITE | SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER);
 	SSL_CTX_set_session_cache_mode(ssl, SSL_SESS_CACHE_OFF);
 	SSL_CTX_set_num_tickets(ssl, o->no_tickets ? 0 : 1);
