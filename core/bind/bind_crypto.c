@@ -57,6 +57,21 @@ int bind_crypto_error(lua_State *L, const char *text)
 	return 3;
 }
 
+int bind_crypto_written(lua_State *L, luaL_Buffer *b, char *room, size_t size, BIO *out, int ok)
+{
+	char *p;
+	long n = ok ? BIO_get_mem_data(out, &p) : 0;
+	if (n > 0 && (size_t)n <= size)
+		memcpy(room, p, (size_t)n);
+	else
+		n = 0;
+	BIO_free(out);
+	if (!n)
+		return bind_crypto_error(L, "cannot write PEM");
+	luaL_pushresultsize(b, (size_t)n);
+	return 1;
+}
+
 static int push_digest(lua_State *L, const unsigned char *out, size_t n, int hex)
 {
 	static const char digits[] = "0123456789abcdef";
@@ -249,31 +264,32 @@ static int crypto_random_bytes(lua_State *L)
 
 /* --- codings --- */
 
-/* Takes what `out` has, pushes it, frees it. Lua may raise for want of memory; a leak is then the least trouble. */
-static int push_buf(lua_State *L, struct buf *out)
+/* A buf over memory of Lua's, with the room it will need: it never grows, so nothing is lost if Lua raises. */
+static struct buf lent(lua_State *L, luaL_Buffer *b, size_t room)
 {
-	lua_pushlstring(L, out->len ? buf_data(out) : "", out->len);
-	buf_wipe(out);
-	return 1;
+	return (struct buf){ .base = luaL_buffinitsize(L, b, room + 1), .cap = room + 1 };
 }
 
 static int crypto_base64_encode(lua_State *L)
 {
 	struct str data = bind_check_str(L, 1);
-	struct buf out = { 0 };
+	luaL_Buffer b;
+	struct buf out = lent(L, &b, (data.n + 2) / 3 * 4);
 	base64_encode(data, &out);
-	return push_buf(L, &out);
+	luaL_pushresultsize(&b, out.len);
+	return 1;
 }
 
 static int decode(lua_State *L, struct str text)
 {
-	struct buf out = { 0 };
+	luaL_Buffer b;
+	struct buf out = lent(L, &b, text.n / 4 * 3);
 	if (base64_decode(text, &out)) {
-		buf_free(&out);
 		lua_pushnil(L);
 		return 1;
 	}
-	return push_buf(L, &out);
+	luaL_pushresultsize(&b, out.len);
+	return 1;
 }
 
 static int crypto_base64_decode(lua_State *L)
@@ -313,14 +329,16 @@ static int crypto_base64url_decode(lua_State *L)
 static int crypto_base64url_encode(lua_State *L)
 {
 	struct str data = bind_check_str(L, 1);
-	struct buf out = { 0 };
+	luaL_Buffer b;
+	struct buf out = lent(L, &b, (data.n + 2) / 3 * 4);
 	base64_encode(data, &out);
 	char *p = buf_data(&out);
 	while (out.len && p[out.len - 1] == '=')
 		out.len--;
 	for (size_t i = 0; i < out.len; i++)
 		p[i] = p[i] == '+' ? '-' : p[i] == '/' ? '_' : p[i];
-	return push_buf(L, &out);
+	luaL_pushresultsize(&b, out.len);
+	return 1;
 }
 
 static int crypto_hex_encode(lua_State *L)

@@ -3,7 +3,8 @@
 #ifndef COUPLET_BIND_CRYPTO_H
 #define COUPLET_BIND_CRYPTO_H
 
-#include <lua.h>
+#include <lauxlib.h>
+#include <openssl/bio.h>
 
 #include "base/digest.h"
 
@@ -16,5 +17,9 @@ const struct digest *bind_check_digest(lua_State *L, int arg);
 
 /* Pushes nil, what OpenSSL says (or text if it says nothing), "crypto"; empties its error queue. Returns 3. */
 int bind_crypto_error(lua_State *L, const char *text);
+
+/* Ends the buffer, which has room bytes, with what was written to out, a memory BIO, and frees that. ok: was it? Returns the
+ * number of results. So nothing is held while Lua may raise. */
+int bind_crypto_written(lua_State *L, luaL_Buffer *b, char *room, size_t size, BIO *out, int ok);
 
 #endif

@@ -55,8 +55,9 @@ static int key_gc(lua_State *L)
 
 /* --- making and reading --- */
 
-static int generated(lua_State *L, struct box *box, EVP_PKEY *key)
+static int generated(lua_State *L, EVP_PKEY *key)      /* the box is on top of the stack */
 {
+	struct box *box = lua_touserdata(L, -1);
 	box->key = key;
 	box->private = 1;
 	return key ? 1 : bind_crypto_error(L, "key generation failed");
@@ -64,19 +65,22 @@ static int generated(lua_State *L, struct box *box, EVP_PKEY *key)
 
 static int crypto_generate_ed25519(lua_State *L)
 {
-	return generated(L, box_new(L), EVP_PKEY_Q_keygen(NULL, NULL, "ED25519"));
+	box_new(L);
+	return generated(L, EVP_PKEY_Q_keygen(NULL, NULL, "ED25519"));
 }
 
 static int crypto_generate_p256(lua_State *L)
 {
-	return generated(L, box_new(L), EVP_PKEY_Q_keygen(NULL, NULL, "EC", "P-256"));
+	box_new(L);
+	return generated(L, EVP_PKEY_Q_keygen(NULL, NULL, "EC", "P-256"));
 }
 
 static int crypto_generate_rsa(lua_State *L)
 {
 	lua_Integer bits = luaL_optinteger(L, 1, 2048);
 	luaL_argcheck(L, bits >= 2048 && bits <= 8192, 1, "bits out of range");
-	return generated(L, box_new(L), EVP_PKEY_Q_keygen(NULL, NULL, "RSA", (size_t)bits));
+	box_new(L);
+	return generated(L, EVP_PKEY_Q_keygen(NULL, NULL, "RSA", (size_t)bits));
 }
 
 static int no_password(char *buf, int size, int rwflag, void *arg)
@@ -140,15 +144,13 @@ static int key_bits(lua_State *L)
 
 static int key_pem(lua_State *L, int private)
 {
+	enum { PEM_MAX = 16384 };               /* RSA of 8192 bits has 6.5 KB */
 	EVP_PKEY *key = check_key(L, 1, private);
+	luaL_Buffer b;
+	char *room = luaL_buffinitsize(L, &b, PEM_MAX);
 	BIO *out = BIO_new(BIO_s_secmem());
 	int ok = out && (private ? PEM_write_bio_PKCS8PrivateKey(out, key, NULL, NULL, 0, NULL, NULL) : PEM_write_bio_PUBKEY(out, key));
-	char *p;
-	long n = ok ? BIO_get_mem_data(out, &p) : 0;
-	if (n > 0)
-		lua_pushlstring(L, p, (size_t)n);
-	BIO_free(out);
-	return n > 0 ? 1 : bind_crypto_error(L, "cannot write the key");
+	return bind_crypto_written(L, &b, room, PEM_MAX, out, ok);
 }
 
 static int key_private_pem(lua_State *L)
@@ -272,13 +274,14 @@ static int crypto_build_ecdsa_signature(lua_State *L)
 	struct str r = bind_check_str(L, 1), s = bind_check_str(L, 2);
 	luaL_argcheck(L, r.n <= 66, 1, "too long");
 	luaL_argcheck(L, s.n <= 66, 2, "too long");
-	unsigned char *der = NULL;
+	unsigned char der[2 * (66 + 4) + 8], *end = der;
 	ECDSA_SIG *sig = ECDSA_SIG_new();
 	BIGNUM *br = BN_bin2bn((const unsigned char *)r.p, (int)r.n, NULL), *bs = BN_bin2bn((const unsigned char *)s.p, (int)s.n, NULL);
 	int n = -1;
 	if (sig && br && bs && ECDSA_SIG_set0(sig, br, bs)) {
 		br = bs = NULL;                 /* now the signature's */
-		n = i2d_ECDSA_SIG(sig, &der);
+		n = i2d_ECDSA_SIG(sig, NULL);
+		n = n > 0 && (size_t)n <= sizeof der ? i2d_ECDSA_SIG(sig, &end) : -1;
 	}
 	BN_free(br);
 	BN_free(bs);
@@ -286,7 +289,6 @@ static int crypto_build_ecdsa_signature(lua_State *L)
 	if (n < 0)
 		return bind_crypto_error(L, "cannot build the signature");
 	lua_pushlstring(L, (char *)der, (size_t)n);
-	OPENSSL_free(der);
 	return 1;
 }
 

@@ -10,7 +10,6 @@
  */
 #include <lauxlib.h>
 #include <openssl/asn1.h>
-#include <openssl/bn.h>
 #include <openssl/err.h>
 #include <openssl/pem.h>
 #include <openssl/x509v3.h>
@@ -41,6 +40,25 @@ static void append_text(lua_State *L, const char *list, const ASN1_STRING *s)
 		append(L, list, p, n);
 }
 
+/* Pushes the string as UTF-8; pushes nothing and says no if it cannot be. */
+static bool push_utf8(lua_State *L, const ASN1_STRING *s)
+{
+	luaL_Buffer b;
+	size_t room = 4 * (size_t)ASN1_STRING_length(s) + 1;
+	char *to = luaL_buffinitsize(L, &b, room);
+	unsigned char *utf8;
+	int n = ASN1_STRING_to_UTF8(&utf8, s);
+	bool ok = n >= 0 && (size_t)n <= room;
+	if (ok)
+		memcpy(to, utf8, (size_t)n);
+	if (n >= 0)
+		OPENSSL_free(utf8);
+	luaL_pushresultsize(&b, ok ? (size_t)n : 0);
+	if (!ok)
+		lua_pop(L, 1);
+	return ok;
+}
+
 static void set_name(lua_State *L, const char *field, const X509_NAME *name)
 {
 	lua_newtable(L);
@@ -50,13 +68,11 @@ static void set_name(lua_State *L, const char *field, const X509_NAME *name)
 		char oid[80];
 		OBJ_obj2txt(oid, sizeof oid, object, 1);
 		int nid = OBJ_obj2nid(object);
-		unsigned char *utf8;
-		int n = ASN1_STRING_to_UTF8(&utf8, X509_NAME_ENTRY_get_data(entry));
-		if (n < 0)
-			continue;
 		lua_createtable(L, 0, 3);
-		lua_pushlstring(L, (char *)utf8, (size_t)n);
-		OPENSSL_free(utf8);
+		if (!push_utf8(L, X509_NAME_ENTRY_get_data(entry))) {
+			lua_pop(L, 1);
+			continue;
+		}
 		lua_setfield(L, -2, "value");
 		lua_pushstring(L, oid);
 		lua_setfield(L, -2, "oid");
@@ -69,20 +85,20 @@ static void set_name(lua_State *L, const char *field, const X509_NAME *name)
 
 static void common_names(lua_State *L, X509_NAME *name)
 {
+	lua_newtable(L);
 	for (int at = -1; (at = X509_NAME_get_index_by_NID(name, NID_commonName, at)) >= 0;) {
-		unsigned char *utf8;
-		int n = ASN1_STRING_to_UTF8(&utf8, X509_NAME_ENTRY_get_data(X509_NAME_get_entry(name, at)));
-		if (n < 0)
+		if (!push_utf8(L, X509_NAME_ENTRY_get_data(X509_NAME_get_entry(name, at))))
 			continue;
-		if (!memchr(utf8, 0, (size_t)n))
-			append(L, "common_names", utf8, n);
-		OPENSSL_free(utf8);
+		if (lua_rawlen(L, -1) && strlen(lua_tostring(L, -1)) == lua_rawlen(L, -1))
+			lua_rawseti(L, -2, (lua_Integer)lua_rawlen(L, -2) + 1);
+		else
+			lua_pop(L, 1);
 	}
+	lua_setfield(L, -2, "common_names");
 }
 
-static void alternative_names(lua_State *L, X509 *cert)
+static void alternative_names(lua_State *L, const GENERAL_NAMES *names)
 {
-	GENERAL_NAMES *names = X509_get_ext_d2i(cert, NID_subject_alt_name, NULL, NULL);
 	for (int i = 0; i < sk_GENERAL_NAME_num(names); i++) {
 		const GENERAL_NAME *name = sk_GENERAL_NAME_value(names, i);
 		switch (name->type) {
@@ -105,7 +121,6 @@ static void alternative_names(lua_State *L, X509 *cert)
 		default: break;
 		}
 	}
-	GENERAL_NAMES_free(names);
 }
 
 static void set_time(lua_State *L, const char *field, const ASN1_TIME *t)
@@ -134,27 +149,60 @@ static void set_digest(lua_State *L, const char *name, struct str der)
 	set_text(L, name, hex);
 }
 
-static void set_pem(lua_State *L, const char *field, X509 *cert)
-{
-	BIO *out = BIO_new(BIO_s_mem());
-	EVP_PKEY *key = cert && !strcmp(field, "pubkey") ? X509_get0_pubkey(cert) : NULL;
-	char *p;
-	if (out && (key ? PEM_write_bio_PUBKEY(out, key) : PEM_write_bio_X509(out, cert))) {
-		long n = BIO_get_mem_data(out, &p);
-		lua_pushlstring(L, p, (size_t)n);
-		lua_setfield(L, -2, field);
-	}
-	BIO_free(out);
-}
-
 #define CERT "couplet.x509"
+
+struct box {
+	X509 *cert;
+	GENERAL_NAMES *names;
+};
 
 static int cert_gc(lua_State *L)
 {
-	X509 **box = luaL_checkudata(L, 1, CERT);
-	X509_free(*box);
-	*box = NULL;
+	struct box *box = luaL_checkudata(L, 1, CERT);
+	X509_free(box->cert);
+	GENERAL_NAMES_free(box->names);
+	*box = (struct box){ NULL, NULL };
 	return 0;
+}
+
+/* The certificate has size bytes in DER, so no PEM of it or its key has more than this. */
+static size_t pem_room(size_t size)
+{
+	return 2 * size + 200;
+}
+
+static void set_pem(lua_State *L, const char *field, X509 *cert, EVP_PKEY *key, size_t size)
+{
+	luaL_Buffer b;
+	int top = lua_gettop(L);
+	char *room = luaL_buffinitsize(L, &b, pem_room(size));
+	BIO *out = BIO_new(BIO_s_mem());
+	int ok = out && (key ? PEM_write_bio_PUBKEY(out, key) : PEM_write_bio_X509(out, cert));
+	if (bind_crypto_written(L, &b, room, pem_room(size), out, ok) == 1)
+		lua_setfield(L, top, field);
+	lua_settop(L, top);
+}
+
+static void set_serial(lua_State *L, const ASN1_INTEGER *serial)
+{
+	char hex[2 * 64 + 1] = "";
+	const unsigned char *p = ASN1_STRING_get0_data(serial);
+	for (int i = 0; i < ASN1_STRING_length(serial) && i < 64; i++)
+		snprintf(hex + 2 * i, 3, "%02X", p[i]);
+	set_text(L, "serial", hex);
+}
+
+/* Pushes the certificate in DER. */
+static struct str push_der(lua_State *L, X509 *cert)
+{
+	int n = i2d_X509(cert, NULL);
+	if (n <= 0)
+		luaL_error(L, "a certificate that cannot be written");
+	luaL_Buffer b;
+	unsigned char *to = (unsigned char *)luaL_buffinitsize(L, &b, (size_t)n);
+	i2d_X509(cert, &to);
+	luaL_pushresultsize(&b, (size_t)n);
+	return bind_check_str(L, -1);
 }
 
 static int no_password(char *buf, int size, int rwflag, void *arg)
@@ -177,12 +225,13 @@ static int crypto_x509_parse(lua_State *L)
 {
 	static const char *const lists[] = { "common_names", "dns_names", "xmpp_addrs", "srv_names", "emails", "uris", "ips" };
 	struct str text = bind_check_str(L, 1);
-	X509 **box = lua_newuserdatauv(L, sizeof *box, 0);      /* so that an error below does not leak it */
-	*box = NULL;
+	struct box *box = lua_newuserdatauv(L, sizeof *box, 0);      /* so that an error below does not leak it */
+	*box = (struct box){ NULL, NULL };
 	luaL_setmetatable(L, CERT);
-	X509 *cert = *box = read_cert(text);
+	X509 *cert = box->cert = read_cert(text);
 	if (!cert)
 		return bind_crypto_error(L, "not a certificate");
+	box->names = X509_get_ext_d2i(cert, NID_subject_alt_name, NULL, NULL);
 	lua_newtable(L);
 	for (int i = 0; i < COUNT(lists); i++) {
 		lua_newtable(L);
@@ -191,29 +240,18 @@ static int crypto_x509_parse(lua_State *L)
 	set_name(L, "subject", X509_get_subject_name(cert));
 	set_name(L, "issuer", X509_get_issuer_name(cert));
 	common_names(L, X509_get_subject_name(cert));
-	alternative_names(L, cert);
+	alternative_names(L, box->names);
 	set_time(L, "notbefore", X509_get0_notBefore(cert));
 	set_time(L, "notafter", X509_get0_notAfter(cert));
-	BIGNUM *serial = ASN1_INTEGER_to_BN(X509_get0_serialNumber(cert), NULL);
-	char *hex = serial ? BN_bn2hex(serial) : NULL;
-	if (hex)
-		set_text(L, "serial", hex);
-	OPENSSL_free(hex);
-	BN_free(serial);
-	unsigned char *der = NULL;
-	int n = i2d_X509(cert, &der);
-	if (n > 0) {
-		struct str bytes = { (char *)der, (size_t)n };
-		set_digest(L, "sha1", bytes);
-		set_digest(L, "sha256", bytes);
-		lua_pushlstring(L, bytes.p, bytes.n);
-		lua_setfield(L, -2, "der");
-		OPENSSL_free(der);
-	}
-	set_pem(L, "pem", cert);
+	set_serial(L, X509_get0_serialNumber(cert));
+	struct str der = push_der(L, cert);
+	lua_setfield(L, -2, "der");                     /* kept there */
+	set_digest(L, "sha1", der);
+	set_digest(L, "sha256", der);
+	set_pem(L, "pem", cert, NULL, der.n);
 	EVP_PKEY *key = X509_get0_pubkey(cert);
 	if (key) {
-		set_pem(L, "pubkey", cert);
+		set_pem(L, "pubkey", NULL, key, der.n);
 		set_text(L, "key_type", OBJ_nid2sn(EVP_PKEY_get_base_id(key)));
 		lua_pushinteger(L, EVP_PKEY_get_bits(key));
 		lua_setfield(L, -2, "key_bits");
@@ -237,35 +275,39 @@ static int crypto_pem2der(lua_State *L)
 {
 	struct str text = bind_check_str(L, 1);
 	const char *kind = luaL_optstring(L, 2, "CERTIFICATE");
+	luaL_Buffer b;
+	char *room = luaL_buffinitsize(L, &b, text.n + 1);      /* DER is the shorter form */
 	BIO *in = BIO_new_mem_buf(text.p, (int)text.n);
 	char *name, *header;
 	unsigned char *data;
-	long n;
-	int found = 0;
+	long n, found = 0;
 	while (!found && PEM_read_bio(in, &name, &header, &data, &n)) {
-		if (!strcmp(name, kind)) {
-			lua_pushlstring(L, (char *)data, (size_t)n);
-			found = 1;
+		if (!strcmp(name, kind) && n > 0 && (size_t)n <= text.n) {
+			memcpy(room, data, (size_t)n);
+			found = n;
 		}
 		OPENSSL_free(name);
 		OPENSSL_free(header);
 		OPENSSL_clear_free(data, (size_t)n);
 	}
 	BIO_free(in);
-	return found ? (ERR_clear_error(), 1) : bind_crypto_error(L, "no such PEM block");
+	if (!found)
+		return bind_crypto_error(L, "no such PEM block");
+	ERR_clear_error();
+	luaL_pushresultsize(&b, (size_t)found);
+	return 1;
 }
 
 static int crypto_der2pem(lua_State *L)
 {
 	struct str der = bind_check_str(L, 1);
 	const char *kind = luaL_optstring(L, 2, "CERTIFICATE");
+	size_t size = pem_room(der.n) + 2 * strlen(kind);
+	luaL_Buffer b;
+	char *room = luaL_buffinitsize(L, &b, size);
 	BIO *out = BIO_new(BIO_s_mem());
-	char *p;
-	long n = out && PEM_write_bio(out, kind, "", (const unsigned char *)der.p, (long)der.n) ? BIO_get_mem_data(out, &p) : 0;
-	if (n > 0)
-		lua_pushlstring(L, p, (size_t)n);
-	BIO_free(out);
-	return n > 0 ? 1 : bind_crypto_error(L, "cannot write PEM");
+	int ok = out && PEM_write_bio(out, kind, "", (const unsigned char *)der.p, (long)der.n);
+	return bind_crypto_written(L, &b, room, size, out, ok);
 }
 
 void bind_crypto_x509(lua_State *L)

@@ -31,6 +31,7 @@
 
 struct box {
 	struct exchange *x;                     /* NULL: closed */
+	struct exchange_answer answer;          /* of the last step */
 };
 
 enum { SECRET_MAX = 64 };
@@ -97,62 +98,60 @@ static void read_credentials(lua_State *L, int table, struct credentials *c, cha
 
 /* --- steps --- */
 
-static struct exchange *check_exchange(lua_State *L)
+static struct box *check_box(lua_State *L)
 {
 	struct box *box = luaL_checkudata(L, 1, EXCHANGE);
 	luaL_argcheck(L, box->x, 1, "exchange is closed");
-	return box->x;
+	return box;
 }
 
-/* Pushes data, or nil, and frees it. */
-static void push_data(lua_State *L, struct exchange_answer *answer)
+static void push_data(lua_State *L, const struct exchange_answer *answer)
 {
 	if (answer->has_data)
 		lua_pushlstring(L, answer->data.len ? buf_data(&answer->data) : "", answer->data.len);
 	else
 		lua_pushnil(L);
-	buf_wipe(&answer->data);
 }
 
 static int exchange_step_(lua_State *L)
 {
-	struct exchange *x = check_exchange(L);
+	struct box *box = check_box(L);
 	struct str message = { NULL, 0 };
 	struct credentials c = { 0 };
-	struct exchange_answer answer;
 	char secret[SECRET_MAX];
 	bool has = !lua_isnoneornil(L, 3);
 	if (!lua_isnoneornil(L, 2))
 		message = bind_check_str(L, 2);
 	if (has)
 		read_credentials(L, 3, &c, secret);
-	enum exchange_result result = exchange_step(x, message, has ? &c : NULL, &answer);
+	buf_wipe(&box->answer.data);
+	enum exchange_result result = exchange_step(box->x, message, has ? &c : NULL, &box->answer);
 	mem_wipe(&c, sizeof c);
 	switch (result) {
 	case EXCHANGE_CHALLENGE:
 		lua_pushliteral(L, "challenge");
-		push_data(L, &answer);
+		push_data(L, &box->answer);
 		return 2;
 	case EXCHANGE_SUCCESS:
 		lua_pushliteral(L, "success");
-		push_data(L, &answer);
-		lua_pushstring(L, exchange_name(x));
+		push_data(L, &box->answer);
+		lua_pushstring(L, exchange_name(box->x));
 		return 3;
 	case EXCHANGE_FAILURE: break;
 	}
 	lua_pushliteral(L, "failure");
-	lua_pushstring(L, exchange_condition(answer.condition));
-	lua_pushstring(L, answer.text);         /* NULL: nil */
+	lua_pushstring(L, exchange_condition(box->answer.condition));
+	lua_pushstring(L, box->answer.text);         /* NULL: nil */
 	return 3;
 }
 
 static int exchange_bind_(lua_State *L)
 {
-	struct exchange *x = check_exchange(L);
+	struct box *box = check_box(L);
 	struct str type = { NULL, 0 }, data = { NULL, 0 };
 	type.p = luaL_optlstring(L, 2, "", &type.n);
 	data.p = luaL_optlstring(L, 3, "", &data.n);
-	exchange_bind(x, type, data, lua_toboolean(L, 4));
+	exchange_bind(box->x, type, data, lua_toboolean(L, 4));
 	return 0;
 }
 
@@ -160,6 +159,7 @@ static int exchange_close(lua_State *L)          /* __gc and __close: twice is f
 {
 	struct box *box = luaL_checkudata(L, 1, EXCHANGE);
 	exchange_free(&box->x);
+	buf_wipe(&box->answer.data);
 	return 0;
 }
 
@@ -169,7 +169,7 @@ static int sasl_new(lua_State *L)
 {
 	struct str mech = bind_check_str(L, 1), host = bind_check_str(L, 2);
 	struct box *box = lua_newuserdatauv(L, sizeof *box, 0);
-	box->x = NULL;
+	*box = (struct box){ 0 };
 	luaL_setmetatable(L, EXCHANGE);
 	if (cyrus_open() || exchange_new(mech, host, &box->x)) {
 		lua_pushnil(L);
