@@ -21,7 +21,6 @@
 
 #include <lua.h>
 
-#include "base/buf.h"
 #include "xml/element.h"
 
 struct handle {
@@ -84,6 +83,10 @@ struct str handle_name(lua_State *L, int idx, struct handle *h);
 struct str handle_ns(lua_State *L, int idx, struct handle *h);
 struct str handle_attr(lua_State *L, int idx, struct handle *h, struct str name);
 
+/* What stanzas are routed by; p == NULL if absent. */
+struct handle_route { struct str to, from, type, id; };
+struct handle_route handle_route(lua_State *L, int idx, struct handle *h);
+
 /* Pushes the attribute, or nil. */
 void handle_attr_push(lua_State *L, int idx, struct handle *h, struct str name);
 /* Sets it; value.p == NULL removes it. `name` and `value` are checked. */
@@ -101,9 +104,6 @@ void handle_check_text(lua_State *L, struct str text, const char *what);
 
 /* Appends value `child` (element, string or number; checked) to the element at idx. */
 void handle_append(lua_State *L, int idx, struct handle *h, int child);
-
-void handle_write(lua_State *L, int idx, struct handle *h, struct str parent_ns, struct buf *out, uint32_t *to_hole);
-struct buf *handle_scratch(void);
 
 /* Each adds its functions to the module's table (on top of the stack) and its methods to the table below it. */
 void bind_stanza_attr_open(lua_State *L);

@@ -5,7 +5,7 @@
  * working when the attributes move into a table.
  *
  *   attr(s, name) -> string | nil              set_attr(s, name, value | nil)
- *   route(s) -> name, to, from, type, id
+ *   route(s) -> name, to, from, type, id, xmlns
  */
 #include <lauxlib.h>
 #include <lua.h>
@@ -324,36 +324,41 @@ static void push_ns(lua_State *L, struct handle *h)
 	push(L, ns.n ? ns : (struct str){ NULL, 0 });
 }
 
+struct handle_route handle_route(lua_State *L, int idx, struct handle *h)
+{
+	struct handle_route r = { { NULL, 0 }, { NULL, 0 }, { NULL, 0 }, { NULL, 0 } };
+	if (h->flags & HANDLE_OWN) {
+		r.to = handle_attr(L, idx, h, STR("to"));
+		r.from = handle_attr(L, idx, h, STR("from"));
+		r.type = handle_attr(L, idx, h, STR("type"));
+		r.id = handle_attr(L, idx, h, STR("id"));
+		return r;
+	}
+	const struct el_node *n = handle_node(h);
+	const struct el_attr *a = el_attrs(h->e, n);
+	for (uint32_t i = 0; i < n->n_attrs; i++) {
+		struct str name = el_str(h->e, a[i].name), value = el_str(h->e, a[i].value);
+		if (name.n == 2 && name.p[0] == 't' && name.p[1] == 'o')
+			r.to = value;
+		else if (name.n == 2 && name.p[0] == 'i' && name.p[1] == 'd')
+			r.id = value;
+		else if (name.n == 4 && memcmp(name.p, "from", 4) == 0)
+			r.from = value;
+		else if (name.n == 4 && memcmp(name.p, "type", 4) == 0)
+			r.type = value;
+	}
+	return r;
+}
+
 static int route(lua_State *L)
 {
 	struct handle *h = handle_check(L, 1);
+	struct handle_route r = handle_route(L, 1, h);
 	push(L, handle_name(L, 1, h));
-	if (!(h->flags & HANDLE_OWN)) {
-		const struct el_node *n = handle_node(h);
-		const struct el_attr *a = el_attrs(h->e, n);
-		struct str to = { NULL, 0 }, from = to, type = to, id = to;
-		for (uint32_t i = 0; i < n->n_attrs; i++) {
-			struct str name = el_str(h->e, a[i].name), value = el_str(h->e, a[i].value);
-			if (name.n == 2 && name.p[0] == 't' && name.p[1] == 'o')
-				to = value;
-			else if (name.n == 2 && name.p[0] == 'i' && name.p[1] == 'd')
-				id = value;
-			else if (name.n == 4 && memcmp(name.p, "from", 4) == 0)
-				from = value;
-			else if (name.n == 4 && memcmp(name.p, "type", 4) == 0)
-				type = value;
-		}
-		push(L, to);
-		push(L, from);
-		push(L, type);
-		push(L, id);
-		push_ns(L, h);
-		return 6;
-	}
-	handle_attr_push(L, 1, h, STR("to"));
-	handle_attr_push(L, 1, h, STR("from"));
-	handle_attr_push(L, 1, h, STR("type"));
-	handle_attr_push(L, 1, h, STR("id"));
+	push(L, r.to);
+	push(L, r.from);
+	push(L, r.type);
+	push(L, r.id);
 	push_ns(L, h);
 	return 6;
 }

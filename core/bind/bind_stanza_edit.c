@@ -36,11 +36,11 @@ static void check_attrs(lua_State *L, int attr)
 	}
 }
 
-/* Pushes a built element; name and attributes are good. */
-static struct handle *build(lua_State *L, int name, int attr)
+/* Pushes a built element; name and attributes are good. children, keys: room for so many of either, to be expected. */
+static struct handle *build(lua_State *L, int name, int attr, int children, int keys)
 {
 	struct handle *h = handle_new(L, 0);
-	lua_createtable(L, 0, 2);
+	lua_createtable(L, children, keys);
 	lua_pushvalue(L, name);
 	lua_setfield(L, -2, "name");
 	if (attr && !lua_isnoneornil(L, attr)) {
@@ -52,11 +52,11 @@ static struct handle *build(lua_State *L, int name, int attr)
 	return h;
 }
 
-static struct handle *build_checked(lua_State *L, int name, int attr)
+static struct handle *build_checked(lua_State *L, int name, int attr, int children, int keys)
 {
 	handle_check_name(L, bind_check_str(L, name), "tag");
 	check_attrs(L, attr);
-	return build(L, name, attr);
+	return build(L, name, attr, children, keys);
 }
 
 static void set_namespaces(lua_State *L, int idx, struct handle *h, int namespaces)
@@ -74,7 +74,7 @@ static void set_namespaces(lua_State *L, int idx, struct handle *h, int namespac
 static int new_stanza(lua_State *L)
 {
 	lua_settop(L, 3);
-	struct handle *h = build_checked(L, 1, 2);
+	struct handle *h = build_checked(L, 1, 2, 2, 3);      /* with last_add */
 	set_namespaces(L, 4, h, 3);
 	return 1;
 }
@@ -147,7 +147,7 @@ static int tag(lua_State *L)
 {
 	struct handle *h = handle_writable(L, 1);
 	lua_settop(L, 4);
-	struct handle *child = build_checked(L, 2, 3);
+	struct handle *child = build_checked(L, 2, 3, 1, 2);
 	set_namespaces(L, 5, child, 4);
 	struct handle *at = push_cursor(L, h);
 	handle_append(L, 6, at, 5);
@@ -211,7 +211,7 @@ static int text_tag(lua_State *L)
 {
 	struct handle *h = handle_writable(L, 1);
 	lua_settop(L, 5);
-	struct handle *child = build_checked(L, 2, 4);
+	struct handle *child = build_checked(L, 2, 4, 1, 2);
 	set_namespaces(L, 6, child, 5);
 	if (!lua_isnil(L, 3) && bind_check_str(L, 3).n)
 		handle_append(L, 6, child, 3);
@@ -345,25 +345,27 @@ static int clone_stanza(lua_State *L)
 	return 1;
 }
 
+static void set_field(lua_State *L, int table, const char *name, struct str value)
+{
+	if (!value.p)
+		return;
+	lua_pushlstring(L, value.p, value.n);
+	lua_setfield(L, table, name);
+}
+
 static int reply(lua_State *L)
 {
 	struct handle *h = handle_check(L, 1);
 	struct str name = handle_name(L, 1, h);
+	struct handle_route r = handle_route(L, 1, h);
 	lua_settop(L, 1);
 	lua_pushlstring(L, name.p, name.n);
 	lua_createtable(L, 0, 4);
-	handle_attr_push(L, 1, h, STR("from"));
-	lua_setfield(L, 3, "to");
-	handle_attr_push(L, 1, h, STR("to"));
-	lua_setfield(L, 3, "from");
-	handle_attr_push(L, 1, h, STR("id"));
-	lua_setfield(L, 3, "id");
-	if (str_is(name, "iq"))
-		lua_pushliteral(L, "result");
-	else
-		handle_attr_push(L, 1, h, STR("type"));
-	lua_setfield(L, 3, "type");
-	build(L, 2, 3);
+	set_field(L, 3, "to", r.from);
+	set_field(L, 3, "from", r.to);
+	set_field(L, 3, "id", r.id);
+	set_field(L, 3, "type", str_is(name, "iq") ? STR("result") : r.type);
+	build(L, 2, 3, 1, 3);
 	return 1;
 }
 

@@ -32,13 +32,19 @@ static struct match match_of(lua_State *L, int idx, struct handle *h, struct str
 	return m;
 }
 
+/* ns.p == NULL: the parent's. */
 static bool fits(const struct match *m, struct str name, struct str ns)
 {
 	if (m->name.p && !str_eq(m->name, name))
 		return false;
 	if (m->any_ns || str_eq(m->ns, ns))
 		return true;
-	return !ns.n && str_eq(m->ns, m->parent_ns);
+	return !ns.p && str_eq(m->ns, m->parent_ns);
+}
+
+static bool node_fits(const struct match *m, const struct element *e, const struct el_node *n)
+{
+	return n->kind == EL_ELEMENT && fits(m, el_str(e, n->name), n->ns.off ? el_str(e, n->ns) : (struct str){ NULL, 0 });
 }
 
 static bool through_nodes(const struct handle *h)
@@ -50,8 +56,7 @@ static bool through_nodes(const struct handle *h)
 static uint32_t next_node(const struct handle *h, const struct match *m, uint32_t off, lua_Integer *i)
 {
 	for (; off; off = el_node(h->e, off)->next, ++*i) {
-		const struct el_node *n = el_node(h->e, off);
-		if (n->kind == EL_ELEMENT && fits(m, el_str(h->e, n->name), el_str(h->e, n->ns)))
+		if (node_fits(m, h->e, el_node(h->e, off)))
 			return off;
 	}
 	return 0;
@@ -68,8 +73,7 @@ static struct handle *next_listed(lua_State *L, int idx, struct handle *h, int t
 	struct handle *child = NULL;
 	for (; (type = lua_rawgeti(L, list, *i)) != LUA_TNIL; ++*i) {
 		if (type == LUA_TNUMBER && !tags) {
-			const struct el_node *n = el_node(h->e, (uint32_t)lua_tointeger(L, -1));
-			if (n->kind == EL_ELEMENT && fits(m, el_str(h->e, n->name), el_str(h->e, n->ns))) {
+			if (node_fits(m, h->e, el_node(h->e, (uint32_t)lua_tointeger(L, -1)))) {
 				lua_settop(L, list - 1);
 				handle_child(L, idx, h, *i);
 				return lua_touserdata(L, -1);

@@ -26,6 +26,17 @@ static int by_name(const void *a, const void *b)
 	return d ? d : (x->name.n > y->name.n) - (x->name.n < y->name.n);
 }
 
+/* qsort() is slow to start, and there are four attributes as a rule. */
+static void sort(struct pair *pairs, size_t n)
+{
+	for (size_t i = 1; i < n; i++)
+		for (size_t j = i; j && by_name(&pairs[j], &pairs[j - 1]) < 0; j--) {
+			struct pair swap = pairs[j];
+			pairs[j] = pairs[j - 1];
+			pairs[j - 1] = swap;
+		}
+}
+
 /* Reads the attribute table at `attrs` into pairs, or only counts them. The strings belong to the table. */
 static size_t read_attrs(lua_State *L, int attrs, struct pair *pairs, size_t room)
 {
@@ -76,9 +87,10 @@ static struct str open_own(lua_State *L, int idx, struct handle *h, struct str p
 		if (n > FEW) {
 			pairs = lua_newuserdatauv(L, n * sizeof *pairs, 0);
 			read_attrs(L, top + 2, pairs, n);
-		}
-		if (n > 1)
 			qsort(pairs, n, sizeof *pairs, by_name);
+		} else {
+			sort(pairs, n);
+		}
 		for (size_t i = 0; i < n; i++) {
 			if (str_is(pairs[i].name, "xmlns") || (to_hole && str_is(pairs[i].name, "to")))
 				continue;
@@ -153,21 +165,17 @@ static void write(lua_State *L, int idx, struct handle *h, struct str parent_ns,
 	buf_add_char(out, '>');
 }
 
-void handle_write(lua_State *L, int idx, struct handle *h, struct str parent_ns, struct buf *out, uint32_t *to_hole)
-{
-	write(L, idx, h, parent_ns, out, to_hole, 0);
-}
-
 void bind_stanza_write(lua_State *L, int index, struct str parent_ns, struct buf *out, uint32_t *to_hole)
 {
 	index = lua_absindex(L, index);
 	write(L, index, handle_check(L, index), parent_ns, out, to_hole, 0);
 }
 
-struct buf *handle_scratch(void)
+/* Empty, and the logic thread's own. */
+static struct buf *scratch_buf(void)
 {
 	enum { KEEP = 1 << 20 };
-	static struct buf scratch;      /* the logic thread's; writing never calls Lua code, so it is never wanted twice */
+	static struct buf scratch;      /* writing never calls Lua code, so it is never wanted twice */
 	if (scratch.cap > KEEP)
 		buf_free(&scratch);
 	scratch.head = scratch.len = 0;
@@ -176,7 +184,7 @@ struct buf *handle_scratch(void)
 
 struct str bind_stanza_text(lua_State *L, int index, struct str parent_ns, uint32_t *to_hole)
 {
-	struct buf *out = handle_scratch();
+	struct buf *out = scratch_buf();
 	bind_stanza_write(L, index, parent_ns, out, to_hole);
 	return buf_str(out);
 }
@@ -200,7 +208,7 @@ static int size(lua_State *L)
 static int top_tag(lua_State *L)
 {
 	struct handle *h = handle_check(L, 1);
-	struct buf *out = handle_scratch();
+	struct buf *out = scratch_buf();
 	if (h->flags & HANDLE_OWN)
 		open_own(L, 1, h, STR(""), out, NULL);
 	else
@@ -213,7 +221,7 @@ static int top_tag(lua_State *L)
 static int xml_escape(lua_State *L)
 {
 	struct str text = bind_check_str(L, 1);
-	struct buf *out = handle_scratch();
+	struct buf *out = scratch_buf();
 	writer_escape(out, text);
 	lua_pushlstring(L, out->len ? buf_data(out) : "", out->len);
 	return 1;

@@ -81,10 +81,21 @@ static bool continues_name(uint32_t c)
 
 bool chars_name(struct str s)
 {
+	/* 1: anywhere in a name, 2: not first. Nearly all names are of these. */
+	static const unsigned char plain[256] = {
+		['-'] = 2, ['.'] = 2, ['0'] = 2, 2, 2, 2, 2, 2, 2, 2, 2, 2, ['_'] = 1,
+		['a'] = 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1,
+		['A'] = 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1,
+	};
 	const unsigned char *p = (const unsigned char *)s.p, *end = p + s.n;
 	bool first = true, colon = false;
 	while (p < end) {
 		size_t n;
+		if (plain[*p] == 1 || (plain[*p] && !first)) {
+			first = false;
+			p++;
+			continue;
+		}
 		uint32_t c = decode(p, (size_t)(end - p), &n);
 		if (c == ':' && !colon && !first)
 			colon = first = true;

@@ -420,6 +420,7 @@ rows("reply", {
   end, "why" },
   { "route", function(s) return { core.route(s) } end,
     { "message", "juliet@capulet.example/balcony", "romeo@montague.example", "chat", "m1" } },
+  { "route, namespace", function(s) s.attr.xmlns = "urn:r" return (select(6, core.route(s))) end, "urn:r" },
   { "payload", function(s) return { core.payload(s) } end, { "body" } },
   { "payload in a namespace", function(s) return { core.payload(st.clone(s):remove_children("body")) } end,
     { "active", "http://jabber.org/protocol/chatstates" } },
@@ -470,6 +471,15 @@ check.test("a built child without xmlns is in its parent's namespace", function(
   check.equal(q:get_child("item", "urn:q") == q[1], true)
   check.equal(q:get_child("item", "urn:z"), nil)
   check.equal(xml.parse(tostring(q)):get_child_attr("item", nil, "k"), "v")
+end)
+
+check.test("xmlns='' is no namespace, and not the parent's", function()
+  for _, q in ipairs { parse("<q xmlns='urn:q'><a xmlns=''/><b/></q>"), build(parse("<q xmlns='urn:q'><a xmlns=''/><b/></q>")) } do
+    check.equal(tostring(q), "<q xmlns='urn:q'><a xmlns=''/><b/></q>")
+    check.equal({ name_of(q:get_child("a")), name_of(q:get_child("b")), name_of(q:get_child("a", "")) }, { nil, "b", "a" })
+    q.tags[2].attr.xmlns = ""
+    check.equal(tostring(q), "<q xmlns='urn:q'><a xmlns=''/><b xmlns=''/></q>")
+  end
 end)
 
 check.test("what raises when it is built", function()
