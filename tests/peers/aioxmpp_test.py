@@ -41,11 +41,14 @@ async def chat(server):
     box = inbox(juliet)
     rosters = [c.summon(aioxmpp.RosterClient) for c in (romeo, juliet)]
     seen = loop.create_future()
-    romeo.summon(aioxmpp.PresenceClient).on_available.connect(
-        lambda jid, p: seen.done() or jid.localpart != "juliet" or seen.set_result(jid))
+
+    def available(jid, _):           # returns nothing: a true value would end the connection of the signal
+        if jid.localpart == "juliet" and not seen.done():
+            seen.set_result(jid)
+    romeo.summon(aioxmpp.PresenceClient).on_available.connect(available)
     async with romeo.connected(), juliet.connected():
         asked = loop.create_future()
-        rosters[1].on_subscribe.connect(lambda p: asked.done() or asked.set_result(p.from_))
+        rosters[1].on_subscribe.connect(lambda p: (asked.done() or asked.set_result(p.from_), None)[1])
         rosters[0].subscribe(aioxmpp.JID.fromstr("juliet@localhost"))
         rosters[1].approve(await asyncio.wait_for(asked, DEADLINE))
         equal(str(await asyncio.wait_for(seen, DEADLINE)), "juliet@localhost/balcony")

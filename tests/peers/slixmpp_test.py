@@ -7,7 +7,7 @@ import sys
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
 import slixmpp  # noqa: E402
 from check import done, equal, test  # noqa: E402
-from server import DEADLINE, Server  # noqa: E402
+from server import DEADLINE, Server, certificate  # noqa: E402
 
 loop = asyncio.new_event_loop()
 asyncio.set_event_loop(loop)
@@ -16,6 +16,7 @@ asyncio.set_event_loop(loop)
 class Client(slixmpp.ClientXMPP):
     def __init__(self, jid, password="secret", mechanism=None):
         super().__init__(jid, password, sasl_mech=mechanism)
+        self.ca_certs = pathlib.Path(certificate()) / "cert.pem"
         self.messages, self.presences = asyncio.Queue(), asyncio.Queue()
         self.add_event_handler("message", self.messages.put_nowait)
         self.add_event_handler("presence", self.presences.put_nowait)
