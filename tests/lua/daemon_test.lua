@@ -115,6 +115,42 @@ local function expect(s, command, code, pattern, input)
   return text
 end
 
+-- --- a connection from here ---
+
+local net = require "couplet.core".net
+net.on("probe", {
+  data = function(conn, bytes)
+    local c = conn:session()
+    c.input = c.input .. bytes
+    conn:done()
+  end,
+  opened = function(conn) conn:session().open = true end,
+  closed = function(conn) conn:session().closed = true end,
+})
+
+local function connect(port)
+  local conn = check.ok(net.connect { address = "127.0.0.1", port = port, class = "probe", mode = "raw" })
+  local c = { input = "" }
+  conn:session(c)
+  local function turn(what, fn)
+    local stop = loop.mono() + DEADLINE
+    while not fn() do
+      if c.closed then error("closed before " .. what .. ": " .. c.input, 3) end
+      if loop.mono() > stop then error("waited too long for " .. what .. ": " .. c.input, 3) end
+      loop.poll()
+    end
+  end
+  function c.send(text) conn:send(text) end
+  function c.expect(pattern)
+    turn(pattern, function() return c.input:find(pattern) end)
+    c.input = c.input:gsub("^.-" .. pattern, "", 1)
+  end
+  turn("the connection", function() return c.open end)
+  return c
+end
+
+local HEADER = "<stream:stream to='%s' xmlns='jabber:client' xmlns:stream='http://etherx.jabber.org/streams' version='1.0'>"
+
 -- --- the tests ---
 
 check.test("start, administer, stop", function()
@@ -226,6 +262,53 @@ check.test("reload takes what changed, and nothing that is broken", function()
     expect(s, "reload", 0, "read anew")
     check.ok(s:read("couplet.log"):find("read anew"))
     s:signal("SIGINT")
+    check.equal(s:exited(), 0)
+  end)
+end)
+
+check.test("a reload disconnects nobody it does not concern", function()
+  with(CONFIG .. 'VirtualHost "localhost"\nVirtualHost "second.localhost"\n', function(s)
+    s:start()
+    local port = s:status().ports[1].port
+    local one, two = connect(port), connect(port)
+    one.send(HEADER:format("localhost"))
+    two.send(HEADER:format("second.localhost"))
+    one.expect("</stream:features>")
+    two.expect("</stream:features>")
+    assert(system.unlink(s.dir .. "/certs/localhost.crt"))        -- another certificate is made
+    s:write("config.lua", CONFIG:gsub('c2s_direct_tls_ports = { 0 }', "c2s_direct_tls_ports = { }") .. 'VirtualHost "localhost"\n')
+    expect(s, "reload", 0, "read anew")
+    two.expect("<host%-gone ")
+    one.send("<starttls xmlns='urn:ietf:params:xml:ns:xmpp-tls'/>")
+    one.expect("<proceed ")
+    s:signal("SIGTERM")
+    check.equal(s:exited(), 0)
+  end)
+end)
+
+check.test("services of plugins", function()
+  with(CONFIG .. 'echo_ports = { 0 }\nVirtualHost "localhost"\nmodules_enabled = { "echo" }\n', function(s)
+    s:write("plugins/mod_echo.lua", [[
+      module:set_global()
+      module:provides("net", { name = "echo", default_port = 7, listener = {
+        onconnect = function(conn) conn:write("hello\n") end,
+        onincoming = function(conn, data)
+          require "util.async".sleep(0.01)
+          conn:write("heard " .. data)
+        end,
+        ondisconnect = function() module:log("info", "left") end,
+      } })
+    ]])
+    s:start()
+    local port
+    for _, p in ipairs(s:status().ports) do if p.service == "echo" then port = p.port end end
+    local c = connect(check.ok(port))
+    c.expect("hello\n")
+    c.send("one")
+    c.expect("heard one")
+    expect(s, "module unload echo", 0, "unloaded")
+    for _, p in ipairs(s:status().ports) do check.ok(p.service ~= "echo") end
+    expect(s, "stop", 0, "stopping")
     check.equal(s:exited(), 0)
   end)
 end)
