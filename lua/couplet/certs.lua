@@ -251,7 +251,6 @@ function certs.create_context(host, mode, ...)
 end
 
 local contexts = {}                      -- "host service" -> context or false
-local directs = {}                       -- service -> context
 
 local alpn = { c2s = { "xmpp-client" }, s2s = { "xmpp-server" }, http = { "http/1.1" }, https = { "http/1.1" } }
 
@@ -306,7 +305,6 @@ function certs.direct(service, port)
   local context, err = build(settings)
   if not context then return nil, err end
   fill(context, service)
-  directs[service] = context
   return context
 end
 

@@ -137,20 +137,17 @@ local function writable(path, key)
   end
 end
 
-local locks = {}
-
+-- The descriptors stay open: they hold the locks until the process ends.
 local function pidfiles()
   local data = config.data_path()
   local fd, err = system.pidfile(data .. "/couplet.pid")
   if not fd then fail("another Couplet uses this data directory: %s", err) end
-  locks[1] = fd
   local path = config.get("*", "pidfile")
   if type(path) == "string" then
     path = config.path(path, data)
     fd, err = system.pidfile(path)
     if fd then
-      locks[2] = fd
-      prosody.pidfile = path
+        prosody.pidfile = path
     else
       log("warn", "no pid file: %s%s", err, placed("pidfile"))
     end
@@ -235,7 +232,7 @@ function init.reload()
     return nil, err
   end
   reloading = true
-  system.notify(("RELOADING=1\nMONOTONIC_USEC=%d"):format(math.floor(loop.mono() * 1e6)))
+  system.notify(("RELOADING=1\nMONOTONIC_USEC=%d"):format(math.floor(loop.mono() * 1e6) + 1000))        -- our clock counts in ms, cut off
   local ok, problem = xpcall(function()
     prosody.events.fire_event("reloading-config")
     config.use(new)
