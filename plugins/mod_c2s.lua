@@ -35,7 +35,6 @@ local connections_max = module:get_option_integer("c2s_max_connections", 0, 0)
 local per_ip_max = module:get_option_integer("c2s_max_connections_per_ip", 0, 0)
 local per_ip_rate = module:get_option_integer("c2s_connection_rate", 0, 0)
 local per_ip_burst = module:get_option_integer("c2s_connection_burst", 50, 1)
-local STREAMS = "http://etherx.jabber.org/streams"
 
 local enabled = {}                             -- hosts clients may connect to
 local waiting = {}                             -- sessions without a resource
@@ -71,10 +70,9 @@ local function client_of(session, from)
   return jid.join(node, domain, resource)
 end
 
-local function on_header(session, header)
+local function on_header(session, header, xmlns)
   if not session.notopen then return session:close "bad-format" end     -- a header inside a stream
-  local xmlns = attr_of(header, "xmlns")
-  if xmlns and xmlns ~= "jabber:client" and xmlns ~= STREAMS then
+  if xmlns ~= "jabber:client" then
     return refuse(session, "invalid-namespace", "Clients speak jabber:client here")
   end
   local to = attr_of(header, "to")
@@ -185,8 +183,8 @@ function listener.element(conn, stanza)
   conn:done()                                  -- our stream is closed: nobody listens
 end
 
-function listener.stream(conn, header)
-  if not push(conn, on_header, header) then conn:done() end
+function listener.stream(conn, header, xmlns)
+  if not push(conn, on_header, header, xmlns) then conn:done() end
 end
 
 function listener.ended(conn)

@@ -165,7 +165,15 @@ static int push_arguments(lua_State *L, struct conn_event *e)
 {
 	struct conn_text *text = e->p;
 	switch (e->kind) {
-	case CONN_STREAM:
+	case CONN_STREAM: {                        /* an element's xmlns is the stream's own; the content's is told apart */
+		const struct element *header = e->p;
+		bind_stanza_push(L, header);
+		struct str ns = element_attr(header, el_node(header, header->root), STR("xmlns"));
+		if (!ns.p)
+			return 1;
+		lua_pushlstring(L, ns.p, ns.n);
+		return 2;
+	}
 	case CONN_ELEMENT:
 		bind_stanza_push(L, e->p);
 		return 1;

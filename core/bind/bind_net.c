@@ -3,7 +3,8 @@
  *
  *   setup{ io_threads = 0, max_connections = 0 }      once, before the first listen; else the first listen does it with these
  *   stop()                                            every connection ends, I/O threads too; nothing works afterwards
- *   on(class, { opened = f(conn), secured = f(conn), stream = f(conn, header), element = f(conn, stanza), ended = f(conn),
+ *   on(class, { opened = f(conn), secured = f(conn), stream = f(conn, header, content's namespace | nil), element = f(conn, stanza),
+ *     ended = f(conn),
  *     error = f(conn, condition, text), data = f(conn, bytes), idle = f(conn), drained = f(conn), closed = f(conn, reason),
  *     xmlns = "jabber:client" })                      any may be absent; each call replaces them all, for open connections too.
  *                                                     drained: all that was sent is with the kernel (costs an event each time)

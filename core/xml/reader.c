@@ -251,6 +251,10 @@ static void on_start(void *arg, const char *text, const char **attrs)
 		root_opens(r, name, attrs);
 		return;
 	}
+	if (framed && below == 1 && str_is(name.local, "stream") && str_is(name.ns, "http://etherx.jabber.org/streams")) {
+		reader_fail(r, ST_INVALID, SE_BAD_FORMAT, "A stream inside a stream");
+		return;
+	}
 	if (below - framed >= r->limits->depth || below - framed >= ELEMENT_DEPTH_MAX) {
 		too_much(r, "Elements are nested too deep");
 		return;

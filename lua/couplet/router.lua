@@ -312,10 +312,10 @@ end
 
 function router.core_process_stanza(origin, stanza)
   local name, to, from, type, id, xmlns = route_of(stanza)
-  if not KINDS[name] or xmlns and xmlns ~= "jabber:client" and xmlns ~= "jabber:server" then
+  local kind = origin.type
+  if not KINDS[name] or xmlns and xmlns ~= "jabber:client" and (xmlns ~= "jabber:server" or origin.base_type == "c2s") then
     return stream_element(origin, stanza, name, xmlns)
   end
-  local kind = origin.type
   if kind == "c2s" then
     return from_client(origin, stanza, name, to, from, type, id)
   elseif kind == "c2s_unbound" or kind == "c2s_unauthed" then

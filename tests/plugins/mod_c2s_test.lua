@@ -26,9 +26,11 @@ local function text(conn)
 end
 
 local function header(attr)
-  local all = { to = "h.example", version = "1.0", xmlns = "jabber:client" }
+  local all = { to = "h.example", version = "1.0", content = "jabber:client" }
   for k, v in pairs(attr or {}) do all[k] = v or nil end
-  return st.stanza("stream", all)
+  local content = all.content
+  all.content = nil
+  return st.stanza("stream", all), content
 end
 
 local function connect(values)
@@ -72,7 +74,8 @@ check.test("what is wrong with a header is said in a proper stream", function()
     { { version = "one" }, "unsupported-version" },
     { { version = "1.1" }, nil },
     { { version = "2.0" }, nil },
-    { { xmlns = "jabber:server" }, "invalid-namespace" },
+    { { content = "jabber:server" }, "invalid-namespace" },
+    { { content = false }, "invalid-namespace" },
     { { from = "@" }, "invalid-from" },
     { { to = "H.Example" }, nil },
   }

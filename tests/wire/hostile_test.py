@@ -104,6 +104,20 @@ def logged_in(server, username="juliet", res="hostile"):
     return c
 
 
+def authenticated(server):
+    c = Client("juliet", Talk(server))
+    c.connect()
+    c.open_stream()
+    c.send("<starttls xmlns='urn:ietf:params:xml:ns:xmpp-tls'/>")
+    c.next()
+    c.tls()
+    c.open_stream()
+    c.send("<auth xmlns='urn:ietf:params:xml:ns:xmpp-sasl' mechanism='PLAIN'>AGp1bGlldABzZWNyZXQ=</auth>")
+    c.next()
+    c.open_stream()
+    return c
+
+
 def condition_of(raw):
     found = STREAM_ERROR.search(raw.rest())
     return found and found.group(1).decode()
@@ -328,16 +342,7 @@ def namespace(server):
 
 @test("a resource of 5 KB")
 def long_resource(server):
-    c = Client("juliet", Talk(server))
-    c.connect()
-    c.open_stream()
-    c.send("<starttls xmlns='urn:ietf:params:xml:ns:xmpp-tls'/>")
-    c.next()
-    c.tls()
-    c.open_stream()
-    c.send("<auth xmlns='urn:ietf:params:xml:ns:xmpp-sasl' mechanism='PLAIN'>AGp1bGlldABzZWNyZXQ=</auth>")
-    c.next()
-    c.open_stream()
+    c = authenticated(server)
     c.send("<iq type='set' id='b'><bind xmlns='urn:ietf:params:xml:ns:xmpp-bind'><resource>%s</resource></bind></iq>" % ("r" * 5000))
     c.expect("<iq type='error' id='b'><error type='modify'><bad-request xmlns='urn:ietf:params:xml:ns:xmpp-stanzas'/></error></iq>")
     c.sock.close()
@@ -461,7 +466,7 @@ def slow(server):
 
 @test("a compression bomb")
 def bomb(server):
-    c = logged_in(server)
+    c = authenticated(server)                          # XEP-0170: after login, before binding
     c.send("<compress xmlns='http://jabber.org/protocol/compress'><method>zlib</method></compress>")
     c.expect("<compressed xmlns='http://jabber.org/protocol/compress'/>")
     before = rss(server)
