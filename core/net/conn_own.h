@@ -18,7 +18,7 @@ enum {                          /* why a connection is not read */
 };
 
 enum {                          /* seconds */
-	CONN_PARSER_IDLE = 15,  /* after which a quiet stream's parser is given back */
+	CONN_PARSER_IDLE = 4,    /* after which a quiet stream's parser is given back */
 	CONN_HANDLE_TIME = 60,  /* the logic thread has for what a gone peer sent last */
 };
 

@@ -5,12 +5,12 @@
 #include <assert.h>
 #include <expat.h>
 #include <limits.h>
-#include <malloc.h>
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
 
 #include "base/mem.h"
+#include "base/nest.h"
 #include "xml/writer.h"
 #include "xmpp/stream.h"
 
@@ -23,6 +23,7 @@ enum { GROWTH = 16, GROWTH_BASE = 64 * 1024 };
 
 struct reader {
 	XML_Parser parser;
+	struct nest *nest;              /* the parser's memory */
 	const struct stream_limits *limits;
 	const struct reader_events *events;
 	void *arg;
@@ -47,7 +48,7 @@ static _Thread_local struct reader *at_work;
 
 static bool may_grow(size_t by)
 {
-	if (!at_work || !at_work->parser)
+	if (!at_work->parser)
 		return true;
 	size_t max = at_work->limits->parser_bytes;
 	return at_work->memory < max && by <= max - at_work->memory;
@@ -57,27 +58,25 @@ static void *counted_malloc(size_t size)
 {
 	if (!may_grow(size))
 		return NULL;
-	void *p = malloc(size);
-	if (p && at_work)
-		at_work->memory += malloc_usable_size(p);
+	void *p = nest_alloc(at_work->nest, size);
+	at_work->memory += nest_size(p);
 	return p;
 }
 
 static void counted_free(void *p)
 {
-	if (p && at_work)
-		at_work->memory -= malloc_usable_size(p);
-	free(p);
+	at_work->memory -= nest_size(p);
+	nest_free(at_work->nest, p);
 }
 
 static void *counted_realloc(void *p, size_t size)
 {
-	size_t had = p ? malloc_usable_size(p) : 0;
+	size_t had = nest_size(p);
 	if (size > had && !may_grow(size - had))
 		return NULL;
-	void *q = realloc(p, size);
-	if (q && at_work)
-		at_work->memory += malloc_usable_size(q) - had;
+	void *q = nest_resize(at_work->nest, p, size);
+	if (q)
+		at_work->memory += nest_size(q) - had;
 	return q;
 }
 
@@ -395,8 +394,12 @@ static void parser_failed(struct reader *r)
 struct reader *reader_new(const struct stream_limits *limits, const struct reader_events *events, void *arg)
 {
 	static const XML_Memory_Handling_Suite counted = { counted_malloc, counted_realloc, counted_free };
-	struct reader *r = mem_alloc(sizeof *r);
+	struct nest *nest = nest_new();
+	struct reader *r = nest_alloc(nest, sizeof *r);
+	if (!r)
+		abort();
 	memset(r, 0, offsetof(struct reader, build));
+	r->nest = nest;
 	r->build.e = NULL;
 	r->build.depth = 0;
 	r->limits = limits;
@@ -438,7 +441,9 @@ void reader_free(struct reader **rp)
 	buf_free(&r->root_name);
 	buf_free(&r->names);
 	buf_free(&r->uris);
-	free(r);
+	struct nest *nest = r->nest;
+	nest_free(nest, r);
+	nest_drop(&nest);
 	*rp = NULL;
 }
 
