@@ -69,7 +69,7 @@ check.test("§2.4: a form, filled in; another's session and a used one are refus
   local id = command.attr.sessionid
   local _, refused = run(juliet, { node = "urn:add", sessionid = id, action = "complete" }, submit{ a = "1" })
   check.ok(refused:get_child("error"):get_child("bad-sessionid", NS))
-  local done = run(romeo, { node = "urn:add", sessionid = id, action = "complete" }, submit{ a = "40" })
+  local done = run(romeo, { node = "urn:add", sessionid = id, action = "complete" }, submit{ a = "40", b = "2" })
   check.equal(done:get_child_text "note", "42")
   _, refused = run(romeo, { node = "urn:add", sessionid = id, action = "complete" }, submit{ a = "1" })
   check.ok(refused:get_child("error"):get_child("bad-sessionid", NS))
