@@ -147,6 +147,7 @@ function users.set_password(username, password, host, resource)
   if not ok then return nil, err end
   log("info", "password of %s@%s changed", username, host)
   fire("user-password-changed", { username = username, host = host, resource = resource })
+  close_sessions(username, host, "reset", "Your password was changed", resource)      -- all but the one that did it
   return ok
 end
 

@@ -2,6 +2,7 @@
 -- storage.memory: storage drivers that keep everything in memory, for tests and for data that may be lost.
 --
 --   memory.driver(host) -> storage driver of that host (PLUGIN-API §7). Data live as long as the process.
+--   memory.forget()        all data of all hosts; drivers made before keep theirs (for tests)
 
 local native = require "couplet.core".store
 local time = require "couplet.core".loop.wall
@@ -330,5 +331,7 @@ function memory.driver(host)
   hosts[host] = hosts[host] or {}
   return setmetatable({ stores_ = hosts[host] }, driver_methods)
 end
+
+function memory.forget() hosts = {} end
 
 return memory
