@@ -54,7 +54,8 @@ def sanitizer_environment():
         preload = lib("libasan.so") + ":" + lib("libubsan.so")
         options = {"ASAN_OPTIONS": "detect_leaks=0:abort_on_error=0:exitcode=99", "UBSAN_OPTIONS": "print_stacktrace=1"}
     else:
-        preload = lib("libtsan.so")
+        # libev stays loaded to the end, or TSan ends the process over the suppression that names it.
+        preload = lib("libtsan.so") + ":" + lib("libev.so.4")
         options = {"TSAN_OPTIONS": "exitcode=99:halt_on_error=0:suppressions=%s/tests/tsan.supp" % SOURCE}
     # Only lua5.4 itself is preloaded; shells and compilers around it are not instrumented.
     return {"COUPLET_WRAP": "env LD_PRELOAD=%s" % preload, **options}

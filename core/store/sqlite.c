@@ -71,8 +71,9 @@ struct sqlite {
 	bool unchecked;
 
 	struct {
-		_Atomic uint64_t since_ms;        /* of the last log line; 0: all is well */
+		_Atomic uint64_t told_ms;         /* when the last log line was written */
 		_Atomic int about;
+		_Atomic bool untold_end;          /* after it nothing has worked yet */
 	} trouble[2];                     /* of reads, of writes */
 	_Atomic uint64_t reads, writes, commits, failures, checkpoints;
 	_Atomic int largest_batch, wal_seen;
@@ -157,11 +158,12 @@ static void fail(struct sqlite *s, struct connection *c, struct store_request *r
 	if ((rc & 0xff) == SQLITE_CONSTRAINT)
 		return;
 	int writing = c == &s->writer;
-	uint64_t now = clock_mono_ms(), since = s->trouble[writing].since_ms;
-	if (since && s->trouble[writing].about == (rc & 0xff) && now - since < COMPLAIN_MS)
+	uint64_t now = clock_mono_ms(), told = s->trouble[writing].told_ms;
+	if (told && s->trouble[writing].about == (rc & 0xff) && now - told < COMPLAIN_MS)
 		return;
-	s->trouble[writing].since_ms = now;
+	s->trouble[writing].told_ms = now;
 	s->trouble[writing].about = rc & 0xff;
+	s->trouble[writing].untold_end = true;
 	log_error("store", "%s: cannot %s: %s%s%s%s; the server goes on and tries again with each request", s->file,
 		writing ? "write" : "read", r->message, sys ? ": " : "", sys ? strerror(sys) : "", t.advice);
 }
@@ -169,10 +171,8 @@ static void fail(struct sqlite *s, struct connection *c, struct store_request *r
 static void well(struct sqlite *s, const struct connection *c)
 {
 	int writing = c == &s->writer;
-	if (!s->trouble[writing].since_ms)
-		return;
-	log_info("store", "%s: %s work again", s->file, writing ? "writes" : "reads");
-	s->trouble[writing].since_ms = 0;
+	if (atomic_exchange(&s->trouble[writing].untold_end, false))
+		log_info("store", "%s: %s work again", s->file, writing ? "writes" : "reads");
 }
 
 /* --- connections -------------------------------------------------------------------------------------------------------- */

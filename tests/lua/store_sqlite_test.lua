@@ -3,10 +3,10 @@
 
 local check = require "check"
 local database = require "couplet.storage.database"
+local system = require "couplet.core".system
+local temp = require "temp"
 
-local dir = os.tmpname()
-os.remove(dir)
-assert(os.execute("mkdir -m 700 " .. dir))
+local dir = temp.dir()
 
 local options = { driver = "sqlite", file = dir .. "/couplet.sqlite", synchronous = "off" }
 require "lua.store_conformance"("sqlite", database.driver("sqlite.example", options), database.driver("other.example", options))
@@ -19,9 +19,9 @@ check.test("sqlite: data outlive the process's connections", function()
 end)
 
 check.test("sqlite: the file is for the server's user only", function()
-  check.ok(os.execute("test \"$(stat -c %a " .. options.file .. ")\" = 600"))
+  check.equal(system.stat(options.file).mode & 511, 384)
 end)
 
 database.close()
-os.execute("rm -r " .. dir)
+temp.remove(dir)
 check.done()

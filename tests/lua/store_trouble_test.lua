@@ -30,9 +30,7 @@ if arg and arg[1] == "writer" then
   core.loop.run()
 end
 
-local dir = os.tmpname()
-os.remove(dir)
-assert(os.execute("mkdir -m 700 " .. dir))
+local dir = require "temp".dir()
 
 local lines = {}
 core.log.sink(function(level, source, text) lines[#lines + 1] = level .. " " .. source .. ": " .. text end)
@@ -304,5 +302,5 @@ check.test("too many waiting writes are refused, not gathered", function()
 end)
 
 core.log.sink(nil)
-os.execute("rm -r " .. dir)
+require "temp".remove(dir)
 check.done()

@@ -7,9 +7,7 @@ local store = require "couplet.store"
 
 local equal, ok = check.equal, check.ok
 
-local dir = os.tmpname()
-os.remove(dir)
-assert(os.execute("mkdir -m 700 " .. dir))
+local dir = require "temp".dir()
 
 local simple = [[
   local data = {}
@@ -159,5 +157,5 @@ check.test("datamanager stands on the stores", function()
   host:close()
 end)
 
-os.execute("rm -r " .. dir)
+require "temp".remove(dir)
 check.done()
