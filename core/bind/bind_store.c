@@ -7,7 +7,8 @@
  *   db:statement(sql) -> number          parameters are ?1, ?2 …; the number of them is taken from the SQL
  *   db:read({ {number, parameter…}, … }, done)    done(rows, n, rows2, n2, …): cells of all rows in one list, n of them
  *   db:write({ {number, parameter…}, … }, done)   done(changes, rows, n): all or nothing, answered once it is on disk;
- *                                                 rows are those of the last statement that has columns
+ *                                                 changes are those of the last statement, rows those of the last that
+ *                                                 has columns
  *     On failure done(nil, message, code). Parameters and cells: nil, integers, floats, strings as themselves; booleans
  *     and tables (and NaN and 0.0) as a BLOB of their own encoding.
  *   db:numbers() -> { reads, writes, commits, failures, checkpoints, waiting, largest_batch, wal_pages }

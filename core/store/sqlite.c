@@ -437,11 +437,12 @@ static int run_request(struct sqlite *s, struct connection *c, struct store_requ
 {
 	struct value_reader in = value_reader(buf_str(&r->in));
 	int rc = SQLITE_OK;
-	int64_t before = sqlite3_total_changes64(c->db);
 	r->out.len = 0;
-	while (!rc && in.p < in.end)
+	while (!rc && in.p < in.end) {
+		int64_t before = sqlite3_total_changes64(c->db);
 		rc = run_statement(s, c, &in, &r->out, keep_all);
-	r->changes = sqlite3_total_changes64(c->db) - before;
+		r->changes = sqlite3_total_changes64(c->db) - before;
+	}
 	return rc;
 }
 
@@ -713,6 +714,7 @@ static struct store *sqlite_open(const struct store_config *config)
 {
 	struct sqlite *s = mem_zero(sizeof *s);
 	s->store.driver = &store_sqlite;
+	sqlite3_config(SQLITE_CONFIG_MEMSTATUS, 0);     /* a lock for each allocation; refused, and harmless, after the first time */
 	signal(SIGXFSZ, SIG_IGN);               /* a file too large is an error like a full disk, not the end */
 	s->file = mem_copy(config->place.p, config->place.n);
 	char *slash = strrchr(s->file, '/');

@@ -50,7 +50,7 @@ struct store_request {
 	struct buf in;                  /* (value_add_count(statement), value_add_count(parameters), values)* */
 	struct buf out;                 /* reads: per statement, writes: of the last statement with rows: 8 bytes of cell count
 	                                   (store_cells), then the cells as values. A BLOB is an encoded value */
-	int64_t changes;                /* rows changed, over all statements */
+	int64_t changes;                /* rows changed by the last statement */
 	const char *code;               /* NULL: success; else the condition for a stanza error */
 	char message[160];
 	int result;                     /* the driver's own */

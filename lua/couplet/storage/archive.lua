@@ -18,12 +18,12 @@ local ENSURE = "INSERT OR IGNORE INTO collection (host, kind, store) VALUES (?1,
 local ENSURE_OWNER = "INSERT OR IGNORE INTO owner (collection, user) VALUES (" .. COLLECTION .. ", ?3)"
 local ENSURE_JID = "INSERT OR IGNORE INTO jid (jid) VALUES (?1)"
 local DROP_KEY = "DELETE FROM archive WHERE owner = " .. OWNER .. " AND key = ?4"
-local PEER = "(SELECT id FROM jid WHERE jid = ?5)"
--- ?4: the first number of the millisecond; the item takes the one after the last that is used of it.
-local APPEND = [[
-  INSERT INTO archive (id, owner, peer, key, type, value) VALUES (
-    coalesce((SELECT max(id) + 1 FROM archive WHERE id >= ?4 AND id < ?4 + 1048576), ?4), ]]
-  .. OWNER .. ", " .. PEER .. ", ?6, ?7, ?8) RETURNING id"
+local INTO = "INSERT INTO archive (id, owner, key, type, value, peer) "
+local APPEND = INTO .. "VALUES (?4, " .. OWNER .. ", ?5, ?6, ?7, NULL)"
+local APPEND_WITH = INTO .. "SELECT ?4, " .. OWNER .. ", ?5, ?6, ?7, id FROM jid WHERE jid = ?8"
+-- ?4 is the first number of a millisecond here; the item takes the one after the last that is used of it.
+local FREE = "coalesce((SELECT max(id) + 1 FROM archive WHERE id >= ?4 AND id < ?4 + 1048576), ?4)"
+local FIND_NUMBER = INTO .. "VALUES (" .. FREE .. ", " .. OWNER .. ", ?5, ?6, ?7, (SELECT id FROM jid WHERE jid = ?8)) RETURNING id"
 local ITEM = " FROM archive a LEFT JOIN jid ON jid.id = a.peer WHERE a.owner = "
 local COLUMNS = "SELECT a.id, a.key, a.type, a.value, jid.jid"
 -- The row an id means: ?4 as key, or ?5 as number of one without key
@@ -40,17 +40,21 @@ local PORTION = 1000         -- rows deleted at a time, so that others' writes c
 
 --- Numbers, ids, values
 
-local last_ms = 0
+local newest = 0                             -- the last number given to an item of about now
 
+-- -> first number of that millisecond, and the number to use, if it can be told without looking
 local function number_at(when)
-  local ms
+  local now = math.floor(time() * 1000)
+  local ms = now
   if when then
     ms = math.floor(when * 1000 + 0.0005)
-  else
-    ms = math.max(math.floor(time() * 1000), last_ms)      -- a clock set back does not turn the order round
-    last_ms = ms
+  elseif ms < newest >> 20 then
+    ms = newest >> 20                        -- a clock set back does not turn the order round
   end
-  return ms << 20
+  local first = ms << 20
+  if ms > now + 1000 or first < newest & ~0xfffff then return first end
+  newest = math.max(newest + 1, first)
+  return first, newest
 end
 
 local function when_of(id)
@@ -179,17 +183,47 @@ local function bounds(self, user, query)
   return true, after, before
 end
 
+-- Names of which this process has made the rows already, so that it need not try again; forgotten when there are many.
+local KNOWN_MAX = 20000
+
+local function names() return { count = 0, set = {} } end
+
+local function remember(known, name)
+  if known.set[name] then return end
+  if known.count >= KNOWN_MAX then known.count, known.set = 0, {} end
+  known.count = known.count + 1
+  known.set[name] = true
+end
+
 function methods:append(user, key, value, when, with)
   user = user or ""
   local kind, cell = pack(value)
   local host, store = self.host, self.store
-  local statements = { { ENSURE, host, store }, { ENSURE_OWNER, host, store, user } }
-  if with then statements[#statements + 1] = { ENSURE_JID, with } end
-  if key then statements[#statements + 1] = { DROP_KEY, host, store, user, key } end
-  statements[#statements + 1] = { APPEND, host, store, user, number_at(when), with, key, kind, cell }
-  local ok, rows, n = post(self, user, statements)
-  if not ok then return nil, rows, n end
-  return id_of(rows[1], key)
+  local owners, peers = self.shared.owners, self.db.peers
+  local first, number = number_at(when)
+
+  local function insert(sure)
+    local list = {}
+    if sure or not owners.set[user] then
+      list[1], list[2] = { ENSURE, host, store }, { ENSURE_OWNER, host, store, user }
+    end
+    if with and (sure or not peers.set[with]) then list[#list + 1] = { ENSURE_JID, with } end
+    if key then list[#list + 1] = { DROP_KEY, host, store, user, key } end
+    if number and not sure then
+      list[#list + 1] = { with and APPEND_WITH or APPEND, host, store, user, number, key, kind, cell, with }
+    else
+      list[#list + 1] = { FIND_NUMBER, host, store, user, first, key, kind, cell, with }
+    end
+    return post(self, user, list)
+  end
+
+  local changes, rows, code = insert()
+  -- The number was taken by another process, or what we know was purged or replaced with the whole file.
+  if changes == 0 or code == "conflict" then changes, rows, code = insert(true) end
+  if not changes then return nil, rows, code end
+  remember(owners, user)
+  if with then remember(peers, with) end
+  return id_of(rows and rows[1] or number, key)
 end
 
 function methods:find(user, query)
@@ -330,10 +364,11 @@ end
 -- Stores of one name share what is under way.
 function archive.open(db, host, store)
   db.archives = db.archives or {}
+  db.peers = db.peers or names()
   local key = host .. "\0" .. store
   local shared = db.archives[key]
   if not shared then
-    shared = { last = {} }
+    shared = { last = {}, owners = names() }
     db.archives[key] = shared
   end
   return setmetatable({ db = db, host = host, store = store, shared = shared }, methods)

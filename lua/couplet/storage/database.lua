@@ -50,12 +50,14 @@ local function ready(self, statements)
   for i = 1, #statements do
     local s = statements[i]
     local sql = s[1]
-    local n = known[sql]
-    if not n then
-      n = self.db:statement(sql)
-      known[sql] = n
+    if type(sql) == "string" then           -- else it has been here before
+      local n = known[sql]
+      if not n then
+        n = self.db:statement(sql)
+        known[sql] = n
+      end
+      s[1] = n
     end
-    s[1] = n
   end
   return self.db, statements
 end

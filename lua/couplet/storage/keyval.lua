@@ -14,7 +14,10 @@ local keyval = {}
 
 local COLLECTION = "(SELECT id FROM collection WHERE host = ?1 AND kind = 'keyval' AND store = ?2)"
 local ENSURE = "INSERT OR IGNORE INTO collection (host, kind, store) VALUES (?1, 'keyval', ?2)"
-local PUT = "INSERT OR REPLACE INTO keyval (collection, user, key, value) VALUES (" .. COLLECTION .. ", ?3, ?4, ?5)"
+-- What is stored already is left alone: most of a large table that is set again has not changed.
+local PUT = "INSERT INTO keyval (collection, user, key, value) VALUES (" .. COLLECTION .. ", ?3, ?4, ?5)"
+  .. " ON CONFLICT (collection, user, key) DO UPDATE SET value = excluded.value"
+  .. " WHERE value IS NOT excluded.value OR typeof(value) <> typeof(excluded.value)"
 local CLEAR = "DELETE FROM keyval WHERE collection = " .. COLLECTION .. " AND user = ?3"
 local REMOVE = CLEAR .. " AND key = ?4"
 local GET = "SELECT key, value FROM keyval WHERE collection = " .. COLLECTION .. " AND user = ?3"
@@ -23,6 +26,22 @@ local GET_ALL = "SELECT user, value FROM keyval WHERE collection = " .. COLLECTI
 local USERS = "SELECT DISTINCT user FROM keyval WHERE collection = " .. COLLECTION
 
 local remove = {}          -- marker: this key shall go
+
+local KEEP_MAX = 1024      -- a table of more keys is cleared and written whole
+local keep = {}            -- by number of keys: the statement that removes all others
+
+local function keep_statement(n)
+  if not keep[n] then
+    local params = {}
+    for i = 1, n do params[i] = "?" .. i + 3 end
+    if n <= 16 then                         -- NOT IN would build a temporary table
+      keep[n] = CLEAR .. " AND key <> " .. table.concat(params, " AND key <> ")
+    else
+      keep[n] = CLEAR .. " AND key NOT IN (" .. table.concat(params, ",") .. ")"
+    end
+  end
+  return keep[n]
+end
 
 --- Layers: what writes under way put over the database, per user.
 -- layer = { replace = true if it says everything, blob = that table encoded, rows = { key = frozen value or remove } }
@@ -186,13 +205,28 @@ local function get_key(shared, user, key)
   return rows[1]
 end
 
--- Hands statements to the database, puts the layers they mean over it, waits. layers: list of { shared, user, layer }
-local function write(db, layers, statements)
+-- Hands statements to the database, puts the layers they mean over it, waits. layers: list of { shared, user, layer }.
+-- The row of the collection is made with the first write of a process. Should it vanish, because another file was put
+-- in the place of ours, then all writes fail up to the first that is tried again here, so their order stays.
+local function write(db, layers, statements, shared)
   local changes, message, code = task.await(function(done)
-    db:post(statements, function(changes, ...)
+    local made
+    local function answer(changes, message, code)
+      if not changes and code == "conflict" and shared and not made then
+        made = true
+        shared.known = false
+        table.insert(statements, 1, { ENSURE, shared.host, shared.store })
+        return db:post(statements, answer)
+      end
+      if shared and changes then shared.known = true end
       for _, l in ipairs(layers) do settle(l[1], l[2], l[1].entries[l[2]], l[3], changes ~= nil) end
-      done(changes, ...)
-    end)
+      done(changes, message, code)
+    end
+    if shared and not shared.known then
+      made = true
+      table.insert(statements, 1, { ENSURE, shared.host, shared.store })
+    end
+    db:post(statements, answer)
     for _, l in ipairs(layers) do
       local e = entry_of(l[1], l[2])
       e.last = e.last + 1
@@ -209,13 +243,23 @@ local function set(shared, user, data)
     error("a keyval store takes a table, not a " .. type(data), 3)
   end
   local host, store = shared.host, shared.store
-  local statements = { { ENSURE, host, store }, { CLEAR, host, store, user } }
-  local layer = { replace = true }
+  local layer, statements = { replace = true }, { { CLEAR, host, store, user } }
   if data and next(data) ~= nil then
     layer.blob = encode(data)               -- raises for what cannot be stored, before anything has changed
-    for k, v in pairs(data) do statements[#statements + 1] = { PUT, host, store, user, k, v } end
+    local keys, n = statements[1], 0
+    for k, v in pairs(data) do
+      n = n + 1
+      if n <= KEEP_MAX then keys[n + 4] = k end
+      statements[n + 1] = { PUT, host, store, user, k, v }
+    end
+    if n <= KEEP_MAX then
+      local size = 1
+      while size < n do size = size * 2 end
+      for i = n + 1, size do keys[i + 4] = keys[5] end
+      keys[1] = keep_statement(size)
+    end
   end
-  return write(shared.db, { { shared, user, layer } }, statements)
+  return write(shared.db, { { shared, user, layer } }, statements, shared)
 end
 
 local function check_key(key)
@@ -228,8 +272,7 @@ end
 local function set_keys(shared, user, changes)
   user = user or ""
   local host, store = shared.host, shared.store
-  local statements = { { ENSURE, host, store } }
-  local rows = {}
+  local statements, rows = {}, {}
   for k, v in pairs(changes) do
     check_key(k)
     if v == remove then
@@ -237,12 +280,11 @@ local function set_keys(shared, user, changes)
       statements[#statements + 1] = { REMOVE, host, store, user, k }
     else
       rows[k] = freeze(v)
-      encode(v)
       statements[#statements + 1] = { PUT, host, store, user, k, v }
     end
   end
   if next(rows) == nil then return true end
-  return write(shared.db, { { shared, user, { rows = rows } } }, statements)
+  return write(shared.db, { { shared, user, { rows = rows } } }, statements, shared)
 end
 
 local function set_key(shared, user, key, value)
@@ -269,7 +311,7 @@ end
 local function delete_all(shared, key)
   local all, message, code = get_all(shared, key)
   if not all then return nil, message, code end
-  local layers, statements = {}, { { ENSURE, shared.host, shared.store } }
+  local layers, statements = {}, {}
   for user in pairs(all) do
     layers[#layers + 1] = { shared, user, { rows = { [key] = remove } } }
     statements[#statements + 1] = { REMOVE, shared.host, shared.store, user, key }
