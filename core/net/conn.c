@@ -312,6 +312,9 @@ void conn_die(struct conn *c, const char *reason)
 	c->dead = true;
 	ev_io_stop(io->loop, &c->io);
 	ev_timer_stop(io->loop, &c->timer);
+	/* What the peer has not taken by now it never will: the kernel need not keep it. */
+	if (c->queued || c->wire.len || c->reset)
+		setsockopt(c->io.fd, SOL_SOCKET, SO_LINGER, &(struct linger){ 1, 0 }, sizeof(struct linger));
 	close(c->io.fd);
 	conn_event(c, CONN_CLOSED, 0, conn_text_of(reason, strlen(reason)));
 	io_slot_free(io, c->id);

@@ -165,6 +165,7 @@ void conn_close(uint64_t id, double seconds)
 
 static void run_abort(struct conn *c, struct order *o)
 {
+	c->reset = true;
 	conn_die(c, o->p);
 }
 

@@ -69,6 +69,7 @@ struct conn {
 	bool discard;                   /* what comes in is thrown away */
 	bool eof;                       /* the peer's end was read */
 	bool closing, said_goodbye, fin;
+	bool reset;                     /* aborted: RST instead of FIN */
 	bool unsent;                    /* something was queued since the last time all was out */
 };
 

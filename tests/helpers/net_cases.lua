@@ -306,6 +306,41 @@ check.test("a dial given up before it began", function()
   l:close()
 end)
 
+check.test("a reset in any phase of TLS ends it", function()
+  local ctx = context()
+  for _, phase in ipairs { "opened", "hello", "secured", "half a stanza" } do
+    local name, list = echo()
+    local l = listen(name, { tls = ctx })
+    local c = connect(l, phase ~= "opened" and { tls = client_context } or nil)
+    wait("opened", function() return has(c, "opened") end)
+    if phase == "secured" or phase == "half a stanza" then
+      wait("secured", function() return has(c, "secured") and list[1] and has(list[1], "secured") end)
+    end
+    if phase == "half a stanza" then
+      c.conn:send(HEADER .. "<message><bo")
+      wait("header", function() return has(list[1], "stream") end)
+    end
+    c.conn:abort()
+    wait("server's end", function() return list[1] and list[1].reason end)
+    l:close()
+  end
+end)
+
+check.test("a stream goes on after its parser was given back", function()
+  local name, list = echo()
+  local l = listen(name)
+  local c = connect(l)
+  wait("opened", function() return has(c, "opened") end)
+  c.conn:send(HEADER .. "<message id='1'/>")
+  wait_data(c, "id='1'")
+  pass(4.5)
+  c.conn:send "<message id='2'/>"
+  wait_data(c, "id='2'")
+  c.conn:abort()
+  wait_closed(list[1])
+  l:close()
+end)
+
 -- --- output ---
 
 check.test("who never reads is bounded", function()
