@@ -2,7 +2,7 @@
 -- mod_saslauth: clients log in with SASL (RFC 6120 §6) and bind a resource (§7). Channel binding types: XEP-0440. Client
 -- certificates: XEP-0178.
 --
--- Failures are counted twice: on the stream (max_sasl_attempts, then it is closed) and per account and address, where each
+-- Failures are counted twice: on the stream (max_sasl_attempts wrong proofs, then it is closed) and per account and address, where each
 -- one over the threshold doubles the time that must pass. Whoever comes too early gets temporary-auth-failure before
 -- anything is asked about the account, whether it exists or not; another address is not concerned.
 
@@ -19,7 +19,7 @@ module:config {
   allow_unencrypted_plain_auth = { type = "boolean", default = false, doc = "PLAIN without TLS: never on a network" },
   disable_sasl_mechanisms = { type = "set", default = { "DIGEST-MD5" }, doc = "mechanisms nobody may use" },
   insecure_sasl_mechanisms = { type = "set", default = { "PLAIN", "LOGIN" }, doc = "mechanisms that need TLS" },
-  max_sasl_attempts = { type = "integer", default = 3, min = 1, doc = "failures on one stream" },
+  max_sasl_attempts = { type = "integer", default = 3, min = 1, doc = "wrong proofs on one stream" },
   auth_lockout_threshold = { type = "integer", default = 5, min = 1, doc = "failures of one account from one address that cost nothing" },
   auth_lockout_address_threshold = { type = "integer", default = 50, min = 1, doc = "the same for an address, whatever the account" },
   auth_lockout_max = { type = "period", default = 600, doc = "longest time somebody has to wait" },
@@ -110,11 +110,17 @@ end
 
 local too_many = { condition = "policy-violation", text = "Too many failed attempts to authenticate" }
 
--- One more failure on this stream, whatever kind; closes it if that was one too many.
+-- A wrong proof is a guess and counts in full. A mechanism or a channel binding that does not fit is no guess: real clients
+-- walk down the list of mechanisms until one does, so these have a wider bound of their own.
+local guesses = { ["not-authorized"] = true, ["account-disabled"] = true, ["temporary-auth-failure"] = true }
+local max_misfits = max_attempts + 7
+
+-- One more failure on this stream; closes it if that was one too many.
 local function refused(session, condition, text)
-  session.sasl_failures = (session.sasl_failures or 0) + 1
+  local field = guesses[condition] and "sasl_failures" or "sasl_misfits"
+  session[field] = (session[field] or 0) + 1
   session.send(reply("failure", condition, text))
-  if session.sasl_failures >= max_attempts then session:close(too_many) end
+  if (session.sasl_failures or 0) >= max_attempts or (session.sasl_misfits or 0) >= max_misfits then session:close(too_many) end
   return true
 end
 
@@ -142,7 +148,7 @@ local function succeed(session, handler, data)
   end
   session.sasl_resource = handler.resource
   session.sasl_mechanism = handler.selected
-  session.sasl_failures = nil
+  session.sasl_failures, session.sasl_misfits = nil, nil
   note(session.username .. "\0" .. address_of(session), nil)
   module:fire_event("authentication-success", { session = session })
   session.sasl_handler = nil
@@ -338,7 +344,7 @@ module:hook("stanza/" .. SASL .. ":auth", function(event)
   end
   local handler = session.sasl_handler
   if not handler or handler.selected then              -- a new negotiation ends one that was not completed
-    if handler then session.sasl_failures = (session.sasl_failures or 0) + 1 end
+    if handler then session.sasl_misfits = (session.sasl_misfits or 0) + 1 end
     handler = new_handler(session)
     session.sasl_handler = handler
     if not handler then return refused(session, "temporary-auth-failure") end

@@ -71,7 +71,7 @@ def certificate():
         d = tempfile.mkdtemp(prefix="couplet-cert-")
         subprocess.run(["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes",
                         "-days", "30", "-subj", "/CN=localhost", "-addext",
-                        "subjectAltName=DNS:localhost,DNS:verona.example,DNS:*.verona.example",
+                        "subjectAltName=DNS:localhost,DNS:verona.example,DNS:*.verona.example,IP:127.0.0.1",
                         "-keyout", d + "/key.pem", "-out", d + "/cert.pem"], check=True, capture_output=True)
         import atexit
         atexit.register(shutil.rmtree, d, True)

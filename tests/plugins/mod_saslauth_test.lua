@@ -197,19 +197,20 @@ check.test("failures have the right condition", function()
   host:close()
 end)
 
-check.test("tries on a stream are bounded", function()
+check.test("tries on a stream are bounded: three wrong proofs, ten that fit nothing", function()
   local host = new()
-  for _, bad in ipairs { { "PLAIN", "\0juliet\0wrong" }, { "PLAIN", "garbage" }, { "FOO", "" } } do
+  for _, bad in ipairs { { 3, "PLAIN", "\0juliet\0wrong" }, { 10, "PLAIN", "garbage" }, { 10, "FOO", "" } } do
     local c = connect(host)
-    check.equal(auth(c, bad[1], bad[2]).name, "failure")
-    check.equal(auth(c, bad[1], bad[2]).name, "failure")
-    check.ok(not c.closed)
-    check.equal(auth(c, bad[1], bad[2]).name, "failure")
+    for _ = 2, bad[1] do
+      check.equal(auth(c, bad[2], bad[3]).name, "failure")
+      check.ok(not c.closed)
+    end
+    check.equal(auth(c, bad[2], bad[3]).name, "failure")
     check.equal(c.close_reason.condition, "policy-violation")
   end
   local c = connect(host)                          -- negotiations that never end are tries as well
-  for _ = 1, 3 do auth(c, "SCRAM-SHA-1", "n,,n=juliet,r=abc") end
-  login(c, "PLAIN", "juliet", "wrong")
+  for _ = 1, 11 do auth(c, "SCRAM-SHA-1", "n,,n=juliet,r=abc") end
+  auth(c, "FOO", "")
   check.ok(c.closed)
   host:close()
 end)
