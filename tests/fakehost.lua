@@ -324,7 +324,9 @@ function Host:client(jid, fields)
   if resource ~= "" then
     session.resource, session.full_jid, session.type = resource, jid, "c2s"
     fake.run(function()
-      directory.add(session)
+      local user = directory.add(session)
+      user.roster = user.roster or require "couplet.roster".load_roster(username, domain)
+      session.roster = user.roster
       hosts.get(domain).events.fire_event("resource-bind", { session = session })
     end)
   end

@@ -49,7 +49,7 @@ local function parse(text)
   local bare = node and node .. "@" .. host or host
   return {
     jid = resource and bare .. "/" .. resource or bare, node = node, host = host, resource = resource, bare = bare,
-    target = resource and "full" or node and "bare" or "host",
+    target = not node and "host" or resource and "full" or "bare",           -- example.org/announce/online is the host's
   }
 end
 

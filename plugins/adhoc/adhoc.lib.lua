@@ -100,6 +100,11 @@ function lib.handle_cmd(command, origin, stanza)
   end
   local answer, state = command:handler(data, kept and kept.state)
   if not answer then answer = { status = "completed", error = { message = "The command failed" } } end
+  local err = answer.error
+  if type(err) == "table" and err.condition then                  -- not only a note: XEP-0133 §5 asks for error stanzas
+    drop(sessionid)
+    return st.error_reply(stanza, err.type or "cancel", err.condition, err.message)
+  end
   if answer.status == "executing" and state ~= nil then
     if not keep(sessionid, command, stanza.attr.from, state) then
       return st.error_reply(stanza, "wait", "resource-constraint", "Too many commands are under way")
