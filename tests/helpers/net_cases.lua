@@ -733,7 +733,7 @@ check.test("connections come and go, and memory stays", function()
     end
     collectgarbage() collectgarbage()
   end
-  local many = SLOW > 1 and 500 or 2500
+  local many = SLOW > 1 and 500 or 5000
   go(500, l:port())
   go(50, ltls:port(), client_context)
   local before = resident()
