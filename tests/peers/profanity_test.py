@@ -62,7 +62,7 @@ def chat(server, terminal):
     terminal.type("/connect romeo@localhost server 127.0.0.1 port %d tls trust" % server.port)
     terminal.shows("password")
     terminal.type("secret")
-    terminal.shows("romeo@localhost logged in successfully")
+    terminal.shows("logged in successfully")
     juliet = Juliet(server)
     juliet.send("<presence/>")
     juliet.expect("<presence from='juliet@localhost/balcony'/>")
@@ -71,7 +71,7 @@ def chat(server, terminal):
     juliet.send("<message to='romeo@localhost' type='chat'><body>Ay me</body></message>")
     terminal.shows("Ay me")
     terminal.type("/disconnect")
-    terminal.shows("romeo@localhost logged out successfully")
+    terminal.shows("logged out successfully")
     juliet.sock.close()
 
 
