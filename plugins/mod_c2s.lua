@@ -21,20 +21,21 @@ local nameprep = require "couplet.util.encodings".stringprep.nameprep
 local net, attr_of = core.net, core.stanza.attr
 local process = router.core_process_stanza
 
--- Seconds from the connection to a bound resource; silence after which a client is looked at.
-local login_timeout = module:get_option_period("c2s_timeout", 60, 5)
-local read_timeout = module:get_option_period("c2s_read_timeout", 840, 10)
--- What may wait unhandled per client, the size of one stanza (before and after login), and what a client that does not read may owe.
-local window_elements = module:get_option_integer("c2s_window", 32, 1)
-local window_bytes = module:get_option_integer("c2s_window_bytes", 65536, 4096)
-local stanza_bytes = module:get_option_integer("c2s_stanza_size_limit", 262144, 10000)
-local login_stanza_bytes = module:get_option_integer("c2s_login_stanza_size_limit", 16384, 1024)
-local send_buffer = module:get_option_integer("c2s_max_send_buffer", 4 * 1024 * 1024, 65536)
--- Connections: all together, from one address at a time, and newly opened by one address.
-local connections_max = module:get_option_integer("c2s_max_connections", 0, 0)
-local per_ip_max = module:get_option_integer("c2s_max_connections_per_ip", 0, 0)
-local per_ip_rate = module:get_option_integer("c2s_connection_rate", 0, 0)
-local per_ip_burst = module:get_option_integer("c2s_connection_burst", 50, 1)
+module:config {
+  c2s_timeout = { type = "period", default = 60, min = 5, doc = "time from the connection to a bound resource" },
+  c2s_read_timeout = { type = "period", default = 840, min = 10, doc = "silence after which a client is looked at" },
+  c2s_window = { type = "integer", default = 32, min = 1, doc = "stanzas of one client that may wait unhandled" },
+  c2s_window_bytes = { type = "integer", default = 65536, min = 4096, doc = "and their bytes" },
+  c2s_stanza_size_limit = { type = "integer", default = 262144, min = 10000, doc = "bytes of one stanza" },
+  c2s_login_stanza_size_limit = { type = "integer", default = 16384, min = 1024, doc = "the same before a resource is bound" },
+  c2s_max_send_buffer = { type = "integer", default = 4 * 1024 * 1024, min = 65536,
+    doc = "bytes kept for a client that does not read; over it the connection ends" },
+  c2s_max_connections = { type = "integer", default = 0, min = 0, doc = "clients' connections at a time; 0: as many as the system gives" },
+  c2s_max_connections_per_ip = { type = "integer", default = 0, min = 0, doc = "the same from one address; 0: no limit" },
+  c2s_connection_rate = { type = "integer", default = 0, min = 0, doc = "new connections a second from one address; 0: no limit" },
+  c2s_connection_burst = { type = "integer", default = 50, min = 1, doc = "how many of them may come at once" },
+}
+local config = module.config
 
 local enabled = {}                             -- hosts clients may connect to
 local waiting = {}                             -- sessions without a resource
@@ -168,7 +169,7 @@ function listener.opened(conn)
   session.queue = task.queue(step)
   waiting[session] = true
   conn:session(session)
-  conn:deadline(login_timeout)
+  conn:deadline(config.c2s_timeout)
   if conn:tls() then secured(session) end
 end
 
@@ -232,9 +233,10 @@ function module.add_host(host_module)
     local native = session.net
     if not native then return end
     native:deadline(nil)
-    native:idle_after(read_timeout < math.huge and read_timeout or nil)
-    native:window(window_elements, window_bytes)
-    native:limits { stanza_bytes = stanza_bytes }
+    local silence = config.c2s_read_timeout
+    native:idle_after(silence < math.huge and silence or nil)
+    native:window(config.c2s_window, config.c2s_window_bytes)
+    native:limits { stanza_bytes = config.c2s_stanza_size_limit }
   end, 1000)
   -- Silence is no crime: a space shows whether anybody is there (RFC 6120 §4.6.1).
   host_module:hook("c2s-read-timeout", function(event)
@@ -273,17 +275,22 @@ function module.restore(state)
   for session in pairs(state.waiting or {}) do waiting[session] = true end
 end
 
+local function positive(n) return n > 0 and n or nil end
+
 local listen = {
-  limits = { stanza_bytes = login_stanza_bytes, max_send_buffer = send_buffer }, window = { 1, window_bytes }, deadline = login_timeout,
-  max_connections = connections_max > 0 and connections_max or nil, max_per_ip = per_ip_max > 0 and per_ip_max or nil,
-  rate = per_ip_rate > 0 and { per_ip = per_ip_rate, burst = per_ip_burst, period = 1 } or nil,
+  window = { 1, config.c2s_window_bytes }, deadline = config.c2s_timeout,
+  max_connections = positive(config.c2s_max_connections), max_per_ip = positive(config.c2s_max_connections_per_ip),
+  rate = positive(config.c2s_connection_rate) and { per_ip = config.c2s_connection_rate, burst = config.c2s_connection_burst, period = 1 },
 }
+local function limits()
+  return { stanza_bytes = config.c2s_login_stanza_size_limit, max_send_buffer = config.c2s_max_send_buffer }
+end
 
 module:provides("net", {
-  name = "c2s", class = "c2s", listen = listen, limits = listen.limits, default_port = 5222, encryption = "starttls",
+  name = "c2s", class = "c2s", listen = listen, limits = limits, default_port = 5222, encryption = "starttls",
   multiplex = { protocol = "xmpp-client" },
 })
 module:provides("net", {
-  name = "c2s_direct_tls", class = "c2s", listen = listen, limits = listen.limits, default_port = 5223, encryption = "ssl",
+  name = "c2s_direct_tls", class = "c2s", listen = listen, limits = limits, default_port = 5223, encryption = "ssl",
   alpn = "xmpp-client", multiplex = { protocol = "xmpp-client" },
 })

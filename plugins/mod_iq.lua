@@ -4,6 +4,7 @@
 local core_stanza = require "couplet.core".stanza
 local client_session = require "couplet.client_session"
 local directory = require "couplet.directory"
+local recent = require "couplet.recent"
 local router = require "couplet.router"
 
 local route_of, payload = core_stanza.route, core_stanza.payload
@@ -17,24 +18,48 @@ module:hook("iq/full", function(event)
   return router.reply_error(event.origin, stanza, "cancel", "service-unavailable")
 end, -1)
 
+-- The names of the events for requests to a target, made once for each kind of child (and not without end: children are the
+-- client's to invent).
+local function names_for(target)
+  local recall, remember = recent.new(256)
+  return function(xmlns, child)
+    local known = recall(xmlns)
+    if not known then
+      known = { count = 0, names = {} }
+      remember(xmlns, known)
+    end
+    local names = known.names[child]
+    if not names then
+      local tail = ("/%s/%s:%s"):format(target, xmlns, child)
+      names = { any = "iq" .. tail, get = "iq-get" .. tail, set = "iq-set" .. tail }
+      if known.count < 16 then
+        known.count = known.count + 1
+        known.names[child] = names
+      end
+    end
+    return names
+  end
+end
+
 -- iq/T/NS:NAME, then iq-get/T/NS:NAME or iq-set/T/NS:NAME; answers as iq-result/T/ID, iq-error/T/ID.
 local function open(target)
+  local names_of = names_for(target)
   return function(event)
     local stanza = event.stanza
     local _, _, _, type, id = route_of(stanza)
     if type ~= "get" and type ~= "set" then
-      local result = fire(("iq-%s%s%s"):format(type, target, id), event)
-      if result == nil and event.to_self and target == "/bare/" then return nil end          -- iq/self is next
+      local result = fire(("iq-%s/%s/%s"):format(type, target, id), event)
+      if result == nil and event.to_self and target == "bare" then return nil end          -- iq/self is next
       return true                              -- an answer nobody waits for is no reason for an error
     end
     local child, xmlns = payload(stanza)
-    local name = target .. (xmlns or "jabber:client") .. ":" .. child
-    local result = fire("iq" .. name, event)
+    local names = names_of(xmlns or "jabber:client", child)
+    local result = fire(names.any, event)
     if result ~= nil then return result end
-    return fire("iq-" .. type .. name, event)
+    return fire(names[type], event)
   end
 end
 
 for _, target in ipairs { "bare", "self", "host" } do
-  module:hook("iq/" .. target, open("/" .. target .. "/"))
+  module:hook("iq/" .. target, open(target))
 end

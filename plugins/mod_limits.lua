@@ -7,6 +7,11 @@ module:set_global()
 
 local filters = require "couplet.filters"
 
+module:config {
+  limits = { type = "any", default = {}, doc = "class -> { rate =, burst = }: what one connection may send" },
+  unlimited_jids = { type = "set", default = {}, doc = "accounts without such a limit" },
+}
+
 local UNITS = { [""] = 1, b = 1, k = 1000, kb = 1000, kib = 1024, m = 1000000, mb = 1000000, mib = 1048576 }
 
 local function bytes(text)

@@ -11,7 +11,9 @@ local st = require "couplet.stanza"
 local host = module.host
 local store = module:open_store("offline", "archive")
 
-local messages_max = module:get_option_integer("offline_messages_max", 1000, 0)
+module:config {
+  offline_messages_max = { type = "integer", default = 1000, min = 0, doc = "messages kept for one account; further ones are refused" },
+}
 local BATCH = 100                              -- messages handed over between two looks at the connection
 
 module:add_feature("msgoffline")
@@ -33,7 +35,7 @@ end
 local known = {}                               -- username -> messages stored, at most: others may have deleted some
 
 local function count(username)
-  if known[username] and known[username] < messages_max then return known[username] end
+  if known[username] and known[username] < module.config.offline_messages_max then return known[username] end
   local iterator, total = store:find(username, { limit = 0, total = true })
   if not iterator then return nil, total end
   if not total then
@@ -51,7 +53,7 @@ module:hook("message/offline/handle", function(event)
   if not worth_keeping(stanza) then return true end
   local n, err = count(username)
   if not n then return router.fail(origin, stanza, err) end
-  if n >= messages_max then
+  if n >= module.config.offline_messages_max then
     module:log("info", "%s@%s has %d messages waiting; one from %s is refused", username, host, n, stanza.attr.from)
     return nil                                 -- the sender gets service-unavailable
   end

@@ -9,9 +9,12 @@ local st = require "couplet.stanza"
 local host = module.host
 local NS = "jabber:iq:roster"
 
-local items_max = module:get_option_integer("roster_items_max", 5000, 1)
-local name_max = module:get_option_integer("roster_name_length_max", 1023, 1)      -- of a name or group, in bytes
-local groups_max = module:get_option_integer("roster_groups_max", 100, 1)          -- of one item
+module:config {
+  roster_items_max = { type = "integer", default = 5000, min = 1, doc = "contacts of one account" },
+  roster_name_length_max = { type = "integer", default = 1023, min = 1, doc = "bytes of a contact's name or group" },
+  roster_groups_max = { type = "integer", default = 100, min = 1, doc = "groups of one contact" },
+}
+local config = module.config
 
 local ver = st.stanza("ver", { xmlns = "urn:xmpp:features:rosterver" })
 local preapproval = st.stanza("sub", { xmlns = "urn:xmpp:features:pre-approval" })
@@ -52,16 +55,16 @@ end)
 -- What the client wishes, or nil and an error (RFC 6121 §2.3.3).
 local function read_item(item)
   local name = item.attr.name
-  if name and #name > name_max then return nil, "modify", "not-acceptable", "The name is too long" end
+  if name and #name > config.roster_name_length_max then return nil, "modify", "not-acceptable", "The name is too long" end
   if name == "" then name = nil end
   local groups, n = {}, 0
   for group in item:childtags "group" do
     local text = group:get_text() or ""
     if text == "" then return nil, "modify", "not-acceptable", "A group needs a name" end
-    if #text > name_max then return nil, "modify", "not-acceptable", "The name of a group is too long" end
+    if #text > config.roster_name_length_max then return nil, "modify", "not-acceptable", "The name of a group is too long" end
     if groups[text] then return nil, "modify", "bad-request", "A group is named twice" end
     n = n + 1
-    if n > groups_max then return nil, "modify", "not-acceptable", "Too many groups" end
+    if n > config.roster_groups_max then return nil, "modify", "not-acceptable", "Too many groups" end
     groups[text] = true
   end
   return { name = name, groups = groups }
@@ -125,7 +128,7 @@ module:hook("iq-set/self/" .. NS .. ":query", function(event)
   local wish, kind, condition, text = read_item(item)
   if not wish then return refuse(event, kind, condition, text) end
   local list = origin.roster
-  if not list[contact] and size(list) >= items_max then
+  if not list[contact] and size(list) >= config.roster_items_max then
     return refuse(event, "wait", "resource-constraint", "The contact list is full")
   end
   local ok, err

@@ -7,6 +7,9 @@ local st = require "couplet.stanza"
 
 local NS = "urn:ietf:params:xml:ns:xmpp-tls"
 
+module:config {
+  c2s_require_encryption = { type = "boolean", default = true, doc = "clients must use TLS before they log in" },
+}
 local required = module:get_option_boolean("c2s_require_encryption", module:get_option_boolean("require_encryption", true))
 
 local proceed, failure = st.stanza("proceed", { xmlns = NS }), st.stanza("failure", { xmlns = NS })

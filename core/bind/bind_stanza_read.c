@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* bind_stanza_read.c - looking into stanzas: children by name and namespace, text, paths.
  *
- *   payload(s) -> name, xmlns of the first child element
+ *   payload(s) -> name, xmlns of the first child element;  elements(s) -> number of child elements
  *
  * Two elements are of one namespace if their attr.xmlns say so; a built child without xmlns is in that of its parent. Methods look through `tags` once
  * plugins have seen it, else through the children.
@@ -158,6 +158,22 @@ static int payload(lua_State *L)
 		return 1;
 	lua_pushlstring(L, ns.p, ns.n);
 	return 2;
+}
+
+/* How many child elements: asked of every request. */
+static int elements(lua_State *L)
+{
+	struct handle *h = handle_check(L, 1);
+	lua_Integer n = 0;
+	if (through_nodes(h)) {
+		for (uint32_t off = handle_node(h)->first; off; off = el_node(h->e, off)->next)
+			n += el_node(h->e, off)->kind == EL_ELEMENT;
+	} else {
+		handle_tags(L, 1, h);
+		n = luaL_len(L, -1);
+	}
+	lua_pushinteger(L, n);
+	return 1;
 }
 
 static int next_child(lua_State *L)
@@ -440,6 +456,8 @@ void bind_stanza_read_open(lua_State *L)
 	};
 	lua_pushcfunction(L, payload);
 	lua_setfield(L, -2, "payload");
+	lua_pushcfunction(L, elements);
+	lua_setfield(L, -2, "elements");
 	lua_pushvalue(L, -2);
 	luaL_setfuncs(L, methods, 0);
 	lua_pop(L, 1);

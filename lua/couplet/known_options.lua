@@ -41,6 +41,8 @@ local options = {
   c2s_ssl = { "map", nil, "what overrides ssl for clients", host = true },
   c2s_direct_tls_ports = { "list", "{ 5223 }", "ports for clients, TLS from the first byte" },
   c2s_direct_tls_interfaces = { "list", nil, "their addresses" },
+  conflict_resolve = { "string", '"kick_old"', "a resource is wished twice: \"kick_old\", \"kick_new\", \"random\" or \"increment\"", host = true },
+  max_sessions_per_user = { "integer", "100", "resources one account may have bound at a time", host = true },
   legacy_ssl_ports = { "list", nil, "older name of c2s_direct_tls_ports" },
   limits = { "map", "{ }", "c2s = { rate = \"10kb/s\", burst = \"2s\" }: bandwidth of one connection" },
   limits_resolution = { "number", nil, "", none = true },

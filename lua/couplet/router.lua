@@ -17,7 +17,7 @@ local st = require "couplet.stanza"
 local client_session = require "couplet.client_session"
 local log = require "couplet.logger".init "router"
 
-local route_of, attr_of, set_attr = core.stanza.route, core.stanza.attr, core.stanza.set_attr
+local route_of, attr_of, set_attr, elements = core.stanza.route, core.stanza.attr, core.stanza.set_attr, core.stanza.elements
 local prepped_split = jid.prepped_split
 local send = client_session.send
 local all_hosts = prosody.hosts
@@ -220,13 +220,12 @@ local function check_iq(origin, stanza, type, id)
     return false
   end
   if type == "get" or type == "set" then
-    local tags = stanza.tags
-    if #tags ~= 1 then
+    if elements(stanza) ~= 1 then
       reply_error(origin, stanza, "modify", "bad-request", "A request has exactly one child element")
       return false
     end
   elseif type == "result" then
-    if #stanza.tags > 1 then return false end
+    if elements(stanza) > 1 then return false end
   end
   return true
 end

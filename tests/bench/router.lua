@@ -5,7 +5,10 @@ local plugin = require "couplet.plugin"
 local xml = require "couplet.util.xml"
 package.loaded["couplet.certs"] = { context = function() end }
 local host = fixture.host("h.example", { "c2s", "iq", "message", "presence", "roster", "offline" })
-host.events.add_handler("pre-iq/host", function(event) event.origin.send(event.stanza) return true end)
+host.events.add_handler("iq-get/host/urn:xmpp:ping:ping", function(event)
+  event.origin.send(require "couplet.stanza".reply(event.stanza))
+  return true
+end)
 local on = fixture.handlers.c2s
 local clock = os.clock                 -- CPU time: the machine may be busy
 collectgarbage("incremental", 200, 100, 10)
