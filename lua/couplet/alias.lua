@@ -17,6 +17,7 @@ local names = {
   ["util.promise"] = "couplet.promise",
   ["util.async"] = "couplet.async",
   ["util.error"] = "couplet.errors",
+  ["util.filters"] = "couplet.filters",
   ["util.logger"] = "couplet.logger",
   ["util.sasl"] = "couplet.sasl",
   ["util.datamanager"] = "couplet.datamanager",
@@ -38,8 +39,24 @@ local names = {
   ["core.usermanager"] = "couplet.users",
   ["core.storagemanager"] = "couplet.store",
   ["core.s2smanager"] = "couplet.s2s",
+  ["net.dns"] = "couplet.net.adns",
+  ["net.httpserver"] = "couplet.net.http.server",
+  ["util.hmac"] = "couplet.util.hashes",
+  ["util.bit"] = "couplet.util.bitcompat",
 }
 alias.names = names
+
+-- Libraries of others, and what we have of them where they are not installed.
+local stand_ins = {
+  ["lfs"] = "couplet.util.lfs",
+  ["socket"] = "couplet.outside.socket",
+  ["socket.url"] = "couplet.outside.socket_url",
+  ["lxp.lom"] = "couplet.outside.lxp_lom",
+  ["cjson"] = "couplet.outside.cjson",
+  ["cjson.safe"] = "couplet.outside.cjson_safe",
+  ["bit"] = "couplet.util.bitcompat",
+  ["bit32"] = "couplet.util.bitcompat",
+}
 
 local function exists(name)
   return package.loaded[name] ~= nil or package.preload[name] ~= nil or package.searchpath(name, package.path) ~= nil
@@ -57,6 +74,7 @@ function alias.resolve(name)
     target = target or "couplet." .. short
     if not exists(target) then target = nil end
   end
+  if not target and stand_ins[short] and not exists(short) then target = stand_ins[short] end
   if not target and short ~= name then target = short end
   if target then resolved[name] = target end
   return target

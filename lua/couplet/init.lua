@@ -58,12 +58,9 @@ function init.load(path)
   return true
 end
 
--- Names plugins know, and libraries of our own where the usual ones are not installed.
+-- Names plugins know.
 function init.libraries()
   require "couplet.alias".install()
-  if not package.loaded.lfs and not package.searchpath("lfs", package.cpath) then
-    package.preload.lfs = function() return require "couplet.util.lfs" end
-  end
 end
 
 -- --- the process ---

@@ -1,0 +1,4 @@
+-- SPDX-License-Identifier: MIT
+-- util.mathcompat: what older Lua lacks; all there.
+
+return { type = math.type, tointeger = math.tointeger }
