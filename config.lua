@@ -26,34 +26,34 @@ admins = { }
 plugin_paths = { }
 
 modules_enabled = {
-	-- what every client needs
-	"disco";            -- what this server can do (XEP-0030, XEP-0115)
-	"roster";           -- contact lists
-	"saslauth";         -- logging in
-	"tls";              -- encryption
-	"private";          -- small private data of clients (XEP-0049)
-	"vcard";            -- business cards (XEP-0054)
-	"ping";             -- is anybody there? (XEP-0199)
+  -- what every client needs
+  "disco";            -- what this server can do (XEP-0030, XEP-0115)
+  "roster";           -- contact lists
+  "saslauth";         -- logging in
+  "tls";              -- encryption
+  "private";          -- small private data of clients (XEP-0049)
+  "vcard";            -- business cards (XEP-0054)
+  "ping";             -- is anybody there? (XEP-0199)
 
-	-- nice to have
-	"time";             -- XEP-0202
-	"uptime";           -- XEP-0012
-	"version";          -- XEP-0092
-	"lastactivity";     -- when was somebody here last? (XEP-0012)
-	"limits";           -- bandwidth limits, see below
-	"register";         -- changing passwords with a client; new accounts only if allow_registration is true (XEP-0077)
-	"server_info";      -- contact addresses (XEP-0157)
+  -- nice to have
+  "time";             -- XEP-0202
+  "uptime";           -- XEP-0012
+  "version";          -- XEP-0092
+  "lastactivity";     -- when was somebody here last? (XEP-0012)
+  "limits";           -- bandwidth limits, see below
+  "register";         -- changing passwords with a client; new accounts only if allow_registration is true (XEP-0077)
+  "server_info";      -- contact addresses (XEP-0157)
 
-	-- administration
-	"adhoc";            -- commands in clients (XEP-0050)
-	"admin_adhoc";      -- account commands for admins (XEP-0133)
+  -- administration
+  "adhoc";            -- commands in clients (XEP-0050)
+  "admin_adhoc";      -- account commands for admins (XEP-0133)
 
-	-- "compression";   -- XEP-0138; costs memory and, with TLS, may leak what it compresses
+  -- "compression";   -- XEP-0138; costs memory and, with TLS, may leak what it compresses
 }
 
 -- Always loaded, unless named here: presence message iq offline c2s
 modules_disabled = {
-	-- "offline";       -- keep messages for those who are away
+  -- "offline";       -- keep messages for those who are away
 }
 
 ---------- Connections ----------
@@ -66,7 +66,7 @@ c2s_require_encryption = true
 -- c2s_stanza_size_limit = 256 * 1024
 
 limits = {
-	c2s = { rate = "10kb/s", burst = "2s" };    -- what one client may send; more waits in the network
+  c2s = { rate = "10kb/s", burst = "2s" };    -- what one client may send; more waits in the network
 }
 
 ---------- Certificates ----------
@@ -82,15 +82,15 @@ certificates = "certs"
 authentication = "internal_hashed"  -- accounts in our own database, no readable passwords
 allow_registration = false
 
--- storage = "sqlite"               -- the default: data/couplet.sqlite
+-- storage = "internal"             -- the default: data/couplet.sqlite
 
 ---------- Log ----------
 
 -- Each level includes those above it: debug, info, warn, error. "*console", "*syslog", or a file.
 log = {
-	info = "*console";
-	-- info = "couplet.log";
-	-- error = "*syslog";
+  info = "*console";
+  -- info = "couplet.log";
+  -- error = "*syslog";
 }
 
 ---------- Hosts ----------
@@ -99,6 +99,6 @@ log = {
 VirtualHost "localhost"
 
 -- VirtualHost "example.org"
---	admins = { "you@example.org" }
+--   admins = { "you@example.org" }
 
 -- Include "conf.d/*.cfg.lua"
