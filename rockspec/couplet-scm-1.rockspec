@@ -22,6 +22,8 @@ external_dependencies = {
 }
 build = {
   type = "cmake",
+  install = { conf = { ["config.lua"] = "config.lua" } },
+  copy_directories = { "docs", "dist" },
   variables = {
     CMAKE_BUILD_TYPE = "RelWithDebInfo",
     CMAKE_INSTALL_PREFIX = "$(PREFIX)",

@@ -96,13 +96,16 @@ class Server:
         self.config = self.dir / "config.lua"
         self.config.write_text(text + config + "\n" + hosts)
 
+    def program(self, name):
+        return str(BUILD / "bin" / name)
+
     def start(self):
         notify = str(self.dir / "notify")
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as n:
             n.bind(notify)
             n.settimeout(0.25)
             self.stderr = open(self.dir / "stderr", "ab")
-            self.process = subprocess.Popen([str(BUILD / "bin/couplet"), "--config", str(self.config)], stdin=subprocess.DEVNULL,
+            self.process = subprocess.Popen([self.program("couplet"), "--config", str(self.config)], stdin=subprocess.DEVNULL,
                                             stdout=self.stderr, stderr=self.stderr, env={**self.env, "NOTIFY_SOCKET": notify},
                                             cwd=self.dir)
             end = time.monotonic() + DEADLINE
@@ -131,7 +134,7 @@ class Server:
         return f.read_text(errors="replace") if f.exists() else ""
 
     def ctl(self, *args, input=None):
-        r = subprocess.run([str(BUILD / "bin/coupletctl"), "--config", str(self.config), *args], input=input, capture_output=True,
+        r = subprocess.run([self.program("coupletctl"), "--config", str(self.config), *args], input=input, capture_output=True,
                            text=True, env=self.env, timeout=DEADLINE, cwd=self.dir)
         return r.returncode, r.stdout + r.stderr
 
