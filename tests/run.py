@@ -36,7 +36,10 @@ def directory(preset):
     return "build" if preset == "release" else "build-" + preset
 
 
-def files(kind, build):
+def files(kind, build, listing=False):
+    if listing and kind in ("unit", "fuzz"):          # listed before they are built
+        pattern, folder = ("unit/test_*.c", "tests") if kind == "unit" else ("fuzz/fuzz_*.c", "fuzz")
+        return sorted(str(SOURCE / build / folder / p.stem) for p in SOURCE.glob("tests/" + pattern))
     find = lambda pattern: sorted(str(p) for p in SOURCE.glob(pattern))
     if kind == "unit":
         built = {p.stem for p in SOURCE.glob("tests/unit/test_*.c")}
@@ -104,7 +107,7 @@ def main():
         for stage, (preset, kinds) in STAGES.items():
             print("%s (%s)" % (stage, directory(preset)))
             for kind in kinds:
-                for f in files(kind, directory(preset)):
+                for f in files(kind, directory(preset), listing=True):
                     print("  " + os.path.relpath(f, SOURCE))
         return 0
     plan = []
