@@ -17,6 +17,11 @@ local function call(object, name, ...)
   if fn then return fn(object, ...) end
 end
 
+-- To close when bytes are handled, whatever became of the handler: more may come.
+local function done_with(native)
+  return setmetatable({}, { __close = function() native:done() end })
+end
+
 local methods = {}
 
 function methods:setlistener(listener, data)
@@ -32,9 +37,10 @@ local function attach(native, listener)
   local object = conn.wrap(native)
   object.listener = listener
   object.setlistener = methods.setlistener
+  local handled = done_with(native)
   object.queue = task.queue(function(name, value)
+    local _ <close> = name == "onincoming" and handled or nil
     local result = call(object, name, value)
-    if name == "onincoming" then native:done() end
     if name == "onreadtimeout" and not result then native:close() end
   end)
   native:session(object)

@@ -44,8 +44,8 @@ local function body_kind(p)
     return "chunk"
   end
   if not length then return "rest" end
-  local first = length:match "^(%d+)$"
-  for one in not first and length:gmatch "[^,%s]+" or pairs {} do      -- "5, 5" is 5
+  local first
+  for one in length:gmatch "[^,%s]+" do                -- "5, 5" is 5
     if not one:find "^%d+$" or first and first ~= one then return nil end
     first = one
   end
