@@ -83,6 +83,7 @@ function config.data_path()
   local path = config.get("*", "data_path")
   if path then return config.path(tostring(path)) end
   local directory = loaded.directory or core.system.cwd()
+  if directory:match("^/etc/prosody") then return "/var/lib/prosody" end       -- an installation taken over as it is
   if directory:match("^/etc/") or directory:match("^/usr/") then return "/var/lib/couplet" end
   return config.path("data")
 end

@@ -81,6 +81,14 @@ local function drop_root(opts)
     if config.get("*", k) then user, key = config.get("*", k), k break end
   end
   for _, k in ipairs { "group", "couplet_group", "prosody_group" } do group = group or config.get("*", k) end
+  if not user and not opts.root and not config.get("*", "run_as_root") then          -- whose data it is
+    local stat = system.stat(config.data_path())
+    local owner = stat and stat.uid ~= 0 and system.user(stat.uid)
+    if owner then
+      user, key = owner.name, "data_path"
+      log("info", "giving root up: becoming %s, who owns %s", user, config.data_path())
+    end
+  end
   if user and user ~= "root" then
     local who = system.user(user)
     if not who then fail("no such user: %s%s", user, placed(key)) end

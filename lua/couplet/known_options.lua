@@ -6,12 +6,12 @@
 
 local options = {
   -- process
-  user = { "string", nil, "give root up and become this user after start" },
+  user = { "string", nil, "give root up and become this user after start; without it the owner of data_path, if that is not root" },
   group = { "string", nil, "and this group" },
   run_as_root = { "boolean", "false", "allow to run as root" },
   umask = { "string|integer", '"027"', "octal; rights that new files do not have" },
   pidfile = { "path", nil, "write the process id here as well; relative to data_path" },
-  data_path = { "path", '"data"', "database, control socket, pid file; without the option /var/lib/couplet for a file below /etc" },
+  data_path = { "path", '"data"', "database, control socket, pid file; without the option /var/lib/couplet for a file below /etc (/var/lib/prosody for one in /etc/prosody)" },
   control_socket = { "path", '"couplet.sock"', "where coupletctl reaches the server; relative to data_path" },
   io_threads = { "integer", nil, "threads for connections; 0: none of their own. Default: cores - 1, at most 4" },
   max_connections = { "integer", nil, "how many connections are accepted at a time" },
