@@ -17,7 +17,6 @@ local names = {
   ["util.promise"] = "couplet.promise",
   ["util.async"] = "couplet.async",
   ["util.error"] = "couplet.errors",
-  ["util.filters"] = "couplet.filters",
   ["util.logger"] = "couplet.logger",
   ["util.sasl"] = "couplet.sasl",
   ["util.datamanager"] = "couplet.datamanager",

@@ -41,9 +41,8 @@ function url.parse(text, default)
   local out = {}
   for k, v in pairs(default or {}) do out[k] = v end
   if not text or text == "" then return nil, "invalid url" end
-  local rest, part = text, nil
-  rest = rest:gsub("#(.*)$", function(f) out.fragment = f return "" end)
-  part = rest:match "^([%w][%w+.-]*):"
+  local rest = text:gsub("#(.*)$", function(f) out.fragment = f return "" end)
+  local part = rest:match "^([%w][%w+.-]*):"
   if part then out.scheme, rest = part, rest:sub(#part + 2) end
   part = rest:match "^//([^/?]*)"
   if part then

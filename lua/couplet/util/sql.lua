@@ -82,7 +82,7 @@ local function run(self, text, ...)
     if not ok then return nil, err end
   end
   text = self:prepquery(text)
-  local statement, err = self.statements[text], nil
+  local statement, err = self.statements[text]
   if not statement then
     statement, err = self.conn:prepare(text)
     if not statement then return nil, err end
