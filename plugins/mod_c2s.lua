@@ -214,6 +214,8 @@ function listener.idle(conn)
   end)
 end
 
+listener.bytes = filters.bytes_in
+
 function listener.drained(conn)
   local session = conn:session()
   if session then task.spawn(bus_of(session).fire_event, "c2s-ondrain", { session = session }) end

@@ -56,7 +56,7 @@ local function limit_session(session)
   if limit and session.net then session.net:limits(limit) end
 end
 
-filters.add_filter_hook(limit_session)
+filters.add_filter_hook(limit_session, false)
 function module.unload() filters.remove_filter_hook(limit_session) end
 
 function module.add_host(host_module)

@@ -10,6 +10,8 @@
  *                                        role on connections made by net.connect
  *   restart()                            a new stream is to come (after SASL); compress("zlib") likewise, restart() included
  *   mode("raw" | "xml")
+ *   tap(boolean)                         what comes in (decrypted) goes to the handler `bytes` first, a piece at a time,
+ *   feed(bytes)                          and this gives back what is to be parsed instead: once for each `bytes`, later will do
  *   done()                               a stream, element, ended, error or data handler has finished: one more may come
  *   window(elements [, bytes])           how many may be unhandled, and their bytes
  *   pause()  resume()                    reading
@@ -182,6 +184,7 @@ static int push_arguments(lua_State *L, struct conn_event *e)
 		lua_pushlstring(L, text->bytes, text->len);
 		return 2;
 	case CONN_DATA:
+	case CONN_BYTES:
 	case CONN_CLOSED:
 		lua_pushlstring(L, text->bytes, text->len);
 		return 1;
@@ -325,6 +328,12 @@ static void tell(struct conn_event *e)
 		if (!lua_toboolean(L, -1) && (b = find(e->id)))
 			done(b);
 		lua_pop(L, 1);
+	} else if (e->kind == CONN_BYTES) {
+		struct bound *b;
+		bind_call(L, 1, 1, "connection");
+		if (!lua_toboolean(L, -1) && (b = find(e->id)) && !b->closing)
+			conn_abort(e->id, "nobody takes its bytes");
+		lua_pop(L, 1);
 	} else {
 		bind_call(L, 1, 0, "connection");
 	}
@@ -338,6 +347,8 @@ void bind_conn_deliver(struct msg *msg)
 	if (e->kind == CONN_STREAM || e->kind == CONN_ELEMENT) {
 		element_free((struct element **)&e->p);
 	} else if (e->kind == CONN_OPENED) {
+		if (((struct conn_opened *)e->p)->held)
+			conn_begin(e->id);
 		window_unref(&((struct conn_opened *)e->p)->window);
 	}
 	free(e->p);
@@ -483,6 +494,20 @@ static int conn_m_mode(lua_State *L)
 	return 0;
 }
 
+static int conn_m_tap(lua_State *L)
+{
+	struct bound *b = check(L);
+	conn_tap(live(b), lua_toboolean(L, 2));
+	return 0;
+}
+
+static int conn_m_feed(lua_State *L)
+{
+	struct bound *b = check(L);
+	conn_feed(live(b), bind_check_str(L, 2));
+	return 0;
+}
+
 static int conn_m_done(lua_State *L)
 {
 	done(check(L));
@@ -593,6 +618,7 @@ void bind_conn_open(lua_State *L)
 		{ "close", conn_m_close },       { "abort", conn_m_abort },       { "starttls", conn_m_starttls },
 		{ "restart", conn_m_restart },   { "compress", conn_m_compress }, { "mode", conn_m_mode },
 		{ "done", conn_m_done },         { "window", conn_m_window },     { "pause", conn_m_pause },
+		{ "tap", conn_m_tap },           { "feed", conn_m_feed },
 		{ "resume", conn_m_resume },     { "limits", conn_m_limits },     { "deadline", conn_m_deadline },
 		{ "idle_after", conn_m_idle_after }, { "tls", conn_m_tls },       { "export_key", conn_m_export_key },
 		{ NULL, NULL },

@@ -5,9 +5,10 @@
  *   stop()                                            every connection ends, I/O threads too; nothing works afterwards
  *   on(class, { opened = f(conn), secured = f(conn), stream = f(conn, header, content's namespace | nil), element = f(conn, stanza),
  *     ended = f(conn),
- *     error = f(conn, condition, text), data = f(conn, bytes), idle = f(conn), drained = f(conn), closed = f(conn, reason),
+ *     error = f(conn, condition, text), data = f(conn, bytes), bytes = f(conn, bytes) (conn:tap), idle = f(conn), drained = f(conn), closed = f(conn, reason),
  *     xmlns = "jabber:client" })                      any may be absent; each call replaces them all, for open connections too.
  *                                                     drained: all that was sent is with the kernel (costs an event each time)
+ *   hold_new(boolean)                                 nothing is read from accepted connections before `opened` has returned
  *   listen{ address = "*", port =, class =, tls = context (from the first byte), alpn = "name" | {...} (others are refused),
  *     mode = "xml" | "raw", limits = (conn:limits), window = { elements, bytes }, deadline = seconds, backlog =,
  *     max_connections = (of the class), max_per_ip =, rate = { per_ip =, burst =, period = seconds } } -> listener | nil, message
@@ -122,7 +123,7 @@ struct conn_class *bind_class(lua_State *L, const char *name)
 
 static const char *const event_names[CONN_EVENTS] = {
 	[CONN_OPENED] = "opened", [CONN_SECURED] = "secured", [CONN_STREAM] = "stream", [CONN_ELEMENT] = "element",
-	[CONN_ENDED] = "ended", [CONN_ERROR] = "error", [CONN_DATA] = "data", [CONN_IDLE] = "idle", [CONN_DRAINED] = "drained",
+	[CONN_ENDED] = "ended", [CONN_ERROR] = "error", [CONN_DATA] = "data", [CONN_BYTES] = "bytes", [CONN_IDLE] = "idle", [CONN_DRAINED] = "drained",
 	[CONN_CLOSED] = "closed",
 };
 
@@ -473,10 +474,17 @@ static void type(lua_State *L, const char *name, const luaL_Reg *methods, const 
 	lua_pop(L, 1);
 }
 
+static int net_hold_new(lua_State *L)
+{
+	conn_hold_new(lua_toboolean(L, 1));
+	return 0;
+}
+
 int bind_net_open(lua_State *L)
 {
 	static const luaL_Reg net[] = { { "setup", net_setup }, { "stop", net_stop }, { "on", net_on }, { "listen", net_listen },
 		{ "connect", net_connect }, { "block", net_block }, { "multicast", net_multicast }, { "stats", net_stats },
+		{ "hold_new", net_hold_new },
 		{ NULL, NULL } };
 	static const luaL_Reg listener[] = { { "port", listener_port }, { "address", listener_address }, { "tls", listener_set_tls },
 		{ "close", listener_shut }, { NULL, NULL } };

@@ -23,6 +23,7 @@ const struct conn_limits conn_default_limits = {
 
 static void (*sink)(struct msg *);
 static _Atomic uint32_t count, max_count;
+static atomic_bool hold_new;
 
 void conn_set_sink(void (*deliver)(struct msg *))
 {
@@ -32,6 +33,11 @@ void conn_set_sink(void (*deliver)(struct msg *))
 void conn_set_max(uint32_t connections)
 {
 	atomic_store(&max_count, connections);
+}
+
+void conn_hold_new(bool on)
+{
+	atomic_store(&hold_new, on);
 }
 
 uint32_t conn_count(void)
@@ -271,7 +277,9 @@ static void adopt(struct msg *msg)
 	} else {
 		struct conn_opened *o = mem_zero(sizeof *o);
 		*o = (struct conn_opened){ .class = c->class, .window = window_ref(c->window), .peer = s->peer, .local = s->local, .limits = s->limits,
-			.direct_tls = s->tls != NULL };
+			.direct_tls = s->tls != NULL, .held = atomic_load(&hold_new) };
+		if (o->held)
+			c->hold |= HOLD_OPEN;
 		conn_event(c, CONN_OPENED, 0, o);
 	}
 	conn_watch(c);

@@ -53,6 +53,7 @@ enum conn_event_kind {
 	CONN_ENDED,        /* counted */
 	CONN_ERROR,        /* number: enum stream_condition; p: struct conn_text; counted */
 	CONN_DATA,         /* p: struct conn_text; counted */
+	CONN_BYTES,        /* p: struct conn_text, of a tapped connection: nothing is read until conn_feed() */
 	CONN_IDLE,
 	CONN_DRAINED,
 	CONN_CLOSED,       /* p: struct conn_text, the reason. number: the token of a dial that never got a slot, else 0 */
@@ -79,6 +80,7 @@ struct conn_opened {
 	struct addr peer, local;
 	struct conn_limits limits;
 	bool direct_tls;
+	bool held;                            /* conn_begin() is waited for */
 };
 
 /* Runs on the logic thread and frees event and p. Set before the first connection. */
@@ -86,6 +88,8 @@ void conn_set_sink(void (*deliver)(struct msg *event));
 
 extern const struct conn_limits conn_default_limits;
 
+/* Accepted connections wait for conn_begin() before anything is read, so that their first bytes can be tapped. */
+void conn_hold_new(bool on);
 void conn_set_max(uint32_t connections);      /* of all classes together; 0: no limit */
 uint32_t conn_count(void);
 
@@ -128,6 +132,11 @@ void conn_starttls(uint64_t id, struct tls_ctx *ctx, const char *server_name, bo
 void conn_restart(uint64_t id);
 void conn_compress(uint64_t id);
 void conn_mode(uint64_t id, bool raw);
+/* From now on what comes in (decrypted, inflated) is told as CONN_BYTES before it is parsed, a piece at a time; or no longer. */
+void conn_tap(uint64_t id, bool on);
+/* The answer to CONN_BYTES, exactly one for each: what is to be parsed instead. */
+void conn_feed(uint64_t id, struct str bytes);
+void conn_begin(uint64_t id);                 /* the answer to CONN_OPENED with `held` */
 void conn_hold(uint64_t id, bool pause);      /* stop reading, go on */
 void conn_reopened(uint64_t id);              /* window_reopen() was true here */
 void conn_deadline(uint64_t id, double seconds);          /* <= 0: none */

@@ -200,6 +200,7 @@ static void run_starttls(struct conn *c, struct order *o)
 	c->client = s->client;
 	c->tls_state = TLS_CLEAR;
 	c->discard = false;
+	c->tap_stale = c->hold & HOLD_TAP;
 	if (c->stream) {
 		stream_restart(c->stream, true);      /* RFC 6120 §5.4.3.3 */
 		c->waiting = false;
@@ -244,6 +245,7 @@ static void run_compress(struct conn *c, struct order *o)
 {
 	if (!c->zip && !c->raw && !c->closing)
 		c->zip = zip_new();
+	c->tap_stale = c->hold & HOLD_TAP;
 	if (c->stream) {
 		stream_restart(c->stream, true);
 		c->waiting = false;
@@ -268,6 +270,44 @@ static void run_mode(struct conn *c, struct order *o)
 void conn_mode(uint64_t id, bool raw)
 {
 	order(id, run_mode, raw, NULL, NULL);
+}
+
+static void run_tap(struct conn *c, struct order *o)
+{
+	c->tapped = o->number > 0;
+}
+
+void conn_tap(uint64_t id, bool on)
+{
+	order(id, run_tap, on, NULL, NULL);
+}
+
+static void run_feed(struct conn *c, struct order *o)
+{
+	struct conn_text *text = o->p;
+	if (!(c->hold & HOLD_TAP))
+		return;
+	c->hold &= (uint8_t)~HOLD_TAP;
+	if (!c->tap_stale && !c->discard && !c->raw)
+		conn_parse(c, (struct str){ text->bytes, text->len });
+	c->tap_stale = false;
+	conn_go_on(c);
+}
+
+void conn_feed(uint64_t id, struct str bytes)
+{
+	order(id, run_feed, 0, conn_text_of(bytes.p, bytes.n), NULL);
+}
+
+static void run_begin(struct conn *c, struct order *o)
+{
+	(void)o;
+	conn_unhold(c, HOLD_OPEN);
+}
+
+void conn_begin(uint64_t id)
+{
+	order(id, run_begin, 0, NULL, NULL);
 }
 
 static void run_hold(struct conn *c, struct order *o)

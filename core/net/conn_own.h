@@ -15,6 +15,9 @@ enum {                          /* why a connection is not read */
 	HOLD_USER = 2,          /* it said so */
 	HOLD_RATE = 4,          /* too many bytes a second */
 	HOLD_TLS = 8,           /* clear bytes must leave before the handshake */
+	HOLD_TAP = 16,          /* the logic thread has bytes, which conn_feed() gives back */
+	HOLD_OPEN = 32,         /* it has not yet heard of the connection, and wants to before anything is read */
+	HOLD_INPUT = HOLD_WINDOW | HOLD_TAP,     /* what may come up while bytes are eaten */
 };
 
 enum {                          /* seconds */
@@ -67,6 +70,8 @@ struct conn {
 	bool waiting;                   /* the stream has bytes that a resume would parse */
 	bool zwaiting;                  /* so has inflate */
 	bool discard;                   /* what comes in is thrown away */
+	bool tapped;                    /* bytes go by way of the logic thread */
+	bool tap_stale;                 /* those it has now are of no more use: they came before TLS */
 	bool eof;                       /* the peer's end was read */
 	bool closing, said_goodbye, fin;
 	bool reset;                     /* aborted: RST instead of FIN */
@@ -88,6 +93,7 @@ static inline double conn_now(const struct conn *c) { return ev_now(c->home->loo
 void conn_readable(struct conn *c);
 void conn_go_on(struct conn *c);                          /* a hold has gone: what waited is parsed, then the socket read */
 void conn_unhold(struct conn *c, int hold);
+void conn_parse(struct conn *c, struct str bytes);        /* to the stream */
 void conn_begin_tls(struct conn *c);
 void conn_drain_clear(struct conn *c);                    /* throws away what the socket has now */
 void conn_handled(struct conn *c);                        /* after the peer's end: ends it if everything is handled */

@@ -84,6 +84,14 @@ static void stream_result(struct conn *c, enum status st)
 	counted(c, CONN_ERROR, condition, conn_text_of(text ? text : "", text ? strlen(text) : 0), 0);
 }
 
+void conn_parse(struct conn *c, struct str bytes)
+{
+	if (!c->stream)
+		c->stream = stream_new(&c->limits.stream, &events, c);
+	c->hot = true;
+	stream_result(c, stream_feed(c->stream, bytes));
+}
+
 static void eat(struct conn *c, struct str bytes)
 {
 	if (c->raw) {
@@ -91,10 +99,12 @@ static void eat(struct conn *c, struct str bytes)
 			closed_window(c);
 		return;
 	}
-	if (!c->stream)
-		c->stream = stream_new(&c->limits.stream, &events, c);
-	c->hot = true;
-	stream_result(c, stream_feed(c->stream, bytes));
+	if (c->tapped) {
+		c->hold |= HOLD_TAP;
+		conn_event(c, CONN_BYTES, 0, conn_text_of(bytes.p, bytes.n));
+		return;
+	}
+	conn_parse(c, bytes);
 }
 
 static void end(struct conn *c);
@@ -104,7 +114,7 @@ static void inflated(struct conn *c, struct str bytes)
 	char *to = c->home->scratch;
 	size_t got = IO_PLAIN;
 	while ((bytes.n || got == IO_PLAIN) && !c->dead && !c->discard) {
-		if (c->hold & HOLD_WINDOW) {
+		if (c->hold & HOLD_INPUT) {
 			buf_add_str(&c->zrest, bytes);
 			c->zwaiting = true;
 			return;
@@ -209,7 +219,7 @@ static void tls_in(struct conn *c, struct str bytes)
 		plain_in(c, (struct str){ io->plain, got });
 		if (c->dead || c->discard)
 			return;
-		if (c->hold & HOLD_WINDOW) {
+		if (c->hold & HOLD_INPUT) {
 			buf_add_str(&c->rest, bytes);
 			return;
 		}
@@ -327,13 +337,13 @@ void conn_go_on(struct conn *c)
 		return;
 	if (c->waiting && !c->discard)
 		stream_result(c, stream_resume(c->stream));
-	if (c->zwaiting && !(c->hold & HOLD_WINDOW) && !c->dead) {
+	if (c->zwaiting && !(c->hold & HOLD_INPUT) && !c->dead) {
 		struct buf rest = c->zrest;
 		c->zrest = (struct buf){ 0 };
 		inflated(c, buf_str(&rest));
 		buf_free(&rest);
 	}
-	if (c->rest.len && !(c->hold & HOLD_WINDOW) && !c->dead) {
+	if (c->rest.len && !(c->hold & HOLD_INPUT) && !c->dead) {
 		struct buf rest = c->rest;
 		c->rest = (struct buf){ 0 };
 		tls_in(c, buf_str(&rest));

@@ -2,11 +2,19 @@
 -- filters.lua: functions that see everything a session receives or sends (util.filters).
 --
 -- Kinds: stanzas/in, stanzas/out (stanza -> stanza, or nil to drop it), bytes/in, bytes/out (string -> string or nil).
--- A session without filters carries no table and pays one comparison.
+-- A session without filters carries no table and pays one comparison. Bytes of a session with a bytes/in filter come by way of
+-- Lua: before they are parsed the core hands them to filters.bytes_in, the handler `bytes` of the connection's class.
+--
+--   add_filter(session, kind, fn, priority?)  remove_filter(session, kind, fn)
+--   add_filter_hook(fn, bytes?)  remove_filter_hook(fn)      fn(session) for each new one; bytes == false: it adds no bytes/in
+
+local core = require "couplet.core"
+local task = require "couplet.task"
 
 local filters = {}
 
 local hooks = {}                                    -- functions told about each new session
+local early = {}                                    -- those that may want to see a session's first bytes
 
 local KINDS = { ["stanzas/in"] = true, ["stanzas/out"] = true, ["bytes/in"] = true, ["bytes/out"] = true }
 
@@ -34,6 +42,29 @@ function filters.initialize(session)
   return session.filter
 end
 
+-- The core must know whose bytes to hand over.
+local function changed(session, kind)
+  local net = kind == "bytes/in" and session.net
+  if net then net:tap(session.filters ~= nil and session.filters[kind] ~= nil) end
+end
+
+-- What has come in on a connection: filtered, then given back to be parsed. The next piece comes after that. A filter that
+-- fails would leave a hole in the stream: the connection ends.
+local function feed(net, bytes)
+  local session = net:session()
+  if session then
+    local ok, out = xpcall(run, debug.traceback, session, "bytes/in", bytes)
+    if not ok then
+      session.log("error", "a filter for bytes/in failed: %s", out)
+      return net:abort "a filter failed"
+    end
+    bytes = out
+  end
+  net:feed(bytes or "")
+end
+
+function filters.bytes_in(net, bytes) task.spawn(feed, net, bytes) end
+
 local function without(list, fn)
   local rest = {}
   for _, entry in ipairs(list) do
@@ -55,7 +86,7 @@ function filters.add_filter(session, kind, fn, priority)
   end
   table.insert(list, at, { run = fn, priority = priority })
   all[kind] = list
-  if session.filters_changed then session:filters_changed(kind) end
+  changed(session, kind)
 end
 
 function filters.remove_filter(session, kind, fn)
@@ -64,14 +95,16 @@ function filters.remove_filter(session, kind, fn)
   local list = without(all[kind], fn)
   all[kind] = #list > 0 and list or nil
   if not next(all) then session.filters = nil end
-  if session.filters_changed then session:filters_changed(kind) end
+  changed(session, kind)
 end
 
-function filters.add_filter_hook(fn)
+function filters.add_filter_hook(fn, bytes)
   filters.remove_filter_hook(fn)
   local list = { table.unpack(hooks) }
   list[#list + 1] = fn
   hooks = list
+  early[fn] = bytes ~= false or nil
+  core.net.hold_new(next(early) ~= nil)
 end
 
 function filters.remove_filter_hook(fn)
@@ -80,6 +113,8 @@ function filters.remove_filter_hook(fn)
     if hook ~= fn then list[#list + 1] = hook end
   end
   hooks = list
+  early[fn] = nil
+  core.net.hold_new(next(early) ~= nil)
 end
 
 return filters

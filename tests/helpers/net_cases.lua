@@ -47,7 +47,7 @@ local function class(handlers)
     return o
   end
   local on = { xmlns = handlers.xmlns }
-  for _, event in ipairs { "opened", "secured", "stream", "element", "ended", "error", "data", "idle", "drained", "closed" } do
+  for _, event in ipairs { "opened", "secured", "stream", "element", "ended", "error", "data", "bytes", "idle", "drained", "closed" } do
     if event ~= "drained" or handlers.drained then
       on[event] = function(c, a, b)
         local o = of(c)
@@ -708,6 +708,119 @@ check.test("compression", function()
   r.conn:send "<stream:stream>"
   wait("error", function() return list[2].condition end)
   wait_closed(r)
+  l:close()
+end)
+
+-- --- bytes by way of Lua ---
+
+check.test("tapped bytes are parsed as they are fed, late or at once, in order", function()
+  local name, list = echo { bytes = function(c, bytes, _, o)
+    o.data = o.data .. bytes
+    o.pieces = (o.pieces or 0) + 1
+    bytes = bytes:gsub("#", "e")
+    if o.pieces % 2 == 0 then c:feed(bytes) else loop.timer(0.002, function() c:feed(bytes) end) end
+  end, element = function(c, s)
+    if s.attr.id == "1" then c:tap(true) elseif s.attr.id == "59" then c:tap(false) end
+    c:send(s)
+    c:done()
+  end }
+  for _, options in ipairs { {}, { tls = context() } } do
+    local l = listen(name, options)
+    local c = connect(l, options.tls and { tls = client_context })
+    wait("opened", function() return has(c, options.tls and "secured" or "opened") end)
+    c.conn:send(HEADER .. "<message id='1'/>")
+    wait_data(c, "<message id='1'/>")
+    local o = list[#list]
+    local text = {}
+    for i = 2, 59 do text[#text + 1] = ("<m#ssage id='%d'><body>%s</body></m#ssage>"):format(i, ("x"):rep(3000)) end
+    text = table.concat(text)
+    c.conn:send(text)
+    wait_data(c, "<message id='59'>")
+    check.equal(#o.data, #text)
+    check.ok(o.pieces >= 2)
+    c.conn:send "<message id='60'/>"
+    wait_data(c, "<message id='60'/>")
+    check.equal(#o.data, #text)
+    local ids = {}
+    for _, e in ipairs(o.elements) do ids[#ids + 1] = tonumber(e:match "id='(%d+)'") end
+    for i = 1, 60 do check.equal(ids[i], i) end
+    c.conn:abort()
+    wait_closed(o)
+    l:close()
+  end
+end)
+
+check.test("nothing is read while tapped bytes are out, and its end is told afterwards", function()
+  local name, list = class { opened = function(c) c:tap(true) end }
+  net.hold_new(true)                           -- so that its first bytes are seen, whoever is faster
+  local l = listen(name)
+  local c = connect(l)
+  wait("opened", function() return has(c, "opened") end)
+  c.conn:send(HEADER .. "<a/>")
+  wait("bytes", function() return list[1] and has(list[1], "bytes") end)
+  net.hold_new(false)
+  c.conn:close(5)
+  pass(0.05)
+  check.equal(list[1].events, { "opened", "bytes" })
+  list[1].conn:feed(HEADER .. "<a/>")
+  wait("header", function() return has(list[1], "stream") end)
+  list[1].conn:done()
+  wait("element", function() return has(list[1], "element") end)
+  list[1].conn:feed "<b/>"                     -- nobody asked
+  list[1].conn:done()
+  wait_closed(list[1])
+  check.equal(#list[1].elements, 1)
+  l:close()
+end)
+
+check.test("tapped bytes from before TLS never come after it", function()
+  local late
+  local ctx = context()
+  local name, list = echo { bytes = function(c, bytes)
+    if bytes:find "evil" then late = bytes else c:feed(bytes) end
+  end, element = function(c, s)
+    if s.name == "starttls" then
+      c:tap(true)
+      c:send "<proceed/>"
+      loop.timer(0.1, function()               -- meanwhile the next bytes have come
+        c:starttls(ctx)
+        loop.timer(0.05, function() c:feed(late) end)
+        c:done()
+      end)
+    else
+      c:send(s)
+      c:done()
+    end
+  end }
+  local l = listen(name)
+  local c = connect(l)
+  wait("opened", function() return has(c, "opened") end)
+  c.conn:send(HEADER .. "<starttls/>")
+  wait_data(c, "<proceed/>")
+  list[1].conn:window(8)                       -- a plugin that forgets the lock-step
+  c.conn:send(HEADER .. "<evil/>")
+  wait("late", function() return late end)
+  c.data = ""
+  c.conn:starttls(client_context)
+  wait("secured", function() return has(c, "secured") and has(list[1], "secured") end)
+  c.conn:send(HEADER .. "<good/>")
+  wait_data(c, "<good/>")
+  check.ok(not c.data:find "evil" and not list[1].condition)
+  c.conn:abort()
+  wait_closed(list[1])
+  l:close()
+end)
+
+check.test("bytes nobody takes end the connection", function()
+  local name, list = class { opened = function(c) c:tap(true) end, bytes = function() error "no" end }
+  local l = listen(name)
+  local c = connect(l)
+  wait("opened", function() return has(c, "opened") and list[1] end)
+  pass(0.02)
+  c.conn:send(HEADER)
+  wait_closed(c)
+  wait_closed(list[1])
+  check.equal(list[1].reason, "nobody takes its bytes")
   l:close()
 end)
 
