@@ -19,7 +19,6 @@ local BATCH = 100                              -- messages handed over between t
 module:add_feature("msgoffline")
 
 local HINTS, CHATSTATES = "urn:xmpp:hints", "http://jabber.org/protocol/chatstates"
-local kept_types = { normal = true, chat = true }
 
 -- Does anybody want to read this later?
 local function worth_keeping(stanza)
@@ -49,7 +48,6 @@ module:hook("message/offline/handle", function(event)
   local origin, stanza, username = event.origin, event.stanza, event.username
   local type = stanza.attr.type or "normal"
   if type == "error" or type == "headline" or type == "groupchat" then return nil end
-  if not kept_types[type] then type = "normal" end
   if not worth_keeping(stanza) then return true end
   local n, err = count(username)
   if not n then return router.fail(origin, stanza, err) end

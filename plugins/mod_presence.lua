@@ -234,7 +234,7 @@ function handle_outbound_presence_subscriptions_and_probes(origin, stanza, from,
 end
 
 -- §4.3.2
-local function answer_probe(origin, stanza, from, to, username)
+local function answer_probe(stanza, from, to, username)
   local list = roster.load_roster(username, host)
   if not list then return true end
   local full = stanza.attr.from
@@ -260,7 +260,7 @@ end
 function handle_inbound_presence_subscriptions_and_probes(origin, stanza, from, to)
   local kind = stanza.attr.type
   local username = address(to).node
-  if kind == "probe" then return answer_probe(origin, stanza, from, to, username) end
+  if kind == "probe" then return answer_probe(stanza, from, to, username) end
   if kind == "subscribe" and not users.user_exists(username, host) then return true end        -- §8.5.1
   set_attr(stanza, "from", from)
   set_attr(stanza, "to", to)

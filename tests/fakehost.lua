@@ -494,7 +494,7 @@ function fake.new(o)
   use_config(self)
   prosody.is_started = o.started ~= false
   plugin.start()
-  for _, name in ipairs { "router", "sessions", "users", "store" } do require("couplet." .. name) end
+  for _, library in ipairs { "router", "sessions", "users", "store" } do require("couplet." .. library) end
   self.empty = measure()
   fake.run(function()
     for _, host in ipairs(self.order) do hosts.activate(host) end

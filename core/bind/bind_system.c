@@ -421,7 +421,7 @@ static int sys_password(lua_State *L)
 	int n;
 	if (tty >= 0) {
 		struct termios before, silent;
-		ssize_t w = write(tty, prompt, strlen(prompt));
+		ssize_t unused = write(tty, prompt, strlen(prompt));
 		int changed = tcgetattr(tty, &before) == 0;
 		if (changed) {
 			silent = before;
@@ -431,8 +431,8 @@ static int sys_password(lua_State *L)
 		n = read_line(tty, line, sizeof line);
 		if (changed)
 			tcsetattr(tty, TCSAFLUSH, &before);
-		w = write(tty, "\n", 1);
-		(void)w;
+		unused = write(tty, "\n", 1);
+		(void)unused;
 		close(tty);
 	} else {
 		n = read_line(STDIN_FILENO, line, sizeof line);

@@ -32,9 +32,10 @@ struct tls_ctx *bind_tls_field(lua_State *L, int index, const char *key)
 	struct tls_ctx *ctx = NULL;
 	if (lua_getfield(L, index, key) != LUA_TNIL) {
 		struct box *box = luaL_testudata(L, -1, BIND_TLS);
-		if (!box)
+		if (box)
+			ctx = box->ctx;
+		else
 			luaL_error(L, "%s: TLS context expected, got %s", key, luaL_typename(L, -1));
-		ctx = box->ctx;
 	}
 	lua_pop(L, 1);                         /* the table keeps it */
 	return ctx;

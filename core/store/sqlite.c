@@ -553,7 +553,7 @@ static void fail_all(struct sqlite *s, struct store_request **all, int n, int rc
 
 static void run_batch(struct sqlite *s, struct store_request **all, int n)
 {
-	bool own;
+	bool own = false;
 	int rc = connection_ready(s, &s->writer);
 	if (!rc)
 		rc = attempt(s, all, n, PLAIN, &own);

@@ -22,7 +22,7 @@ void value_add_count(struct buf *b, uint64_t n)
 void value_add_int(struct buf *b, int64_t i)
 {
 	buf_add_char(b, VALUE_INT);
-	value_add_count(b, ((uint64_t)i << 1) ^ (uint64_t)(i >> 63));
+	value_add_count(b, ((uint64_t)i << 1) ^ (i < 0 ? UINT64_MAX : 0));
 }
 
 void value_add_float(struct buf *b, double d)

@@ -87,11 +87,11 @@ static enum status narrow(const struct wide *w, struct buf *out)
  * prepared (RFC 8264 §7 does the same). */
 static enum status settle(enum status (*step)(const struct wide *, int, struct wide *), struct str text, int how, struct buf *out)
 {
-	struct wide a, b;
+	struct wide w[2];
 	pthread_once(&icu_once, open_icu);
-	enum status st = widen(text, &a);
+	enum status st = widen(text, &w[0]);
 	for (int round = 0; !st && round < ROUNDS; round++) {
-		struct wide *from = round % 2 ? &b : &a, *to = round % 2 ? &a : &b;
+		struct wide *from = &w[round % 2], *to = &w[(round + 1) % 2];
 		st = step(from, how, to);
 		if (!st && to->n == from->n && !memcmp(to->text, from->text, (size_t)to->n * sizeof(UChar)))
 			return narrow(to, out);

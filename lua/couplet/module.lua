@@ -6,7 +6,6 @@
 -- all of it back: api._own(module, kind, handle, release) and api._disown(module, kind, handle).
 
 local events = require "couplet.events"
-local logger = require "couplet.logger"
 local options = require "couplet.options"
 local clock = require "couplet.clock"
 local xpcall = xpcall

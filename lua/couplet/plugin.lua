@@ -334,7 +334,8 @@ function plugin.reload(host, name)
   for host_module in pairs(rawget(module, "_host_modules") or {}) do
     on_hosts[#on_hosts + 1] = { host = host_module.host, saved = saved_state(host_module.environment) or {} }
   end
-  local held = module._owned.shared     -- shared tables live on while we change places
+  -- Shared tables live on while we change places.
+  local held = module._owned.shared     -- luacheck: ignore 231 (held, not used)
   do_unload(host, name)
   local new
   new, err = do_load(host, name, value)

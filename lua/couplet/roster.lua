@@ -288,7 +288,8 @@ function roster.transition(username, host, jid, direction, kind, stanza)
     end
     pending[jid] = after.in_ and request_of(stanza) or nil
   end
-  local request, ok = pending[jid], nil
+  local request = pending[jid]
+  local ok
   if result.visible then
     ok, err = put(username, host, list, jid, item)
   else

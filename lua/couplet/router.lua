@@ -10,16 +10,13 @@
 -- names of events are in tables, and attributes are read and stamped in the stanza's block.
 
 local core = require "couplet.core"
-local hosts = require "couplet.hosts"
 local jid = require "couplet.jid"
 local prosody = require "couplet.prosody"
 local st = require "couplet.stanza"
-local client_session = require "couplet.client_session"
 local log = require "couplet.logger".init "router"
 
 local route_of, attr_of, set_attr, elements = core.stanza.route, core.stanza.attr, core.stanza.set_attr, core.stanza.elements
 local prepped_split = jid.prepped_split
-local send = client_session.send
 local all_hosts = prosody.hosts
 
 local router = {}

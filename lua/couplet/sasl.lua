@@ -245,7 +245,8 @@ sasl.registerMechanism("PLAIN", { "plain", "plain_test" }, function(self, messag
   if not name then return found, condition, text end
   local password = saslprep(found.password)
   if not password or password == "" then return fail(self, "malformed-request", "Invalid password") end
-  local profile, right, state = self.profile, false, nil
+  local profile = self.profile
+  local right, state
   if profile.plain then
     local correct
     correct, state = profile.plain(self, name, self.realm)

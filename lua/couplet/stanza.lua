@@ -86,13 +86,13 @@ function methods.get_error(s)
   if not err then return nil end
   local condition, text, extra
   for child in err:children() do
-    if not is_stanza(child) then -- white space
-    elseif core.attr(child, "xmlns") ~= XMLNS_STANZAS then
-      extra = extra or child
-    elseif child.name == "text" then
+    local xmlns = is_stanza(child) and (core.attr(child, "xmlns") or "")
+    if xmlns == XMLNS_STANZAS and child.name == "text" then
       text = text or child:get_text()
-    else
+    elseif xmlns == XMLNS_STANZAS then
       condition = condition or child.name
+    elseif xmlns then
+      extra = extra or child
     end
   end
   return core.attr(err, "type"), condition or "undefined-condition", text, extra

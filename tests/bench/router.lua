@@ -1,7 +1,6 @@
 -- SPDX-License-Identifier: MIT
 -- What a message costs in Lua, from the element event of one client to the send() of another: build/bin/lua tests/bench/router.lua
 local fixture = require "client_fixture"
-local plugin = require "couplet.plugin"
 local xml = require "couplet.util.xml"
 package.loaded["couplet.certs"] = { context = function() end }
 local host = fixture.host("h.example", { "c2s", "iq", "message", "presence", "roster", "offline" })

@@ -308,7 +308,7 @@ return function(bytes)
       if c[1] and type(c[1]) ~= "string" then wanted(not pcall(c[1].text, c[1], "x"), "frozen child") end
       wanted(tostring(c) == text, "frozen text")
     end,
-    function() local s, m, r = pick() if r then check(tops[r], models[r]) end local _ = s, m end,
+    function() local _, _, r = pick() if r then check(tops[r], models[r]) end end,
     function()
       local s = pick()
       if s.attr.type ~= "error" then

@@ -687,7 +687,7 @@ check.test("compression", function()
     c:done()
   end, stream = function(c) c:window(4) c:send(HEADER) c:done() end }
   local l = listen(name)
-  local xml_class, xml_list, xml_of = class { element = function(c) c:done() end, stream = function(c) c:window(8) c:done() end }
+  local xml_class, _, xml_of = class { element = function(c) c:done() end, stream = function(c) c:window(8) c:done() end }
   local c = xml_of(assert(net.connect { address = "127.0.0.1", port = l:port(), class = xml_class }))
   wait("opened", function() return has(c, "opened") end)
   c.conn:send(HEADER .. "<compress xmlns='http://jabber.org/protocol/compress'/>")

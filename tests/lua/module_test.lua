@@ -355,7 +355,7 @@ with("depends: exports, once, circles, soft, unload and reload along", function(
   check.equal(d.env, nil)
   check.ok(d.why:find "no mod_nonsuch")
   host:try_load("x1", [[module:depends "x2"]])
-  ok = host:try_load("x2", [[module:depends "x1"]])
+  host:try_load("x2", [[module:depends "x1"]])
   check.equal(host:module "x1", nil)
 end)
 
@@ -365,7 +365,6 @@ with("shared tables", function()
   check.ok(a.t == b.t and a.g == b.g and a.p == a.t and a.q == b.z and a.t ~= a.q)
   check.equal(getmetatable(a.c).__mode, "kv")
   a.t.kept = 1
-  a = nil
   host:reload "a"
   check.equal(host:module "a".environment.t.kept, 1)
 end)

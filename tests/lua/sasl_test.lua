@@ -169,7 +169,7 @@ check.test("EXTERNAL, ANONYMOUS", function()
   check.equal(external(function() return nil, "invalid-authzid" end, ""), "invalid-authzid")
   check.equal(external(function() return "juliet", true end, nil), "challenge")
   local seen
-  local h = sasl.new(HOST, { anonymous = function(self, name, realm)
+  local h = sasl.new(HOST, { anonymous = function(_, name, realm)
     check.equal(realm, HOST)
     if not seen then seen = name return false end
     return true

@@ -245,7 +245,7 @@ check.test("an idle session is small", function()
   for _ = 1, 2 do collectgarbage() end
   local each = (collectgarbage "count" - before) * 1024 / 2000
   print(("# %.0f bytes a session, roster, user and the test's own connection included"):format(each))
-  check.ok(each < 4500, each)
+  check.ok(each < 4500 and #list == 2000, each)
 end)
 
 check.done()

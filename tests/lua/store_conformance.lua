@@ -265,10 +265,10 @@ return function(name, driver, other)
     a:append("stays", nil, "text", 1)
     equal(sorted(driver:stores(user)), { store, log })
     local all, host = {}, {}
-    for name in driver:stores(true) do all[name] = true end
+    for each in driver:stores(true) do all[each] = true end
     ok(all[store] and all[log])
     s:set(nil, { 1 })
-    for name in driver:stores() do host[name] = true end
+    for each in driver:stores() do host[each] = true end
     ok(host[store] and not host[log])
     local seen = "not read"
     together(function() equal(driver:purge(user), true) end, function() seen = s:get(user) end)

@@ -10,7 +10,6 @@ require "couplet.store"
 require "couplet.users"
 
 local SASL = "urn:ietf:params:xml:ns:xmpp-sasl"
-local passwords = { juliet = "O Romeo", tybalt = "no peace" }
 
 -- An authentication plugin as somebody else might write it.
 local AUTH = [[

@@ -135,8 +135,10 @@ end
 
 local function run_offline(c, args, print_line)
   return as_task(function()
-    local ok, err = c.bare or prepare_offline()
-    if not ok then return nil, err end
+    if not c.bare then
+      local ok, err = prepare_offline()
+      if not ok then return nil, err end
+    end
     return require "couplet.commands".run(c.name, args, { print = function(_, fmt, ...)
       print_line(select("#", ...) > 0 and fmt:format(...) or tostring(fmt))
     end })
