@@ -1,7 +1,7 @@
 -- SPDX-License-Identifier: MIT
 -- mod_admin_adhoc: administration as ad-hoc commands: accounts as XEP-0133 has them, plugins, configuration, shutdown. What they
--- do is what coupletctl does (couplet.commands); here are the forms, and who may: administrators of this host for its accounts and
--- plugins, those of the whole server for the rest. There is no "get user password": nobody here knows any.
+-- do is what coupletctl does (couplet.commands); here are the forms, and who may: administrators of this host for its accounts
+-- and plugins, those of the whole server for the rest. There is no "get user password": nobody here knows any.
 
 local adhoc = require "util.adhoc"
 local commands = require "couplet.commands"
@@ -23,7 +23,7 @@ local ADMIN = "http://jabber.org/protocol/admin"
 local host = module.host
 local seen = module:open_store("lastactivity")
 
--- Pieces --------------------------------------------------------------------------------------------------------------------------------
+-- Pieces ------------------------------------------------------------------------------------------------------------------------
 
 -- What coupletctl would do -> true, text | nil, text
 local function run(name, ...)
@@ -32,7 +32,8 @@ local function run(name, ...)
 end
 
 local function layout(title, form_type, ...)
-  return dataforms.new { title = title, instructions = "Fill out this form.", { name = "FORM_TYPE", type = "hidden", value = form_type }, ... }
+  return dataforms.new { title = title, instructions = "Fill out this form.",
+    { name = "FORM_TYPE", type = "hidden", value = form_type }, ... }
 end
 
 local function field(kind, name, label, extra)
@@ -101,7 +102,7 @@ local function result(title, values, ...)
   return { status = "completed", result = { layout = form, values = values } }
 end
 
--- Accounts -----------------------------------------------------------------------------------------------------------------------------
+-- Accounts ----------------------------------------------------------------------------------------------------------------------
 
 command("Add User", ADMIN .. "#add-user", "admin", layout("Adding a User", ADMIN,
   field("jid-single", "accountjid", "The Jabber ID for the account to be added"),
@@ -117,7 +118,8 @@ end)
 
 local function many(title, verb, name, action)
   command(title, ADMIN .. "#" .. name, "admin", layout(title, ADMIN,
-    field("jid-multi", "accountjids", "The Jabber ID(s) to " .. verb)), function(fields) return each(fields.accountjids, action) end)
+    field("jid-multi", "accountjids", "The Jabber ID(s) to " .. verb)),
+      function(fields) return each(fields.accountjids, action) end)
 end
 
 many("Delete User", "delete", "delete-user", function(_, node) return run("unregister", node, host) end)
@@ -197,7 +199,7 @@ command("Get User Statistics", ADMIN .. "#user-stats", "admin", layout("Get User
     { name = "onlineresources", type = "text-multi", label = "Online resources", value = table.concat(resources, "\n") })
 end)
 
--- Numbers and lists ---------------------------------------------------------------------------------------------------------------------
+-- Numbers and lists -------------------------------------------------------------------------------------------------------------
 
 -- The bare JIDs, sorted.
 local function registered(only_disabled)
@@ -226,21 +228,25 @@ for kind, list in pairs { registered = registered, disabled = function() return 
   local title = kind:gsub("^%l", string.upper)
   command("Get Number of " .. title .. " Users", ADMIN .. "#get-" .. kind .. "-users-num", "admin", nil, function()
     return result("Number of " .. kind .. " users", nil,
-      { name = kind .. "usersnum", type = "text-single", label = "The number of " .. kind .. " users", value = ("%d"):format(#list()) })
+      { name = kind .. "usersnum", type = "text-single", label = "The number of " .. kind .. " users",
+        value = ("%d"):format(#list()) })
   end)
   command("Get List of " .. title .. " Users", ADMIN .. "#get-" .. kind .. "-users-list", "admin",
     layout("Requesting List of " .. title .. " Users", ADMIN, field("list-single", "max_items", "Maximum number of items to show",
       { options = limits, value = "25", required = false })), function(fields)
     local max = fields.max_items == "none" and math.huge or math.tointeger(tonumber(fields.max_items or "25"))
-    if not max or max < 1 then return failure("max_items: " .. tostring(fields.max_items) .. " is no number", "not-acceptable", "modify") end
+    if not max or max < 1 then
+      return failure("max_items: " .. tostring(fields.max_items) .. " is no number", "not-acceptable", "modify")
+    end
     local all = list()
     local shown = table.move(all, 1, math.min(#all, max), 1, {})
     return result("List of " .. kind .. " users", nil,
-      { name = kind .. "userjids", type = "text-multi", label = ("The list of all %s users"):format(kind), value = table.concat(shown, "\n") })
+      { name = kind .. "userjids", type = "text-multi", label = ("The list of all %s users"):format(kind),
+        value = table.concat(shown, "\n") })
   end)
 end
 
--- Plugins -------------------------------------------------------------------------------------------------------------------------------
+-- Plugins -----------------------------------------------------------------------------------------------------------------------
 
 local MODULES = "http://prosody.im/protocol/modules"                -- names clients and scripts know
 
@@ -252,8 +258,10 @@ local function loaded(where)
 end
 
 command("List loaded modules", MODULES .. "#list", "admin", nil, function()
-  local form = dataforms.new { title = "List of loaded modules", { name = "FORM_TYPE", type = "hidden", value = MODULES .. "#list" },
-    { name = "modules", type = "text-multi", label = "The following modules are loaded:", value = table.concat(loaded(host), "\n") } }
+  local form = dataforms.new { title = "List of loaded modules",
+    { name = "FORM_TYPE", type = "hidden", value = MODULES .. "#list" },
+    { name = "modules", type = "text-multi", label = "The following modules are loaded:",
+      value = table.concat(loaded(host), "\n") } }
   return { status = "completed", result = { layout = form } }
 end)
 
@@ -265,14 +273,16 @@ local function on_modules(title, node, verb, permission, where)
     end)
     return
   end
-  command(title, node, permission, layout(title, node, field("list-multi", "modules", ("Modules to be %sed:"):format(verb))), function(fields)
+  command(title, node, permission, layout(title, node, field("list-multi", "modules", ("Modules to be %sed:"):format(verb))),
+    function(fields)
     local good, bad = {}, {}
     for _, name in ipairs(fields.modules) do
       local ok, text
       if where then ok, text = run("module " .. verb, name, where) else ok, text = run("module " .. verb, name) end
       table.insert(ok and good or bad, text or name)
     end
-    return { status = "completed", info = good[1] and table.concat(good, "\n"), error = bad[1] and { message = table.concat(bad, "\n") } }
+    return { status = "completed", info = good[1] and table.concat(good, "\n"),
+      error = bad[1] and { message = table.concat(bad, "\n") } }
   end, function()
     local names, options = {}, {}
     for place in pairs(where and { [where] = true } or prosody.hosts) do
@@ -290,13 +300,14 @@ for verb, word in pairs { load = "Load", unload = "Unload", reload = "Reload" } 
   on_modules("Globally " .. word:lower() .. " modules", MODULES .. "#global-" .. verb, verb, "global_admin", nil)
 end
 
--- The server ------------------------------------------------------------------------------------------------------------------------------
+-- The server --------------------------------------------------------------------------------------------------------------------
 
-command("Reload configuration", "http://prosody.im/protocol/config#reload", "global_admin", nil, function() return done(run "reload") end)
+command("Reload configuration", "http://prosody.im/protocol/config#reload", "global_admin", nil,
+  function() return done(run "reload") end)
 
 local delays = {}
-for _, row in ipairs { { "5 seconds", 5 }, { "30 seconds", 30 }, { "60 seconds", 60 }, { "90 seconds", 90 }, { "2 minutes", 120 }, { "3 minutes", 180 },
-  { "4 minutes", 240 }, { "5 minutes", 300 } } do
+for _, row in ipairs { { "5 seconds", 5 }, { "30 seconds", 30 }, { "60 seconds", 60 }, { "90 seconds", 90 }, { "2 minutes", 120 },
+  { "3 minutes", 180 }, { "4 minutes", 240 }, { "5 minutes", 300 } } do
   delays[#delays + 1] = { label = row[1], value = ("%d"):format(row[2]) }
 end
 

@@ -65,7 +65,7 @@ local function headline(text, subject)
   return st.message({ type = "headline" }, text):text_tag("subject", subject or "Announcement")
 end
 
--- A message to HOST/announce/… ---------------------------------------------------------------------------------------------------
+-- A message to HOST/announce/… --------------------------------------------------------------------------------------------------
 
 local ways = { ["announce/online"] = send_to_online, ["announce/all"] = send_to_all }
 
@@ -86,7 +86,7 @@ module:hook("message/host", function(event)
   return true
 end)
 
--- The command, and coupletctl ----------------------------------------------------------------------------------------------------
+-- The command, and coupletctl ---------------------------------------------------------------------------------------------------
 
 local form = dataforms.new { title = "Making an Announcement",
   instructions = "Fill out this form to make an announcement to all active users of this service.",

@@ -4,7 +4,8 @@
 -- An account: { stored_key, server_key (hexadecimal), salt, iteration_count } as Prosody has it: of SHA-1, or of SHA-256 if the
 -- keys are that long; `scram = { [hash] = the same four }` for the other hashes; ha1 (DIGEST-MD5, where it is allowed);
 -- created, updated, disabled, disabled_meta. `password` in clear, as other servers may have left it, is turned into keys
--- at the first login. Keys a hash lacks (data carried over) are added when the account logs in with PLAIN or changes its password.
+-- at the first login. Keys a hash lacks (data carried over) are added when the account logs in with PLAIN or changes its
+-- password.
 
 local hashes = require "util.hashes"
 local hex = require "util.hex"
@@ -16,9 +17,11 @@ local task = require "couplet.task"
 local uuid = require "util.uuid"
 
 module:config {
-  password_hash = { type = "enum", enum = { "SHA-1", "SHA-256", "SHA-512" }, doc = "keep keys of this hash only; default: SHA-1 and SHA-256" },
+  password_hash = { type = "enum", enum = { "SHA-1", "SHA-256", "SHA-512" },
+    doc = "keep keys of this hash only; default: SHA-1 and SHA-256" },
   password_hashes = { type = "set", doc = "keep keys of these hashes, for example with SHA-512 too" },
-  default_iteration_count = { type = "integer", default = 10000, min = 4096, doc = "more cost an attacker, and each PLAIN login, more" },
+  default_iteration_count = { type = "integer", default = 10000, min = 4096,
+    doc = "more cost an attacker, and each PLAIN login, more" },
 }
 
 local known = { ["SHA-1"] = "sha1", ["SHA-256"] = "sha256", ["SHA-512"] = "sha512" }

@@ -12,7 +12,8 @@ local prosody = require "couplet.prosody"
 module:config {
   admins = { type = "set", doc = "accounts that may administer: all of the server, or the host they are named in" },
   default_user_role = { type = "string", default = "prosody:registered", doc = "role of accounts that were given none" },
-  custom_roles = { type = "any", doc = "{ { name = \"x:y\", inherits = { \"prosody:registered\" }, priority = 30, allow = {}, deny = {} } }" },
+  custom_roles = { type = "any", doc = "{ { name = \"x:y\", inherits = { \"prosody:registered\" }, priority = 30, allow = {}, "
+    .. "deny = {} } }" },
   add_permissions = { type = "table", doc = "{ [role] = { \"plugin:what\" } }" },
   remove_permissions = { type = "table", doc = "{ [role] = { \"plugin:what\" } }" },
   parent_host = { type = "string", doc = "on a component: the host it belongs to" },
@@ -78,7 +79,8 @@ local admin = built_in("prosody:admin", 50, member)
 built_in("prosody:operator", 75, admin)
 
 for i, custom in ipairs(module:get_option("custom_roles", {})) do
-  local role = type(custom) == "table" and type(custom.name) == "string" and roles.new { name = custom.name, priority = custom.priority }
+  local role = type(custom) == "table" and type(custom.name) == "string"
+    and roles.new { name = custom.name, priority = custom.priority }
   if not role then
     module:log("error", "custom_roles: number %d has no name", i)
   elseif registry[custom.name] then

@@ -30,9 +30,11 @@ module:config {
   c2s_login_stanza_size_limit = { type = "integer", default = 16384, min = 1024, doc = "the same before a resource is bound" },
   c2s_max_send_buffer = { type = "integer", default = 4 * 1024 * 1024, min = 65536,
     doc = "bytes kept for a client that does not read; over it the connection ends" },
-  c2s_max_connections = { type = "integer", default = 0, min = 0, doc = "clients' connections at a time; 0: as many as the system gives" },
+  c2s_max_connections = { type = "integer", default = 0, min = 0,
+    doc = "clients' connections at a time; 0: as many as the system gives" },
   c2s_max_connections_per_ip = { type = "integer", default = 0, min = 0, doc = "the same from one address; 0: no limit" },
-  c2s_connection_rate = { type = "integer", default = 0, min = 0, doc = "new connections a second from one address; 0: no limit" },
+  c2s_connection_rate = { type = "integer", default = 0, min = 0,
+    doc = "new connections a second from one address; 0: no limit" },
   c2s_connection_burst = { type = "integer", default = 50, min = 1, doc = "how many of them may come at once" },
 }
 local config = module.config
@@ -50,7 +52,7 @@ function client_session.default_host()
   return first
 end
 
--- The stream header -----------------------------------------------------------------------------------------------------------------
+-- The stream header -------------------------------------------------------------------------------------------------------------
 
 local function refuse(session, condition, text)
   if session.notopen then session:open_stream(session.host or client_session.default_host()) end
@@ -114,7 +116,7 @@ local function on_closed(session, reason)
   sessions.destroy_session(session, reason)
 end
 
--- In order -----------------------------------------------------------------------------------------------------------------------------
+-- In order ----------------------------------------------------------------------------------------------------------------------
 
 local function element(session, stanza)
   local all = session.filters
@@ -223,7 +225,7 @@ end
 
 net.on("c2s", listener)
 
--- Hosts ----------------------------------------------------------------------------------------------------------------------------------
+-- Hosts -------------------------------------------------------------------------------------------------------------------------
 
 function module.add_host(host_module)
   local host = host_module.host
@@ -282,7 +284,8 @@ local function positive(n) return n > 0 and n or nil end
 local listen = {
   window = { 1, config.c2s_window_bytes }, deadline = config.c2s_timeout,
   max_connections = positive(config.c2s_max_connections), max_per_ip = positive(config.c2s_max_connections_per_ip),
-  rate = positive(config.c2s_connection_rate) and { per_ip = config.c2s_connection_rate, burst = config.c2s_connection_burst, period = 1 },
+  rate = positive(config.c2s_connection_rate)
+    and { per_ip = config.c2s_connection_rate, burst = config.c2s_connection_burst, period = 1 },
 }
 local function limits()
   return { stanza_bytes = config.c2s_login_stanza_size_limit, max_send_buffer = config.c2s_max_send_buffer }

@@ -1,6 +1,7 @@
 -- SPDX-License-Identifier: MIT
 -- mod_compression: XEP-0138 with zlib. Not enabled by default: compressing secrets together with what others send leaks them,
--- and each compressed stream costs memory. Offered after authentication only (XEP-0170); the core bounds what a peer's bytes may inflate to.
+-- and each compressed stream costs memory. Offered after authentication only (XEP-0170); the core bounds what a peer's bytes may
+-- inflate to.
 
 local st = require "couplet.stanza"
 

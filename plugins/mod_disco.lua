@@ -1,7 +1,8 @@
 -- SPDX-License-Identifier: MIT
 -- mod_disco: what is here (XEP-0030, XEP-0128) and the hash of it in the stream features (XEP-0115 §8).
 -- Plugins add features, identities and forms to the host (module:add_feature …) and answer for nodes through the events
--- host-disco-info-node, host-disco-items-node (`reply` is the query element being built; set `exists`), account-disco-info, account-disco-items and their -node forms.
+-- host-disco-info-node, host-disco-items-node (`reply` is the query element being built; set `exists`), account-disco-info,
+-- account-disco-items and their -node forms.
 
 local st = require "util.stanza"
 local jid = require "util.jid"
@@ -87,7 +88,9 @@ local function hosts_below()
   for name, host in pairs(prosody.hosts) do
     if name ~= module.host and name:sub(-#module.host - 1) == "." .. module.host and host.type == "component" then
       local there = module:context(name)
-      if not there:get_option_boolean("disco_hidden", false) then items[#items + 1] = { name, there:get_option_string("name") } end
+      if not there:get_option_boolean("disco_hidden", false) then
+        items[#items + 1] = { name, there:get_option_string("name") }
+      end
     end
   end
   for _, item in ipairs(module:get_option_array("disco_items", {})) do

@@ -42,6 +42,7 @@ module:hook("iq-get/bare/jabber:iq:last:query", function(event)
     end
     seconds, text = os.time() - (tonumber(seen.time) or os.time()), seen.status
   end
-  origin.send(st.reply(stanza):tag("query", { xmlns = "jabber:iq:last", seconds = ("%d"):format(math.max(0, seconds)) }):text(text))
+  origin.send(st.reply(stanza):tag("query", { xmlns = "jabber:iq:last",
+    seconds = ("%d"):format(math.max(0, seconds)) }):text(text))
   return true
 end)

@@ -12,7 +12,8 @@ local host = module.host
 local store = module:open_store("offline", "archive")
 
 module:config {
-  offline_messages_max = { type = "integer", default = 1000, min = 0, doc = "messages kept for one account; further ones are refused" },
+  offline_messages_max = { type = "integer", default = 1000, min = 0,
+    doc = "messages kept for one account; further ones are refused" },
 }
 local BATCH = 100                              -- messages handed over between two looks at the connection
 
@@ -80,7 +81,8 @@ local function hand_over(origin, username)
       if type(stanza) == "table" and not st.is_stanza(stanza) then stanza = st.deserialize(stanza) end
       batch[#batch + 1] = id
       stanza = st.clone(stanza)
-      stanza:reset():tag("delay", { xmlns = "urn:xmpp:delay", from = host, stamp = os.date("!%Y-%m-%dT%H:%M:%SZ", math.floor(when)) }):up()
+      stanza:reset():tag("delay", { xmlns = "urn:xmpp:delay", from = host,
+        stamp = os.date("!%Y-%m-%dT%H:%M:%SZ", math.floor(when)) }):up()
       if not origin.send(stanza) then
         batch[#batch] = nil
         break

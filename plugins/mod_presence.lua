@@ -42,7 +42,7 @@ local function available(user, except)
   return list
 end
 
--- Broadcast -----------------------------------------------------------------------------------------------------------------------
+-- Broadcast ---------------------------------------------------------------------------------------------------------------------
 
 -- May presence between accounts of ours be handed over without asking anybody? Not if a plugin wants to see it.
 local function only_ours(name, events, event)
@@ -210,7 +210,7 @@ function send_unavailable(username, at, to)
   return send_presence_of_available_resources(username, at, to, nil, st.presence { type = "unavailable" })
 end
 
--- Subscriptions ---------------------------------------------------------------------------------------------------------------------
+-- Subscriptions -----------------------------------------------------------------------------------------------------------------
 
 function handle_outbound_presence_subscriptions_and_probes(origin, stanza, from, to)
   local kind = stanza.attr.type
@@ -284,7 +284,7 @@ function handle_inbound_presence_subscriptions_and_probes(origin, stanza, from, 
   return true
 end
 
--- Presence sent by a client to somebody ------------------------------------------------------------------------------------------------
+-- Presence sent by a client to somebody -----------------------------------------------------------------------------------------
 
 -- §4.6.2: to whom, so that they hear when it ends.
 local function remember(origin, to)
@@ -329,7 +329,7 @@ module:hook("pre-presence/full", outbound)
 module:hook("pre-presence/bare", outbound)
 module:hook("pre-presence/host", outbound)
 
--- Presence that comes to somebody -----------------------------------------------------------------------------------------------------
+-- Presence that comes to somebody -----------------------------------------------------------------------------------------------
 
 module:hook("presence/self", function(event)
   local kind = event.stanza.attr.type
@@ -385,7 +385,7 @@ module:hook("presence/host", function(event)
   return true
 end, -1)
 
--- The end of a session ------------------------------------------------------------------------------------------------------------------
+-- The end of a session ----------------------------------------------------------------------------------------------------------
 
 module:hook("resource-unbind", function(event)
   local session, reason = event.session, event.error

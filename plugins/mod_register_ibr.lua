@@ -3,8 +3,8 @@
 -- only over TLS. With registration_url clients are sent to a web page instead (§5).
 --
 -- Events: user-registering { username, host, ip, session, allowed, additional, error? } (set allowed = false to refuse; error:
--- { type, condition, text }), user-registered { username, host, source, session, ip }. What additional fields were filled in is kept in
--- the store account_details.
+-- { type, condition, text }), user-registered { username, host, source, session, ip }. What additional fields were filled in is
+-- kept in the store account_details.
 
 local dataforms = require "util.dataforms"
 local nodeprep = require "util.encodings".stringprep.nodeprep
@@ -17,8 +17,10 @@ local NS, FORM, OOB = "jabber:iq:register", "jabber:x:data", "jabber:x:oob"
 module:config {
   allow_registration = { type = "boolean", default = false, doc = "clients may make accounts" },
   registration_title = { type = "string", default = "Creating a new account", doc = "heading of the form" },
-  registration_instructions = { type = "string", default = "Choose a username and password for use with this service.", doc = "what the form says" },
-  additional_registration_fields = { type = "array", default = {}, doc = "further fields: \"email\", \"name+\" (required), or data form fields" },
+  registration_instructions = { type = "string", default = "Choose a username and password for use with this service.",
+    doc = "what the form says" },
+  additional_registration_fields = { type = "array", default = {},
+    doc = "further fields: \"email\", \"name+\" (required), or data form fields" },
   registration_url = { type = "string", doc = "accounts are made there: clients are sent to this page" },
   registration_text = { type = "string", doc = "what they are told about it" },
   register_ibr_default_role = { type = "string", default = "prosody:registered", doc = "role of accounts made this way" },
@@ -29,7 +31,8 @@ local needs_tls = module:get_option_boolean("c2s_require_encryption", module:get
 
 -- The form, and the same as plain fields (§4) --------------------------------------------------------------------------------
 
-local labels = { nick = "Nickname", name = "Full name", first = "Given name", last = "Family name", email = "Email", address = "Street",
+local labels = { nick = "Nickname", name = "Full name", first = "Given name", last = "Family name", email = "Email",
+  address = "Street",
   city = "City", state = "Region", zip = "Postal code", phone = "Telephone number", url = "Homepage", date = "Birth date" }
 
 local form, query, additional
@@ -40,7 +43,8 @@ local function build()
     { name = "FORM_TYPE", type = "hidden", value = NS },
     { name = "username", type = "text-single", label = "Username", required = true },
     { name = "password", type = "text-private", label = "Password", required = true } }
-  query = st.stanza("query", { xmlns = NS }):text_tag("instructions", layout.instructions):tag("username"):up():tag("password"):up()
+  query = st.stanza("query", { xmlns = NS }):text_tag("instructions",
+    layout.instructions):tag("username"):up():tag("password"):up()
   local plain = true
   for _, field in ipairs(module.config.additional_registration_fields) do
     local name = type(field) == "string" and field:gsub("%+$", "")
@@ -65,11 +69,12 @@ build()
 module:on_config_change(build)
 
 local function redirection(url)
-  return st.stanza("query", { xmlns = NS }):text_tag("instructions", module.config.registration_text or "To register, visit " .. url)
+  return st.stanza("query", { xmlns = NS }):text_tag("instructions",
+    module.config.registration_text or "To register, visit " .. url)
     :tag("x", { xmlns = OOB }):text_tag("url", url):up()
 end
 
--- Who may ask ---------------------------------------------------------------------------------------------------------------------
+-- Who may ask -------------------------------------------------------------------------------------------------------------------
 
 local function offered(session)
   return session.type == "c2s_unauthed" and (session.secure or not needs_tls)
@@ -118,12 +123,13 @@ local function refuse(session, stanza, kind, condition, text)
 end
 
 local function create(session, stanza, username, password, details)
-  local event = { username = username, host = module.host, ip = session.ip, session = session, allowed = true, additional = details }
+  local event = { username = username, host = module.host, ip = session.ip, session = session, allowed = true,
+    additional = details }
   module:fire_event("user-registering", event)
   if not event.allowed then
     local err = event.error or {}
-    return refuse(session, stanza, err.type or event.error_type or "modify", err.condition or event.error_condition or "not-acceptable",
-      err.text or event.reason or "User registration is not allowed")
+    return refuse(session, stanza, err.type or event.error_type or "modify",
+      err.condition or event.error_condition or "not-acceptable", err.text or event.reason or "User registration is not allowed")
   end
   if usermanager.user_exists(username, module.host) then
     if event.allow_reset == username then                        -- an invitation to set a new password
@@ -149,8 +155,8 @@ local function create(session, stanza, username, password, details)
   session.registered = username
   module:log("info", "account %s@%s registered from %s", username, module.host, session.ip or "?")
   session.send(st.reply(stanza))
-  module:fire_event("user-registered", { username = username, host = module.host, source = "mod_register", session = session, ip = session.ip,
-    validated_invite = session.validated_invite or event.validated_invite })
+  module:fire_event("user-registered", { username = username, host = module.host, source = "mod_register", session = session,
+    ip = session.ip, validated_invite = session.validated_invite or event.validated_invite })
   return true
 end
 

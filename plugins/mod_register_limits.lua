@@ -10,14 +10,16 @@ local throttle = require "util.throttle"
 
 module:config {
   min_seconds_between_registrations = { type = "integer", min = 0, doc = "one account per address in this time" },
-  registration_throttle_max = { type = "integer", min = 1, doc = "accounts per address in a period. Default 10, or 1 with the option above" },
+  registration_throttle_max = { type = "integer", min = 1,
+    doc = "accounts per address in a period. Default 10, or 1 with the option above" },
   registration_throttle_period = { type = "period", doc = "that period. Default an hour, or the time above" },
   registration_throttle_cache_size = { type = "integer", default = 10000, min = 1, doc = "addresses to remember" },
   registration_allowlist = { type = "set", doc = "addresses and networks without limits. Default: this machine" },
   registration_whitelist = { type = "set", doc = "older name of registration_allowlist" },
   registration_blocklist = { type = "set", doc = "addresses and networks that may not register" },
   registration_blacklist = { type = "set", doc = "older name of registration_blocklist" },
-  allowlist_registration_only = { type = "boolean", default = false, doc = "only addresses of registration_allowlist may register" },
+  allowlist_registration_only = { type = "boolean", default = false,
+    doc = "only addresses of registration_allowlist may register" },
   whitelist_registration_only = { type = "boolean", default = false, doc = "older name of allowlist_registration_only" },
   blocklist_on_registration_throttle_overload = { type = "boolean", default = false,
     doc = "block an address forgotten while over its limit (until restart)" },
@@ -31,7 +33,8 @@ end
 local gap = module:get_option_integer("min_seconds_between_registrations", nil, 0)
 local period = module:get_option_period("registration_throttle_period", gap or 3600)
 local max = module:get_option_integer("registration_throttle_max", gap and 1 or 10, 1)
-local block_overload = option("get_option_boolean", "blocklist_on_registration_throttle_overload", "blacklist_on_registration_throttle_overload", false)
+local block_overload = option("get_option_boolean", "blocklist_on_registration_throttle_overload",
+  "blacklist_on_registration_throttle_overload", false)
 local listed_only = option("get_option_boolean", "allowlist_registration_only", "whitelist_registration_only", false)
 
 local function networks(name, older, default)
@@ -95,7 +98,8 @@ module:hook("user-registering", function(event)
     module:log("warn", "a registration without an address is not limited: %s", tostring(text))
     return
   end
-  local key = address.proto == "IPv6" and not ip.match(address, ip.new_ip "0.0.0.0", 0) and ip.truncate(address, 64).addr or address.addr
+  local key = address.proto == "IPv6" and not ip.match(address, ip.new_ip "0.0.0.0", 0) and ip.truncate(address, 64).addr
+    or address.addr
   if listed(address, blocked) or overloaded:get(key) then
     refuse(event, "auth", "forbidden", "Your address may not register here")
   elseif listed(address, allowed) then

@@ -30,7 +30,7 @@ local function refuse(event, kind, condition, text)
   return router.reply_error(event.origin, event.stanza, kind, condition, text)
 end
 
--- Reading -------------------------------------------------------------------------------------------------------------------------
+-- Reading -----------------------------------------------------------------------------------------------------------------------
 
 module:hook("iq-get/self/" .. NS .. ":query", function(event)
   local origin, stanza = event.origin, event.stanza
@@ -50,7 +50,7 @@ module:hook("iq-get/self/" .. NS .. ":query", function(event)
   return true
 end)
 
--- Editing -------------------------------------------------------------------------------------------------------------------------
+-- Editing -----------------------------------------------------------------------------------------------------------------------
 
 -- What the client wishes, or nil and an error (RFC 6121 §2.3.3).
 local function read_item(item)

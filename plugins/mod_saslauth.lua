@@ -2,8 +2,8 @@
 -- mod_saslauth: clients log in with SASL (RFC 6120 §6) and bind a resource (§7). Channel binding types: XEP-0440. Client
 -- certificates: XEP-0178.
 --
--- Failures are counted twice: on the stream (max_sasl_attempts wrong proofs, then it is closed) and per account and address, where each
--- one over the threshold doubles the time that must pass. Whoever comes too early gets temporary-auth-failure before
+-- Failures are counted twice: on the stream (max_sasl_attempts wrong proofs, then it is closed) and per account and address,
+-- where each one over the threshold doubles the time that must pass. Whoever comes too early gets temporary-auth-failure before
 -- anything is asked about the account, whether it exists or not; another address is not concerned.
 
 local base64 = require "util.base64"
@@ -20,15 +20,19 @@ module:config {
   disable_sasl_mechanisms = { type = "set", default = { "DIGEST-MD5" }, doc = "mechanisms nobody may use" },
   insecure_sasl_mechanisms = { type = "set", default = { "PLAIN", "LOGIN" }, doc = "mechanisms that need TLS" },
   max_sasl_attempts = { type = "integer", default = 3, min = 1, doc = "wrong proofs on one stream" },
-  auth_lockout_threshold = { type = "integer", default = 5, min = 1, doc = "failures of one account from one address that cost nothing" },
-  auth_lockout_address_threshold = { type = "integer", default = 50, min = 1, doc = "the same for an address, whatever the account" },
+  auth_lockout_threshold = { type = "integer", default = 5, min = 1,
+    doc = "failures of one account from one address that cost nothing" },
+  auth_lockout_address_threshold = { type = "integer", default = 50, min = 1,
+    doc = "the same for an address, whatever the account" },
   auth_lockout_max = { type = "period", default = 600, doc = "longest time somebody has to wait" },
   client_certificate_auth = { type = "boolean", default = false, doc = "EXTERNAL with a certificate the TLS layer has verified" },
   certificate_match = { type = "enum", default = "xmppaddr", enum = { "xmppaddr", "email" }, doc = "the name in it that counts" },
-  tls_server_end_point_hash = { type = "string", doc = "hex; if something in front of the server does TLS with its own certificate" },
+  tls_server_end_point_hash = { type = "string",
+    doc = "hex; if something in front of the server does TLS with its own certificate" },
 }
 
-local secure_auth_only = module:get_option_boolean("c2s_require_encryption", module:get_option_boolean("require_encryption", true))
+local secure_auth_only = module:get_option_boolean("c2s_require_encryption",
+  module:get_option_boolean("require_encryption", true))
 local allow_plain = module:get_option_boolean("allow_unencrypted_plain_auth", false)
 local insecure = module:get_option_set("insecure_sasl_mechanisms", allow_plain and {} or { "PLAIN", "LOGIN" })
 local disabled = module:get_option_set("disable_sasl_mechanisms", { "DIGEST-MD5" })
@@ -40,7 +44,8 @@ local with_certificates = module:get_option_boolean("client_certificate_auth", f
 local certificate_match = module:get_option_enum("certificate_match", "xmppaddr", "email")
 local end_point_hash = module:get_option_string("tls_server_end_point_hash")
 
-local SASL, BIND, SESSION = "urn:ietf:params:xml:ns:xmpp-sasl", "urn:ietf:params:xml:ns:xmpp-bind", "urn:ietf:params:xml:ns:xmpp-session"
+local SASL, BIND, SESSION = "urn:ietf:params:xml:ns:xmpp-sasl", "urn:ietf:params:xml:ns:xmpp-bind",
+  "urn:ietf:params:xml:ns:xmpp-session"
 
 -- What invented keys of unknown accounts depend on must outlive a restart, or they could be told by changing with it.
 local secret
@@ -260,7 +265,9 @@ local function new_handler(session)
   if not handler then return nil end
   local tls = tls_of(session)
   local names = certificate_accounts(tls)
-  if names and handler.extended and not handler.profile.external then handler = handler:extended { external = external(names) } end
+  if names and handler.extended and not handler.profile.external then
+    handler = handler:extended { external = external(names) }
+  end
   handler.secret = secret
   handler.gate = gate(session)
   local types = add_bindings(session, handler, tls)
@@ -313,7 +320,8 @@ module:hook("stream-features", function(event)
     plus = plus or name:find "%-PLUS$" ~= nil
   end
   if not list[1] then
-    module:log("warn", "no SASL mechanism is left to offer: see authentication, disable_sasl_mechanisms, insecure_sasl_mechanisms")
+    module:log("warn", "no SASL mechanism is left to offer: see authentication, disable_sasl_mechanisms, "
+      .. "insecure_sasl_mechanisms")
     return
   end
   table.sort(list, stronger)

@@ -6,7 +6,8 @@ local st = require "util.stanza"
 local KINDS = { "abuse", "admin", "feedback", "sales", "security", "status", "support" }
 
 module:config{
-  contact_info = { type = "table", doc = 'addresses: { admin = { "mailto:admin@example.net", "xmpp:admin@example.net" }, abuse = …, support = … }' },
+  contact_info = { type = "table", doc = 'addresses: { admin = { "mailto:admin@example.net", "xmpp:admin@example.net" }, abuse '
+    .. '= …, support = … }' },
 }
 
 local contact = module:get_option("contact_info") or {}

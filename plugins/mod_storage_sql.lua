@@ -7,7 +7,8 @@ local database = require "couplet.storage.database"
 
 module:config {
   sql = { type = "table", doc = "{ driver = \"SQLite3\", database = \"couplet.sqlite\" }" },
-  sqlite_synchronous = { type = "enum", enum = { "full", "extra", "normal", "off" }, default = "full", doc = "as for storage internal" },
+  sqlite_synchronous = { type = "enum", enum = { "full", "extra", "normal", "off" }, default = "full",
+    doc = "as for storage internal" },
   sqlite_busy_timeout = { type = "period", default = 5, doc = "how long another process may hold the database" },
 }
 

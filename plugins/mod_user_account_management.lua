@@ -2,7 +2,8 @@
 -- mod_user_account_management: users change their password and close their account with their client (XEP-0077 §3.2, §3.3).
 --
 -- Events: user-deregistered { username, host, source, session } before the account goes; with registration_delete_grace_period
--- the account is disabled first (user-deregistered-pending) and goes when that time is over, unless an administrator enables it again.
+-- the account is disabled first (user-deregistered-pending) and goes when that time is over, unless an administrator enables it
+-- again.
 
 local nodeprep = require "util.encodings".stringprep.nodeprep
 local saslprep = require "util.encodings".stringprep.saslprep
@@ -13,7 +14,8 @@ local NS, FORM = "jabber:iq:register", "jabber:x:data"
 local PASSWORD_BYTES = 1023
 
 module:config {
-  registration_delete_grace_period = { type = "period", default = 0, doc = "time between a user's request to delete an account and its end" },
+  registration_delete_grace_period = { type = "period", default = 0,
+    doc = "time between a user's request to delete an account and its end" },
 }
 
 local pending = module:open_store("account_cleanup", "map")        -- username -> when it was asked for
@@ -79,7 +81,8 @@ local function remove(session, stanza)
   end
   local ok, err = pending:set(username, "requested", os.time())
   if ok then
-    ok, err = usermanager.disable_user(username, module.host, { reason = "ibr", comment = "The user asked for its deletion", when = os.time() })
+    ok, err = usermanager.disable_user(username, module.host,
+      { reason = "ibr", comment = "The user asked for its deletion", when = os.time() })
   end
   if not ok then
     module:log("error", "cannot disable the account %s: %s", username, err)
@@ -87,7 +90,8 @@ local function remove(session, stanza)
     return finish(false)
   end
   module:log("info", "%s@%s deletes their account, which takes effect in %d s", username, module.host, grace)
-  module:fire_event("user-deregistered-pending", { username = username, host = module.host, source = "mod_register", session = session })
+  module:fire_event("user-deregistered-pending",
+    { username = username, host = module.host, source = "mod_register", session = session })
   return finish(true)
 end
 
@@ -109,7 +113,7 @@ module:hook_global("user-enabled", function(event)
   if event.host == module.host then pending:set(event.username, "requested", nil) end
 end)
 
--- A new password --------------------------------------------------------------------------------------------------------------------
+-- A new password ----------------------------------------------------------------------------------------------------------------
 
 local function change_password(session, stanza, data)
   if not session.secure and module:get_option_boolean("c2s_require_encryption", true) then
@@ -145,7 +149,7 @@ local function change_password(session, stanza, data)
   return true
 end
 
--- Requests ------------------------------------------------------------------------------------------------------------------------
+-- Requests ----------------------------------------------------------------------------------------------------------------------
 
 local function handle(event)
   local session, stanza = event.origin, event.stanza

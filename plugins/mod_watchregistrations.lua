@@ -7,12 +7,13 @@ local st = require "util.stanza"
 module:config {
   registration_watchers = { type = "set", doc = "who is told. Default: admins" },
   registration_from = { type = "string", doc = "sender of the message. Default: the host" },
-  registration_notification = { type = "string", default = "User $username just registered on $host from $ip", doc = "the message" },
+  registration_notification = { type = "string", default = "User $username just registered on $host from $ip",
+    doc = "the message" },
 }
 
 module:hook("user-registered", function(event)
-  local values = { username = event.username, host = event.host, ip = event.ip or event.session and event.session.ip or "unknown address",
-    source = event.source }
+  local values = { username = event.username, host = event.host,
+    ip = event.ip or event.session and event.session.ip or "unknown address", source = event.source }
   local text = module.config.registration_notification:gsub("$(%w+)", values)
   local watchers = module:get_option_set("registration_watchers") or module:get_option_inherited_set("admins", {})
   local message = st.message({ type = "chat", from = module.config.registration_from or module.host }, text)

@@ -4,7 +4,8 @@
 local st = require "util.stanza"
 
 module:config {
-  welcome_message = { type = "string", default = "Hello $username, welcome to the $host IM server!", doc = "greeting; $username, $host are filled in" },
+  welcome_message = { type = "string", default = "Hello $username, welcome to the $host IM server!",
+    doc = "greeting; $username, $host are filled in" },
 }
 
 module:hook("user-registered", function(event)

@@ -1,5 +1,6 @@
 -- SPDX-License-Identifier: MIT
--- client_fixture.lua: hosts, accounts and connected clients without a network, a database or a clock, for the tests of the client path.
+-- client_fixture.lua: hosts, accounts and connected clients without a network, a database or a clock, for the tests of the
+-- client path.
 --
 --   local fixture = require "client_fixture"            before anything of couplet
 --   fixture.host("h.example", { plugins... }?)          a VirtualHost; by default with the plugins of RFC 6121

@@ -166,7 +166,8 @@ local function use_config(self)
     options[name].modules_enabled = options[name].modules_enabled or {}
   end
   options["*"].modules_enabled = options["*"].modules_enabled or {}
-  config.use { options = options, order = { table.unpack(self.order) }, files = {}, warnings = {}, directory = "/nonexistent", places = { ["*"] = {} } }
+  config.use { options = options, order = { table.unpack(self.order) }, files = {}, warnings = {}, directory = "/nonexistent",
+    places = { ["*"] = {} } }
 end
 
 -- --- running ---
@@ -486,7 +487,8 @@ function fake.new(o)
   require "couplet.storage.memory".forget()
   use_virtual_time()
   local name = o.name or "example.org"
-  local self = setmetatable({ name = name, order = { name }, options = { [name] = o.options or {} }, global = o.global or {}, remote = {} }, Host)
+  local self = setmetatable({ name = name, order = { name }, options = { [name] = o.options or {} }, global = o.global or {},
+    remote = {} }, Host)
   for other, options in pairs(o.hosts or {}) do
     self.order[#self.order + 1] = other
     self.options[other] = options

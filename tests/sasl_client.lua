@@ -55,7 +55,8 @@ function client.digest_md5(o)
     local cnonce, uri = crypto.hex_encode(crypto.random_bytes(8)), "xmpp/" .. o.realm
     local ha1 = md5(crypto.md5(latin(o.username) .. ":" .. o.realm .. ":" .. latin(o.password)) .. ":" .. nonce .. ":" .. cnonce)
     local ha2 = md5("AUTHENTICATE:" .. uri)
-    return ('charset=utf-8,username="%s",realm="%s",nonce="%s",nc=00000001,cnonce="%s",digest-uri="%s",qop=auth,response=%s'):format(
+    return ('charset=utf-8,username="%s",realm="%s",nonce="%s",nc=00000001,cnonce="%s",digest-uri="%s",qop=auth,'
+      .. 'response=%s'):format(
       o.username, o.realm, nonce, cnonce, uri, md5(table.concat({ ha1, nonce, "00000001", cnonce, "auth", ha2 }, ":")))
   end
 end

@@ -21,6 +21,7 @@ local names = {
   ["util.sasl"] = "couplet.sasl",
   ["util.datamanager"] = "couplet.datamanager",
   ["util.roles"] = "couplet.roles",
+  ["util.filters"] = "couplet.filters",
   ["util.pluginloader"] = "couplet.loader",
   ["core.hostmanager"] = "couplet.hosts",
   ["core.modulemanager"] = "couplet.plugin",

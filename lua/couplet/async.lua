@@ -106,7 +106,8 @@ local function handle(self, input)
 end
 
 function async.runner(fn, watchers, data)
-  local self = setmetatable({ func = fn, callable = fn == nil, watchers = watchers or none, data = data, state = "ready", held = {} }, Runner)
+  local self = setmetatable({ func = fn, callable = fn == nil, watchers = watchers or none, data = data, state = "ready",
+    held = {} }, Runner)
   self.queue = task.queue(handle)
   return self
 end

@@ -10,9 +10,10 @@
 --   certs.reload()             reads everything anew; connections keep what they have
 --   certs.report() -> array of { host =, certificate =, notafter =, names =, self_made =, problem = }
 --
--- Where a certificate is found, in this order: option `certificate` (and `key`), `ssl = { certificate =, key = }`, and in the directory
--- `certificates`: HOST.crt + HOST.key, HOST.pem + HOST.key, HOST/fullchain.pem + HOST/privkey.pem, any file there that names the
--- host or has a wildcard for it, and the same for the parent domain. localhost and hosts with `self_signed = true` get one of our own.
+-- Where a certificate is found, in this order: option `certificate` (and `key`), `ssl = { certificate =, key = }`, and in the
+-- directory `certificates`: HOST.crt + HOST.key, HOST.pem + HOST.key, HOST/fullchain.pem + HOST/privkey.pem, any file there that
+-- names the host or has a wildcard for it, and the same for the parent domain. localhost and hosts with `self_signed = true` get
+-- one of our own.
 
 local core = require "couplet.core"
 local config = require "couplet.config"
@@ -33,7 +34,8 @@ local intermediate = "ECDHE-ECDSA-AES128-GCM-SHA256:ECDHE-RSA-AES128-GCM-SHA256:
 local profiles = {
   modern = { min_version = "TLSv1.3" },
   intermediate = { min_version = "TLSv1.2", ciphers = intermediate },
-  old = { min_version = "TLSv1", ciphers = intermediate .. ":ECDHE-ECDSA-AES128-SHA256:ECDHE-RSA-AES128-SHA256:ECDHE-ECDSA-AES128-SHA:"
+  old = { min_version = "TLSv1", ciphers = intermediate
+    .. ":ECDHE-ECDSA-AES128-SHA256:ECDHE-RSA-AES128-SHA256:ECDHE-ECDSA-AES128-SHA:"
     .. "ECDHE-RSA-AES128-SHA:ECDHE-ECDSA-AES256-SHA384:ECDHE-RSA-AES256-SHA384:ECDHE-ECDSA-AES256-SHA:ECDHE-RSA-AES256-SHA:"
     .. "DHE-RSA-AES128-SHA256:DHE-RSA-AES256-SHA256:AES128-GCM-SHA256:AES256-GCM-SHA384:AES128-SHA256:AES256-SHA256:AES128-SHA:"
     .. "AES256-SHA:@SECLEVEL=0" },
@@ -134,7 +136,8 @@ local function look(found, path, depth)
     if stat and stat.type == "directory" and depth < 2 then
       look(found, full, depth + 1)
     elseif stat and stat.type == "file" and stat.size < 1 << 18
-      and (entry:find("%.crt$") or entry:find("%.cer$") or entry == "fullchain.pem" or entry:find("%.pem$") and not entry:find("key")) then
+      and (entry:find("%.crt$") or entry:find("%.cer$") or entry == "fullchain.pem"
+        or entry:find("%.pem$") and not entry:find("key")) then
       local here = at(full)
       local x = here and parse(full)
       if x then
@@ -200,7 +203,8 @@ local function settings_for(host, service, own)
   local into = {}
   local profile = config.get(host, "tls_profile") or "intermediate"
   if not profiles[profile] then
-    log("error", "%s: no TLS profile %q; there are modern, intermediate, old", config.place(host, "tls_profile") or "tls_profile", profile)
+    log("error", "%s: no TLS profile %q; there are modern, intermediate, old", config.place(host, "tls_profile") or "tls_profile",
+      profile)
     profile = "intermediate"
   end
   for k, v in pairs(profiles[profile]) do into[k] = v end
@@ -358,7 +362,8 @@ end
 function certs.warn()
   for _, entry in ipairs(certs.report()) do
     if entry.problem and entry.certificate then
-      log(entry.problem == "expired" and "error" or "warn", "certificate of %s (%s): %s", entry.host, entry.certificate, entry.problem)
+      log(entry.problem == "expired" and "error" or "warn", "certificate of %s (%s): %s", entry.host, entry.certificate,
+        entry.problem)
     end
   end
 end

@@ -178,8 +178,9 @@ local function error_text(reason)
   return table.concat(parts), reason.text or reason.condition
 end
 
--- Ends the stream: nil cleanly, else with an error (a condition, { condition, text, extra }, an error object, or a stanza, which is the
--- content of the error). The session is over when this returns; the connection lives on until the peer has closed its side too.
+-- Ends the stream: nil cleanly, else with an error (a condition, { condition, text, extra }, an error object, or a stanza, which
+-- is the content of the error). The session is over when this returns; the connection lives on until the peer has closed its
+-- side too.
 function class:close(reason)
   local net = self.net
   if not net or self.closing then return end

@@ -233,7 +233,8 @@ end
 local standard = {
   _VERSION = _VERSION, assert = assert, error = error, getmetatable = getmetatable, ipairs = ipairs, next = next, pairs = pairs,
   pcall = pcall, print = print, rawequal = rawequal, rawget = rawget, rawlen = rawlen, rawset = rawset, select = select,
-  setmetatable = setmetatable, tonumber = tonumber, tostring = tostring, type = type, xpcall = xpcall, load = load, dofile = dofile,
+  setmetatable = setmetatable, tonumber = tonumber, tostring = tostring, type = type, xpcall = xpcall, load = load,
+  dofile = dofile,
   loadfile = loadfile, require = require, math = math, string = string, table = table, utf8 = utf8, os = os, io = io,
   coroutine = coroutine, debug = debug, package = package, collectgarbage = collectgarbage,
 }
@@ -378,8 +379,10 @@ function run_file(cfg, path, depth, lua, text)
 end
 
 -- Options that are tables by nature: `name.part = value` works on them before they are set.
-local maps = { limits = true, storage = true, ssl = true, sql = true, log = true, certificate = true, gc = true, custom_roles = true,
-  archive_expires = true, network_settings = true, http_paths = true, contact_info = true, disco_items = true, statistics_config = true }
+local maps = { limits = true, storage = true, ssl = true, sql = true, log = true, certificate = true, gc = true,
+  custom_roles = true,
+  archive_expires = true, network_settings = true, http_paths = true, contact_info = true, disco_items = true,
+  statistics_config = true }
 function reader.is_map(key) return maps[key] end
 
 function reader.parse(path, text, lua)

@@ -97,7 +97,8 @@ local function expand(namespace, registry)
   local out = {}
   for name, t in pairs(registry) do
     if t[1] ~= nil then
-      t = { type = t[1], condition = t[2], text = t[3], extra = t[4] or (namespace and { namespace = namespace, condition = name }) or nil }
+      t = { type = t[1], condition = t[2], text = t[3],
+        extra = t[4] or (namespace and { namespace = namespace, condition = name }) or nil }
       if namespace and t.extra and not t.extra.namespace then t.extra.namespace = namespace end
       if namespace and t.extra and not t.extra.condition then t.extra.condition = name end
     end
@@ -130,8 +131,8 @@ end
 
 function errors.coerce(ok, err, ...)
   if ok or is_error(err) then return ok, err, ... end
-  return nil, new({ type = "cancel", condition = types[err] and err or "undefined-condition", text = err ~= nil and tostring(err) or nil,
-    extra = err ~= nil and { native = err } or nil }), ...
+  return nil, new({ type = "cancel", condition = types[err] and err or "undefined-condition",
+    text = err ~= nil and tostring(err) or nil, extra = err ~= nil and { native = err } or nil }), ...
 end
 
 function errors.wrap(fn)

@@ -52,7 +52,8 @@ function init.load(path)
   local plugins = plugin_directory()
   prosody.paths = {
     source = plugins:gsub("/[^/]*$", ""), config = config.directory(), plugins = plugins, data = config.data_path(),
-    certs = require "couplet.certs".directory(), installer = config.path(config.get("*", "installer_plugin_path") or "custom_plugins",
+    certs = require "couplet.certs".directory(),
+    installer = config.path(config.get("*", "installer_plugin_path") or "custom_plugins",
       config.data_path()),
   }
   return true
@@ -237,7 +238,8 @@ function init.reload()
     return nil, err
   end
   reloading = true
-  system.notify(("RELOADING=1\nMONOTONIC_USEC=%d"):format(math.floor(loop.mono() * 1e6) + 1000))        -- our clock counts in ms, cut off
+  -- our clock counts in ms, cut off
+  system.notify(("RELOADING=1\nMONOTONIC_USEC=%d"):format(math.floor(loop.mono() * 1e6) + 1000))
   local ok, problem = xpcall(function()
     prosody.events.fire_event("reloading-config")
     config.use(new)

@@ -2,16 +2,19 @@
 -- known_options: options of the server itself, for `coupletctl check config` and docs/config.md. Plugins declare their own.
 --
 -- name -> { type, default, text }. Types: string boolean integer number period path list map any; "x|y" takes either.
--- default: as it would be written. host = true: may stand below a host. Options with `none` are known from Prosody and have no effect.
+-- default: as it would be written. host = true: may stand below a host. Options with `none` are known from Prosody and have no
+-- effect.
 
 local options = {
   -- process
-  user = { "string", nil, "give root up and become this user after start; without it the owner of data_path, if that is not root" },
+  user = { "string", nil, "give root up and become this user after start; without it the owner of data_path, if that is not "
+    .. "root" },
   group = { "string", nil, "and this group" },
   run_as_root = { "boolean", "false", "allow to run as root" },
   umask = { "string|integer", '"027"', "octal; rights that new files do not have" },
   pidfile = { "path", nil, "write the process id here as well; relative to data_path" },
-  data_path = { "path", '"data"', "database, control socket, pid file; without the option /var/lib/couplet for a file below /etc (/var/lib/prosody for one in /etc/prosody)" },
+  data_path = { "path", '"data"', "database, control socket, pid file; without the option /var/lib/couplet for a file below "
+    .. "/etc (/var/lib/prosody for one in /etc/prosody)" },
   control_socket = { "path", '"couplet.sock"', "where coupletctl reaches the server; relative to data_path" },
   io_threads = { "integer", nil, "threads for connections; 0: none of their own. Default: cores - 1, at most 4" },
   max_connections = { "integer", nil, "how many connections are accepted at a time" },
@@ -41,7 +44,8 @@ local options = {
   c2s_ssl = { "map", nil, "what overrides ssl for clients", host = true },
   c2s_direct_tls_ports = { "list", "{ 5223 }", "ports for clients, TLS from the first byte" },
   c2s_direct_tls_interfaces = { "list", nil, "their addresses" },
-  conflict_resolve = { "string", '"kick_old"', "a resource is wished twice: \"kick_old\", \"kick_new\", \"random\" or \"increment\"", host = true },
+  conflict_resolve = { "string", '"kick_old"',
+    "a resource is wished twice: \"kick_old\", \"kick_new\", \"random\" or \"increment\"", host = true },
   max_sessions_per_user = { "integer", "100", "resources one account may have bound at a time", host = true },
   legacy_ssl_ports = { "list", nil, "older name of c2s_direct_tls_ports" },
   limits = { "map", "{ }", "c2s = { rate = \"10kb/s\", burst = \"2s\" }: bandwidth of one connection" },
@@ -50,7 +54,8 @@ local options = {
   certificates = { "path", '"certs"', "directory of certificates, searched by file name and by the names inside" },
   certificate = { "path|map", nil, "file of a host's certificate (chain), relative to `certificates`", host = true },
   key = { "path", nil, "its key, if it does not lie beside it", host = true },
-  ssl = { "map", "{ }", "certificate, key, password, protocol, ciphers, ciphersuites, curve, dhparam, cafile, capath, verify", host = true },
+  ssl = { "map", "{ }", "certificate, key, password, protocol, ciphers, ciphersuites, curve, dhparam, cafile, capath, verify",
+    host = true },
   tls_profile = { "string", '"intermediate"', "modern, intermediate or old", host = true },
   self_signed = { "boolean", nil, "make a certificate of our own if there is none; localhost: true", host = true },
   -- accounts and storage
@@ -78,12 +83,14 @@ local options = {
 
 -- Words of Prosody without a meaning here: accepted in silence.
 for _, name in ipairs {
-  "daemonize", "use_libevent", "network_backend", "network_settings", "use_ipv4", "use_ipv6", "statistics_interval", "statistics_config",
+  "daemonize", "use_libevent", "network_backend", "network_settings", "use_ipv4", "use_ipv6", "statistics_interval",
+  "statistics_config",
   "prosody_user", "prosody_group", "couplet_user", "couplet_group", "proxy_dns", "tcp_keepalives", "unbound", "dns_timeout",
   "reload_global_modules", "reload_modules", "rlimit_nofile", "unlimited_open_files", "cross_domain_bosh", "consider_bosh_secure",
-  "storage_archive_item_limit", "authz", "s2s_secure_auth", "s2s_insecure_domains", "s2s_secure_domains", "s2s_require_encryption",
-  "trusted_proxies", "http_host", "http_default_host", "http_external_url", "http_paths", "certs", "setuid", "setgid", "max_inactivity",
-  "trap_signals", "openfire_private_key", "legacy_ssl_ssl",
+  "storage_archive_item_limit", "authz", "s2s_secure_auth", "s2s_insecure_domains", "s2s_secure_domains",
+  "s2s_require_encryption",
+  "trusted_proxies", "http_host", "http_default_host", "http_external_url", "http_paths", "certs", "setuid", "setgid",
+  "max_inactivity", "trap_signals", "openfire_private_key", "legacy_ssl_ssl",
 } do
   options[name] = options[name] or { "any", nil, "", none = true, host = true }
 end

@@ -1,9 +1,11 @@
 -- SPDX-License-Identifier: MIT
 -- lua_listener: services that plugins write against the listener tables of net.server: onconnect(conn), onincoming(conn, data),
--- ondrain(conn), ondisconnect(conn, reason), onreadtimeout(conn). Each connection's events come one after the other, waits included.
+-- ondrain(conn), ondisconnect(conn, reason), onreadtimeout(conn). Each connection's events come one after the other, waits
+-- included.
 --
 --   lua_listener.class(name, listener) -> class for core.net.listen
---   lua_listener.dial(settings, listener, data?) -> object | nil, message     a connection of our own: core.net.connect(settings).
+--   lua_listener.dial(settings, listener, data?) -> object | nil, message     a connection of our own:
+--   core.net.connect(settings).
 --                  onconnect comes when it stands (TLS from the start included), ondisconnect also if it never does
 
 local core = require "couplet.core"

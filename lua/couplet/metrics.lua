@@ -2,7 +2,8 @@
 -- metrics: what the server counts (known to plugins as core.statsmanager).
 --
 --   metrics.metric(type, name, unit?, description?, labels?, conf?) -> family      util.openmetrics
---   metrics.measure(kind, name, conf?, label?, value?) -> function, family       kinds of module:measure; one fixed label if given
+--   metrics.measure(kind, name, conf?, label?, value?) -> function, family       kinds of module:measure; one fixed label if
+--   given
 --   metrics.collect()           brings gauges up to date: events stats-update, stats-updated, openmetrics-updated
 --   metrics.render() -> text    collects, then OpenMetrics text
 --   metrics.get_stats() -> map name -> value      metrics.get_metric_registry()

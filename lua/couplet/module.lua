@@ -117,7 +117,8 @@ end
 
 -- The same module acting on another host.
 function api:context(host)
-  return setmetatable({ host = host or "*", global = host == nil or host == "*" }, { __index = self, __tostring = getmetatable(self).__tostring })
+  return setmetatable({ host = host or "*", global = host == nil or host == "*" },
+    { __index = self, __tostring = getmetatable(self).__tostring })
 end
 
 for _, group in ipairs { "hooks", "cross", "send", "time", "data", "native" } do

@@ -263,7 +263,8 @@ end
 -- --- declared options ---
 
 local fields = { type = true, default = true, min = true, max = true, enum = true, secret = true, doc = true, parent = true }
-local kinds = { string = 1, number = 1, integer = 1, boolean = 1, period = 1, enum = 1, array = 1, set = 1, path = 1, table = 1, any = 1 }
+local kinds = { string = 1, number = 1, integer = 1, boolean = 1, period = 1, enum = 1, array = 1, set = 1, path = 1, table = 1,
+  any = 1 }
 
 -- Everything declared so far: plugin -> option -> declaration; for `coupletctl check config`.
 options.declared = {}

@@ -86,7 +86,10 @@ local function check_methods(methods)
 end
 
 local function check_event(module, event)
-  if require "couplet.event_names".known(event) or api._events_doc[event] or event:sub(1, #module.name + 1) == module.name .. "/" then return end
+  if require "couplet.event_names".known(event) or api._events_doc[event]
+    or event:sub(1, #module.name + 1) == module.name .. "/" then
+    return
+  end
   module:log("warn", "hooks %q, which is no event of the server nor declared by a plugin (events_doc)", event)
 end
 
@@ -500,7 +503,8 @@ function plugin.configure()
   if type(installer) == "string" then list[#list + 1] = config.path and config.path(installer) or installer end
   loader.set_paths(list)
   if prosody.process_type ~= "prosodyctl" then
-    local slow, abort = tonumber((config.get("*", "plugin_slow_ms"))) or 100, tonumber((config.get("*", "plugin_abort_ms"))) or 5000
+    local slow, abort = tonumber((config.get("*", "plugin_slow_ms"))) or 100,
+      tonumber((config.get("*", "plugin_abort_ms"))) or 5000
     if slow > 0 or abort > 0 then task.watch(slow, abort, note_slow) else task.watch(nil) end
   end
 end

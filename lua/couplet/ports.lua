@@ -93,7 +93,8 @@ local function open(service, interface, port)
     local context, err = certs.direct(service.name, port)
     if not context then return nil, "no certificate: " .. tostring(err) end
     settings.tls = context
-    settings.alpn = service.alpn or service.name:match("^c2s") and "xmpp-client" or service.name:match("^s2s") and "xmpp-server" or nil
+    settings.alpn = service.alpn or service.name:match("^c2s") and "xmpp-client" or service.name:match("^s2s") and "xmpp-server"
+      or nil
   end
   if not service.class then
     if type(service.listener) ~= "table" then return nil, "the service has neither class nor listener" end
@@ -259,7 +260,9 @@ function ports.get_registered_services() return services end
 
 function ports.get_service_at(interface, port)
   for _, door in pairs(doors) do
-    if door.port == tonumber(port) and (door.interface == interface or interface == "*") then return door.service, door.listener end
+    if door.port == tonumber(port) and (door.interface == interface or interface == "*") then
+      return door.service, door.listener
+    end
   end
 end
 

@@ -36,7 +36,7 @@ for kind in pairs(KINDS) do
   SELF[kind] = kind .. "/self"
 end
 
--- Addresses ------------------------------------------------------------------------------------------------------------------------
+-- Addresses ---------------------------------------------------------------------------------------------------------------------
 -- An address taken apart: { jid = normal form, node, host, resource, bare, target = "full|bare|host" }; false: it is none.
 local recall, remember = require "couplet.recent".new(4096)
 
@@ -60,12 +60,13 @@ local function address(text)
 end
 router.address = address
 
--- Errors ---------------------------------------------------------------------------------------------------------------------------
+-- Errors ------------------------------------------------------------------------------------------------------------------------
 
 -- Errors are answered, except those about errors and results, and presence that expects no answer.
 local function reply_error(origin, stanza, kind, condition, text)
   local name, _, _, type = route_of(stanza)
-  if type == "error" or type == "result" or name == "presence" and (type == "unavailable" or type == "probe" or type == "unsubscribe"
+  if type == "error" or type == "result" or name == "presence"
+    and (type == "unavailable" or type == "probe" or type == "unsubscribe"
     or type == "unsubscribed" or type == "subscribed") then
     log("debug", "dropped %s", stanza:top_tag())
     return true
@@ -95,7 +96,7 @@ local function unhandled(origin, stanza)
   return reply_error(origin, stanza, "cancel", "service-unavailable")
 end
 
--- Loops ----------------------------------------------------------------------------------------------------------------------------
+-- Loops -------------------------------------------------------------------------------------------------------------------------
 -- How many stanzas deep the running coroutine is. Stanzas from the wire start at 0 and do not come this way.
 
 local depths = setmetatable({}, { __mode = "k" })
@@ -117,7 +118,7 @@ local function deeper(fn, origin, stanza, extra)
   return leave(co, depth > 0 and depth or nil, fn(origin, stanza, extra))
 end
 
--- Steps 2 to 4 ------------------------------------------------------------------------------------------------------------------------
+-- Steps 2 to 4 ------------------------------------------------------------------------------------------------------------------
 
 local remote
 
@@ -206,7 +207,7 @@ function router.core_route_stanza(origin, stanza)
   return deeper(route, origin, stanza)
 end
 
--- Step 1: a stanza has come in ----------------------------------------------------------------------------------------------------------
+-- Step 1: a stanza has come in --------------------------------------------------------------------------------------------------
 
 local IQ_TYPES = { get = true, set = true, result = true, error = true }
 
@@ -227,12 +228,13 @@ local function check_iq(origin, stanza, type, id)
   return true
 end
 
-local PRESENCE_TYPES = { unavailable = true, subscribe = true, subscribed = true, unsubscribe = true, unsubscribed = true, probe = true,
-  error = true }
+local PRESENCE_TYPES = { unavailable = true, subscribe = true, subscribed = true, unsubscribe = true, unsubscribed = true,
+  probe = true, error = true }
 
 local function own_address(origin, from)
   local place = address(from)
-  return place and (place.jid == origin.full_jid or place.target == "bare" and place.node == origin.username and place.host == origin.host)
+  return place and (place.jid == origin.full_jid
+    or place.target == "bare" and place.node == origin.username and place.host == origin.host)
 end
 
 -- From a client that has bound a resource.
@@ -262,7 +264,8 @@ end
 local function from_unbound(origin, stanza, name, to, type, id)
   local place = to and address(to)
   local home = origin.host and all_hosts[origin.host]
-  if origin.type == "c2s_unbound" and to and (not place or place.host ~= origin.host or place.node and place.node ~= origin.username) then
+  if origin.type == "c2s_unbound" and to and (not place or place.host ~= origin.host
+    or place.node and place.node ~= origin.username) then
     return origin:close { condition = "not-authorized", text = "Bind a resource first" }
   end
   if name == "iq" and home then

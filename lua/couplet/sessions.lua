@@ -154,7 +154,7 @@ function sessions.bind_resource(session, resource)
   return true
 end
 
--- Presence and priority -----------------------------------------------------------------------------------------------------------
+-- Presence and priority ---------------------------------------------------------------------------------------------------------
 
 -- The resources that get what is sent to the account: those with the highest priority, none below 0.
 function sessions.update_top(user)

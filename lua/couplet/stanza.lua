@@ -1,5 +1,6 @@
 -- SPDX-License-Identifier: MIT
--- stanza (util.stanza): build, read and change stanzas and elements. What is hot is C (core/bind/bind_stanza*.c); the rest is here.
+-- stanza (util.stanza): build, read and change stanzas and elements. What is hot is C (core/bind/bind_stanza*.c); the rest is
+-- here.
 
 local core = require "couplet.core".stanza
 

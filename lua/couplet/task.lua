@@ -308,7 +308,8 @@ function task.watch(slow_ms, abort_ms, report)
   if not slow_ms and not abort_ms then return native.watch(nil) end
   native.watch(slow_ms or 0, abort_ms or 0, function(ms, text, aborted)
     local plugin = text:match "mod_([%w_%-]+)%.lua"
-    log("warn", "%s kept the server for %d ms%s\n%s", plugin and "plugin " .. plugin or "a task", ms, aborted and "; aborted" or "", text)
+    log("warn", "%s kept the server for %d ms%s\n%s", plugin and "plugin " .. plugin or "a task", ms,
+      aborted and "; aborted" or "", text)
     if report then report(plugin, ms, aborted) end
   end)
 end

@@ -90,7 +90,8 @@ function lib.handle_cmd(command, origin, stanza)
   if action == nil or action == "execute" then action = "execute" end
   local known = action == "execute" or action == "cancel" or ACTIONS[action]
   if not known or action ~= "execute" and not kept then
-    return st.error_reply(stanza, "modify", "bad-request"):tag(known and "bad-action" or "malformed-action", { xmlns = XMLNS }):up()
+    return st.error_reply(stanza, "modify", "bad-request"):tag(known and "bad-action" or "malformed-action",
+      { xmlns = XMLNS }):up()
   end
   local data = { origin = origin, stanza = stanza, to = stanza.attr.to, from = stanza.attr.from, action = action,
     form = cmdtag:get_child("x", "jabber:x:data") }

@@ -1,5 +1,6 @@
 -- SPDX-License-Identifier: MIT
--- What a message costs in Lua, from the element event of one client to the send() of another: build/bin/lua tests/bench/router.lua
+-- What a message costs in Lua, from the element event of one client to the send() of another: build/bin/lua
+-- tests/bench/router.lua
 local fixture = require "client_fixture"
 local xml = require "couplet.util.xml"
 package.loaded["couplet.certs"] = { context = function() end }
@@ -54,7 +55,8 @@ local function measure(name, text)
   assert(last)
 end
 
-local message = "<message to='juliet@h.example/balcony' type='chat' id='abcdef'><body>Art thou not Romeo, and a Montague?</body></message>"
+local message = "<message to='juliet@h.example/balcony' type='chat' id='abcdef'><body>Art thou not Romeo, and a "
+  .. "Montague?</body></message>"
 measure("message to a full address", message)
 measure("message to a bare address", (message:gsub("/balcony", "")))
 measure("message that says its true sender", (message:gsub("<message", "<message from='romeo@h.example/orchard'")))

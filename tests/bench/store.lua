@@ -40,11 +40,16 @@ local function run(name, workers, seconds, fn)
     waits[n // 2 + 1] * 1000, waits[math.max(1, n * 99 // 100)] * 1000, used / n * 1e6))
 end
 
-local accounts, map, roster, archive = driver:open("accounts"), driver:open("data", "map"), driver:open("roster"), driver:open("archive", "archive")
-local account = { created = 1, updated = 2, iteration_count = 10000, salt = ("s"):rep(36), stored_key = ("k"):rep(40), server_key = ("k"):rep(40),
-  scram = { ["SHA-256"] = { iteration_count = 10000, salt = ("s"):rep(36), stored_key = ("k"):rep(64), server_key = ("k"):rep(64) } } }
+local accounts, map, roster, archive = driver:open("accounts"), driver:open("data", "map"), driver:open("roster"),
+  driver:open("archive", "archive")
+local account = { created = 1, updated = 2, iteration_count = 10000, salt = ("s"):rep(36), stored_key = ("k"):rep(40),
+  server_key = ("k"):rep(40),
+  scram = { ["SHA-256"] = { iteration_count = 10000, salt = ("s"):rep(36), stored_key = ("k"):rep(64),
+    server_key = ("k"):rep(64) } } }
 local contacts = {}
-for i = 1, 50 do contacts["contact" .. i .. "@example.org"] = { subscription = "both", groups = { Friends = true }, name = "Contact " .. i } end
+for i = 1, 50 do
+  contacts["contact" .. i .. "@example.org"] = { subscription = "both", groups = { Friends = true }, name = "Contact " .. i }
+end
 for i = 1, 1000 do
   task.spawn(function() accounts:set("user" .. i, account) end)
 end
@@ -61,7 +66,8 @@ for _, workers in ipairs { 1, 16, 256 } do
   run("keyval set (account)", workers, 3, function(w) accounts:set("user" .. w, account) end)
 end
 for _, workers in ipairs { 1, 16, 256 } do
-  run("archive append (450 bytes)", workers, 3, function(w) archive:append("user" .. w % 1000, nil, text, nil, "peer" .. w % 50 .. "@example.org") end)
+  run("archive append (450 bytes)", workers, 3,
+    function(w) archive:append("user" .. w % 1000, nil, text, nil, "peer" .. w % 50 .. "@example.org") end)
 end
 for _, workers in ipairs { 1, 16 } do
   run("keyval get (account)", workers, 2, function(w, i) accounts:get("user" .. (w * 31 + i) % 1000) end)

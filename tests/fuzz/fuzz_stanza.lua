@@ -1,5 +1,6 @@
 -- SPDX-License-Identifier: MIT
--- The Lua half of fuzz_stanza: each byte string is a list of operations, done to stanzas and to a model of plain tables. A model is
+-- The Lua half of fuzz_stanza: each byte string is a list of operations, done to stanzas and to a model of plain tables. A model
+-- is
 -- { name =, attr =, children, handle = the element it stands for, stepped = false once plugins' own writes left `tags` behind }.
 
 local st = require "couplet.stanza"
@@ -8,7 +9,8 @@ local fresh = require "couplet.core".fresh
 local xml = require "couplet.util.xml"
 
 local seeds = {
-  "<message to='a@b/c' from='d@e' id='1' type='chat'><body>hi</body>text<x xmlns='urn:x' k='v'><i n='1'/><i n='2'>two</i></x></message>",
+  "<message to='a@b/c' from='d@e' id='1' type='chat'><body>hi</body>text<x xmlns='urn:x' k='v'><i n='1'/><i n='2'>two</i></x>"
+    .. "</message>",
   "<iq xmlns='jabber:client' type='get' id='2'><q xmlns='urn:q'><a/><b>t</b><c xmlns='urn:c'><d/>x</c></q></iq>",
   "<presence/>",
   "<a>" .. ("<b i='1'/>"):rep(12) .. "</a>",
@@ -106,7 +108,8 @@ local function check(s, m)
   local text = tostring(s)
   local back = xml.parse(text)
   wanted(back, "cannot be parsed: %s", text)
-  wanted(table.concat(flat(st.preserialize(back), nil, {}), "\0") == table.concat(flat(m, nil, {}), "\0"), "written wrong: %s", text)
+  wanted(table.concat(flat(st.preserialize(back), nil, {}), "\0") == table.concat(flat(m, nil, {}), "\0"), "written wrong: %s",
+    text)
   compare(s, m)
   wanted(tostring(s) == text, "reading changed it: %s, was %s", tostring(s), text)
 end

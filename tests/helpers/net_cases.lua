@@ -29,7 +29,8 @@ local function pass(seconds)
   while not over do loop.once() end
 end
 
-local HEADER = "<stream:stream xmlns='jabber:client' xmlns:stream='http://etherx.jabber.org/streams' to='localhost' version='1.0'>"
+local HEADER = "<stream:stream xmlns='jabber:client' xmlns:stream='http://etherx.jabber.org/streams' to='localhost' "
+  .. "version='1.0'>"
 local names = 0
 
 -- A class whose connections write down what happens to them. handlers: what to do besides.

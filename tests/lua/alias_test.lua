@@ -32,7 +32,8 @@ check.test("plugin files: places, order, headers, resources", function()
     f:write(text)
     f:close()
   end
-  local forms = { "mod_a/a/mod_a.lua", "mod_a/mod_a.lua", "a/mod_a.lua", "mod_a.lua", "share/lua/5.4/mod_a.lua", "share/lua/5.4/mod_a/mod_a.lua" }
+  local forms = { "mod_a/a/mod_a.lua", "mod_a/mod_a.lua", "a/mod_a.lua", "mod_a.lua", "share/lua/5.4/mod_a.lua",
+    "share/lua/5.4/mod_a/mod_a.lua" }
   for i, form in ipairs(forms) do write(i .. "/" .. form, "return " .. i) end
   for i, form in ipairs(forms) do
     loader.set_paths { dir .. "/" .. i .. "/" }
@@ -76,7 +77,8 @@ check.test("plugin files: places, order, headers, resources", function()
   write("h/mod_solo/solo.lib.lua", "return 'solo'")
   local host = fake.new { global = { plugin_paths = { dir .. "/h" } } }
   local env = host:load "main"
-  check.equal({ env.own.name, env.same, env.util.name, env.pre.name, env.lib, env.leaked }, { "own", true, "util of main", "util of main", "solo", "main" })
+  check.equal({ env.own.name, env.same, env.util.name, env.pre.name, env.lib, env.leaked },
+    { "own", true, "util of main", "util of main", "solo", "main" })
   local ok, err = host:try_load("bad", [[module:require "nothere"]])
   check.ok(not ok and err:find "cannot load library nothere")
   if loader.find("adhoc", "adhoc.lib.lua") then
@@ -110,11 +112,13 @@ end)
 
 check.test("hosts come and go with their plugins", function()
   local hosts, prosody = require "couplet.hosts", require "couplet.prosody"
-  local host = fake.new { hosts = { ["sub.example.org"] = { modules_enabled = { "ping" } }, ["comp.example.org"] = { component_module = "version" } } }
+  local host = fake.new { hosts = { ["sub.example.org"] = { modules_enabled = { "ping" } },
+    ["comp.example.org"] = { component_module = "version" } } }
   local log = {}
   local names = { "host-activated", "host-deactivating", "host-deactivated" }
   for _, event in ipairs(names) do
-    prosody.events.add_handler(event, log[event] or function(data) log[#log + 1] = event .. " " .. (type(data) == "table" and data.host or data) end)
+    prosody.events.add_handler(event, log[event]
+      or function(data) log[#log + 1] = event .. " " .. (type(data) == "table" and data.host or data) end)
   end
   check.equal(hosts.get_children "example.org", { "comp.example.org", "sub.example.org" })
   check.equal({ hosts.get "comp.example.org".type, hosts.get "sub.example.org".type }, { "component", "local" })
@@ -138,7 +142,9 @@ check.test("hosts come and go with their plugins", function()
     log[4], log[5], log[6], log[7] })
   for _, event in ipairs(names) do
     for _, entry in ipairs(prosody.events.entries(event)) do
-      if not entry.owner and debug.getinfo(entry.fn, "S").short_src:find "alias_test" then prosody.events.remove_handler(event, entry.fn) end
+      if not entry.owner and debug.getinfo(entry.fn, "S").short_src:find "alias_test" then
+        prosody.events.remove_handler(event, entry.fn)
+      end
     end
   end
   host:close()

@@ -108,7 +108,8 @@ end)
 
 check.test("report", function()
   certificate({ "old.example" }, "old.example.crt", "old.example.key", 5)
-  load 'VirtualHost "a.example"\nVirtualHost "old.example"\nVirtualHost "n.example"\nVirtualHost "z.example" { certificate = "a.example.crt" }'
+  load('VirtualHost "a.example"\nVirtualHost "old.example"\nVirtualHost "n.example"\nVirtualHost "z.example" { certificate = '
+    .. '"a.example.crt" }')
   local by = {}
   for _, e in ipairs(certs.report()) do by[e.host] = e end
   check.equal(by["a.example"].problem, nil)
@@ -119,7 +120,8 @@ check.test("report", function()
 end)
 
 check.test("contexts are made once, and anew after a reload", function()
-  load 'VirtualHost "a.example"\nVirtualHost "n.example"\nVirtualHost "bad.example" { ssl = { certificate = "certs/a.example.crt", key = "certs/b.example/privkey.pem" } }'
+  load('VirtualHost "a.example"\nVirtualHost "n.example"\nVirtualHost "bad.example" { ssl = { certificate = '
+    .. '"certs/a.example.crt", key = "certs/b.example/privkey.pem" } }')
   local one = check.ok(certs.context("a.example", "c2s"))
   check.equal(certs.context("a.example", "c2s"), one)
   certs.reload()

@@ -36,7 +36,8 @@ check.test("options belong to sections", function()
     Component "files.example.org" "http_file_share" { a = 5 }
   ]]
   local rows = {
-    { "*", "a", 1 }, { "example.org", "a", 2 }, { "example.org", "b", "x" }, { "other.example", "a", 3 }, { "other.example", "c", true },
+    { "*", "a", 1 }, { "example.org", "a", 2 }, { "example.org", "b", "x" }, { "other.example", "a", 3 },
+    { "other.example", "c", true },
     { "nobody.example", "a", 1 }, { "example.org", "c", nil }, { "other.example", "d", "global again" },
     { "rooms.example.org", "component_module", "muc" }, { "rooms.example.org", "a", 4 },
     { "gateway.example.org", "component_module", "component" }, { "gateway.example.org", "component_secret", "s" },

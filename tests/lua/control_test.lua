@@ -70,7 +70,8 @@ local function ask(request)
 end
 
 check.test("a command, its lines, its result", function()
-  check.equal(ask { command = "test echo", args = { "x", "y" } }, { { print = "x and y" }, { ok = true, text = "quiet", data = { "x", "y" } } })
+  check.equal(ask { command = "test echo", args = { "x", "y" } },
+    { { print = "x and y" }, { ok = true, text = "quiet", data = { "x", "y" } } })
   check.equal(ask { command = "test echo", args = { "x", "--loud" } }[2].text, "LOUD")
   check.equal(ask { command = "test fail" }, { { ok = false, text = "no" } })
   check.equal(ask { command = "test wait" }, { { ok = true, text = "waited" } })
@@ -81,7 +82,8 @@ end)
 
 check.test("what is no request", function()
   local rows = {
-    { "nonsense\n", "not a request" }, { "[]\n", "not a request" }, { "{}\n", "not a request" }, { '{"command":7}\n', "not a request" },
+    { "nonsense\n", "not a request" }, { "[]\n", "not a request" }, { "{}\n", "not a request" },
+    { '{"command":7}\n', "not a request" },
     { '{"command":"rm -rf"}\n', "no such command" }, { '{"command":"test echo"}\n', "usage: test echo A %[B%]" },
     { '{"command":"test echo","args":["1","2","3"]}\n', "usage:" }, { '{"command":"test echo","args":7}\n', "usage:" },
     { "\xff\xfe\n", "not UTF%-8" }, { ("["):rep(1000) .. "\n", "nested too deep" },
@@ -100,7 +102,8 @@ check.test("byte by byte, several at once, in order", function()
     system.send(fd, text:sub(i, i))
     loop.poll()
   end
-  check.equal(read(fd, 2), { { ok = true, text = "waited" }, { print = "z and nil" }, { ok = true, text = "quiet", data = { "z" } } })
+  check.equal(read(fd, 2), { { ok = true, text = "waited" }, { print = "z and nil" },
+    { ok = true, text = "quiet", data = { "z" } } })
   system.close(fd)
 end)
 

@@ -32,7 +32,9 @@ check.test("HMAC", function() -- RFC 4231 §4.3, RFC 2202
 end)
 
 check.test("key derivation", function()
-  check.equal(crypto.hex_encode(crypto.pbkdf2_sync("sha1", "password", "salt", 4096, 20)), "4b007901b765489abead49d926f721d065a429c1") -- RFC 6070
+  -- RFC 6070
+  check.equal(crypto.hex_encode(crypto.pbkdf2_sync("sha1", "password", "salt", 4096, 20)),
+    "4b007901b765489abead49d926f721d065a429c1")
   check.equal(crypto.hex_encode(crypto.hkdf("sha256", ("\x0b"):rep(22), 42, crypto.hex_decode "000102030405060708090a0b0c",
     crypto.hex_decode "f0f1f2f3f4f5f6f7f8f9")), -- RFC 5869 A.1
     "3cb25f25faacd57a90434f64d0362f2a2d2d0a90cf1a5a4c5db02d56ecc4c5bf34007208d5b887185865")
@@ -107,7 +109,10 @@ end)
 
 check.test("certificates", function()
   local name = os.tmpname()
-  local ok = os.execute(([[openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -keyout /dev/null -days 3 -subj "/CN=juliet/O=Capulet" -addext "subjectAltName=DNS:capulet.example,DNS:*.capulet.example,otherName:1.3.6.1.5.5.7.8.5;UTF8:juliet@capulet.example,otherName:1.3.6.1.5.5.7.8.7;IA5STRING:_xmpp-client.capulet.example,IP:127.0.0.1" -out %s 2>/dev/null]]):format(name))
+  local ok = os.execute(([[openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -keyout /dev/null -days 3 \
+    -subj "/CN=juliet/O=Capulet" -addext "subjectAltName=DNS:capulet.example,DNS:*.capulet.example,\
+otherName:1.3.6.1.5.5.7.8.5;UTF8:juliet@capulet.example,\
+otherName:1.3.6.1.5.5.7.8.7;IA5STRING:_xmpp-client.capulet.example,IP:127.0.0.1" -out %s 2>/dev/null]]):format(name))
   check.ok(ok, "openssl")
   local f <close> = io.open(name)
   local pem = f:read "a"

@@ -52,8 +52,8 @@ function server:read(name) return system.read_file(self.dir .. "/" .. name) or "
 
 function server:run(extra)
   os.remove(self.dir .. "/exit")
-  os.execute(("cd %s && (%s/bin/couplet --config %s %s > out 2>&1; echo $? > exit.part; mv exit.part exit) &"):format(quote(self.dir), quote(build),
-    quote(self.config), extra or ""))
+  os.execute(("cd %s && (%s/bin/couplet --config %s %s > out 2>&1; echo $? > exit.part; mv exit.part exit) &"):format(
+    quote(self.dir), quote(build), quote(self.config), extra or ""))
 end
 
 function server:start(extra)
@@ -240,7 +240,8 @@ check.test("reload takes what changed, and nothing that is broken", function()
     check.equal(before.pid, tonumber(s:read("data/couplet.pid")))
 
     s:write("config.lua", CONFIG:gsub('c2s_direct_tls_ports = { 0 }', "c2s_direct_tls_ports = { }")
-      .. 'VirtualHost "localhost"\nmodules_enabled = { "uptime" }\nmodules_disabled = { "time" }\nVirtualHost "second.localhost"\n')
+      .. 'VirtualHost "localhost"\nmodules_enabled = { "uptime" }\nmodules_disabled = { "time" }\nVirtualHost '
+        .. '"second.localhost"\n')
     expect(s, "reload", 0, "read anew")
     local after = s:status()
     check.equal(#after.hosts, 2)
@@ -276,7 +277,8 @@ check.test("a reload disconnects nobody it does not concern", function()
     one.expect("</stream:features>")
     two.expect("</stream:features>")
     assert(system.unlink(s.dir .. "/certs/localhost.crt"))        -- another certificate is made
-    s:write("config.lua", CONFIG:gsub('c2s_direct_tls_ports = { 0 }', "c2s_direct_tls_ports = { }") .. 'VirtualHost "localhost"\n')
+    s:write("config.lua", CONFIG:gsub('c2s_direct_tls_ports = { 0 }', "c2s_direct_tls_ports = { }")
+      .. 'VirtualHost "localhost"\n')
     expect(s, "reload", 0, "read anew")
     two.expect("<host%-gone ")
     one.send("<starttls xmlns='urn:ietf:params:xml:ns:xmpp-tls'/>")
@@ -343,7 +345,8 @@ end)
 check.test("commands of plugins", function()
   with(CONFIG .. 'VirtualHost "localhost"\nmodules_enabled = { "talks" }\n', function(s)
     s:write("plugins/mod_talks.lua", [[
-      module:add_item("shell-command", { section = "talk", name = "echo", desc = "say it again", args = { { name = "what", type = "string" } },
+      module:add_item("shell-command", { section = "talk", name = "echo", desc = "say it again",
+        args = { { name = "what", type = "string" } },
         handler = function(self, what)
           self.session.print("heard", what)
           return what ~= "nothing", what .. "!"
@@ -369,7 +372,8 @@ check.test("starts that are refused, and why", function()
   local rows = {
     { "x = = 1", "config.lua:1: unexpected symbol near '='" },
     { "run_as_root = true", "names no host: add VirtualHost" },
-    { "run_as_root = true data_path = 'config.lua' VirtualHost 'localhost'", "cannot write to the data directory .*data_path, .*config.lua:1" },
+    { "run_as_root = true data_path = 'config.lua' VirtualHost 'localhost'",
+      "cannot write to the data directory .*data_path, .*config.lua:1" },
     { "run_as_root = true umask = 'rw' VirtualHost 'localhost'", "umask is an octal number" },
   }
   if system.uid() == 0 then
@@ -410,7 +414,8 @@ end)
 
 check.test("root is given up where an option says so", function()
   if system.uid() ~= 0 or not system.user("nobody") then return print("# skipped: not root") end
-  with(CONFIG:gsub("run_as_root = true", 'user = "nobody"'):gsub('log = %b{}', 'log = "*console"') .. 'VirtualHost "localhost"\n', function(s)
+  with(CONFIG:gsub("run_as_root = true", 'user = "nobody"'):gsub('log = %b{}', 'log = "*console"') .. 'VirtualHost "localhost"\n',
+    function(s)
     system.mkdir(s.dir .. "/data")
     system.mkdir(s.dir .. "/certs")
     system.chmod(s.dir, 493)

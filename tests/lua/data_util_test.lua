@@ -6,10 +6,14 @@ local st = require "couplet.stanza"
 check.test("bits", function()
   local bit = require "couplet.util.bitcompat"
   local rows = {
-    { bit.band(0xff, 0x0f, 0x3), 3 }, { bit.bor(1, 2, 4), 7 }, { bit.bxor(5, 1), 4 }, { bit.bnot(0), 0xffffffff }, { bit.lshift(1, 31), 0x80000000 },
-    { bit.lshift(1, 32), 0 }, { bit.rshift(0x80000000, 31), 1 }, { bit.arshift(0x80000000, 31), 0xffffffff }, { bit.arshift(8, 1), 4 },
-    { bit.lshift(8, -1), 4 }, { bit.lrotate(0x80000001, 1), 3 }, { bit.rrotate(3, 1), 0x80000001 }, { bit.extract(0xabcd, 4, 8), 0xbc },
-    { bit.replace(0xabcd, 0, 4, 8), 0xa00d }, { bit.band(-1), 0xffffffff }, { bit.btest(4, 2), false }, { bit.tohex(255), "000000ff" },
+    { bit.band(0xff, 0x0f, 0x3), 3 }, { bit.bor(1, 2, 4), 7 }, { bit.bxor(5, 1), 4 }, { bit.bnot(0), 0xffffffff },
+    { bit.lshift(1, 31), 0x80000000 },
+    { bit.lshift(1, 32), 0 }, { bit.rshift(0x80000000, 31), 1 }, { bit.arshift(0x80000000, 31), 0xffffffff },
+    { bit.arshift(8, 1), 4 },
+    { bit.lshift(8, -1), 4 }, { bit.lrotate(0x80000001, 1), 3 }, { bit.rrotate(3, 1), 0x80000001 },
+    { bit.extract(0xabcd, 4, 8), 0xbc },
+    { bit.replace(0xabcd, 0, 4, 8), 0xa00d }, { bit.band(-1), 0xffffffff }, { bit.btest(4, 2), false },
+    { bit.tohex(255), "000000ff" },
   }
   for i, row in ipairs(rows) do check.equal(row[1], row[2], "row " .. i) end
   local wide = require "couplet.util.bit53"
@@ -40,7 +44,8 @@ check.test("ring of bytes", function()
   check.equal({ b:write "abcd", b:write "efghi", b:write "efgh", #b, b:free() }, { 4, nil, 4, 8, 0 })
   check.equal({ b:read(3, true), b:read(3), b:read(6), b:read(5) }, { "abc", "abc", nil, "defgh" })
   b:write "one\ntwo"
-  check.equal({ b:readuntil "\n", b:readuntil "\n", b:find "w", b:sub(1, 2), b:byte(1), tostring(b) }, { "one\n", nil, 2, "tw", 116, "two" })
+  check.equal({ b:readuntil "\n", b:readuntil "\n", b:find "w", b:sub(1, 2), b:byte(1), tostring(b) },
+    { "one\n", nil, 2, "tw", 116, "two" })
   check.equal({ b:discard(2), b:length(), b:discard(5) }, { true, 1, false })
   b:clear()
   check.equal({ b:length(), b:size() }, { 0, 8 })
@@ -81,7 +86,8 @@ check.test("state machines", function()
   local log = {}
   local machine = require "couplet.util.fsm".new {
     default_state = "off",
-    transitions = { { name = "press", from = "off", to = "on" }, { name = "press", from = "on", to = "off" }, { name = "explode", from = "*", to = "gone" } },
+    transitions = { { name = "press", from = "off", to = "on" }, { name = "press", from = "on", to = "off" },
+      { name = "explode", from = "*", to = "gone" } },
     transition_handlers = { explode = function(e) return e.to_attr ~= "dud" end },
     state_handlers = { on = function(e) log[#log + 1] = e.from .. ">" .. e.to end },
   }
@@ -126,14 +132,14 @@ end)
 check.test("addresses as bytes", function()
   local net = require "couplet.util.net"
   for text, bytes in pairs {
-    ["192.0.2.1"] = "\192\0\2\1", ["::"] = ("\0"):rep(16), ["::1"] = ("\0"):rep(15) .. "\1", ["::ffff:1.2.3.4"] = ("\0"):rep(10) .. "\255\255\1\2\3\4",
-    ["2001:db8::5"] = "\x20\x01\x0d\xb8" .. ("\0"):rep(11) .. "\5",
+    ["192.0.2.1"] = "\192\0\2\1", ["::"] = ("\0"):rep(16), ["::1"] = ("\0"):rep(15) .. "\1",
+    ["::ffff:1.2.3.4"] = ("\0"):rep(10) .. "\255\255\1\2\3\4", ["2001:db8::5"] = "\x20\x01\x0d\xb8" .. ("\0"):rep(11) .. "\5",
   } do
     check.equal(net.pton(text), bytes, text)
     check.equal(net.ntop(bytes), text)
   end
-  for _, bad in ipairs { "", "1.2.3", "01.2.3.4", "1.2.3.256", "::1::", ":::", "1:2:3:4:5:6:7", "1:2:3:4:5:6:7:8:9", "::1.2.3", "1.2.3.4::", "g::", "12345::",
-    "1:2:3:4:5:6:7::8" } do
+  for _, bad in ipairs { "", "1.2.3", "01.2.3.4", "1.2.3.256", "::1::", ":::", "1:2:3:4:5:6:7", "1:2:3:4:5:6:7:8:9", "::1.2.3",
+    "1.2.3.4::", "g::", "12345::", "1:2:3:4:5:6:7::8" } do
     check.equal(net.pton(bad), nil, bad)
   end
   check.equal(net.ntop "abc", nil)
@@ -148,20 +154,24 @@ check.test("DNS answers", function()
     return table.concat(out) .. "\0"
   end
   local rows = {
-    { "A", "\192\0\2\1", "192.0.2.1" }, { "AAAA", ("\0"):rep(15) .. "\1", "::1" }, { "CNAME", name("a", "example"), "a.example." },
+    { "A", "\192\0\2\1", "192.0.2.1" }, { "AAAA", ("\0"):rep(15) .. "\1", "::1" },
+    { "CNAME", name("a", "example"), "a.example." },
     { "MX", "\0\10" .. name "mx", "10 mx." }, { "SRV", "\0\1\0\2\x14\x66" .. name("xmpp", "example"), "1 2 5222 xmpp.example." },
-    { "TXT", "\3abc\2de", "abcde" }, { "TLSA", "\3\1\1\255\0", "3 1 1 ff00" }, { "PTR", name "x.y", "x\\.y." }, { 999, "ab", "\\# 2 6162" },
+    { "TXT", "\3abc\2de", "abcde" }, { "TLSA", "\3\1\1\255\0", "3 1 1 ff00" }, { "PTR", name "x.y", "x\\.y." },
+    { 999, "ab", "\\# 2 6162" },
     { "A", "abc", "\\# 3 616263" }, { "CNAME", "\64", "\\# 1 40" }, { "SRV", "\0\1\0\2\x14", "\\# 5 0001000214" },
   }
   for i, row in ipairs(rows) do check.equal(tostring(dns.parse(row[1], row[2])), row[3], "row " .. i) end
   check.equal({ dns.types.SRV, dns.types[28], dns.types.TYPE999, dns.types[999] }, { 33, "AAAA", 999, "TYPE999" })
-  local a = dns.answer { "\0\1\0\2\x14\x66" .. name "x", name = "_xmpp._tcp.x.", canonical = "_xmpp._tcp.x.", type = 33, rcode = 0, ttl = 60, secure = true }
+  local a = dns.answer { "\0\1\0\2\x14\x66" .. name "x", name = "_xmpp._tcp.x.", canonical = "_xmpp._tcp.x.", type = 33,
+    rcode = 0, ttl = 60, secure = true }
   check.equal({ a[1].srv.port, a[1].SRV.target, a[1].type, a.secure, a.status, #a }, { 5222, "x.", "SRV", true, "NoError", 1 })
 end)
 
 check.test("services in the order of RFC 2782", function()
   local order = require "couplet.net.resolvers.service".order
-  local records = { { priority = 20, weight = 1, n = 1 }, { priority = 10, weight = 0, n = 2 }, { priority = 10, weight = 9, n = 3 } }
+  local records = { { priority = 20, weight = 1, n = 1 }, { priority = 10, weight = 0, n = 2 },
+    { priority = 10, weight = 9, n = 3 } }
   local function names(random)
     local out = {}
     for i, srv in ipairs(order(records, random)) do out[i] = srv.n end
@@ -173,14 +183,16 @@ end)
 
 check.test("SQL through LuaDBI, where it is installed", function()
   local sql = require "couplet.util.sql"
-  check.equal(sql.db2uri { driver = "MySQL", username = "a b", password = "p", host = "h", port = 3306, database = "d" }, "mysql://a%20b:p@h:3306/d")
+  check.equal(sql.db2uri { driver = "MySQL", username = "a b", password = "p", host = "h", port = 3306, database = "d" },
+    "mysql://a%20b:p@h:3306/d")
   local engine = sql:create_engine { driver = "SQLite3", database = ":memory:" }
   local ok, err = engine:connect()
   if not ok then return check.ok(err:find "LuaDBI is not installed", err) end
-  local t = sql.Table { name = "t", sql.Column { name = "k", type = "TEXT", nullable = false }, sql.Column { name = "n", type = "INTEGER" },
-    sql.Index { name = "t_k", unique = true, "k" } }
+  local t = sql.Table { name = "t", sql.Column { name = "k", type = "TEXT", nullable = false },
+    sql.Column { name = "n", type = "INTEGER" }, sql.Index { name = "t_k", unique = true, "k" } }
   check.equal(engine:transaction(function() return t:create(engine) end), true)
-  check.equal({ engine:transaction(function() return engine:insert("INSERT INTO t VALUES (?, ?)", "a", 1).affected end) }, { true, 1 })
+  check.equal({ engine:transaction(function() return engine:insert("INSERT INTO t VALUES (?, ?)", "a", 1).affected end) },
+    { true, 1 })
   local failed, why = engine:transaction(function()
     engine:insert("INSERT INTO t VALUES (?, ?)", "b", 2)
     engine:insert("INSERT INTO t VALUES (?, ?)", "a", 3)
@@ -207,12 +219,15 @@ check.test("URLs", function()
   check.equal(url.parse "/only/path".path, "/only/path")
   check.equal(url.parse "", nil)
   local base = "http://a/b/c/d;p?q"            -- RFC 3986 §5.4.1
-  for relative, want in pairs { ["g:h"] = "g:h", ["g"] = "http://a/b/c/g", ["./g"] = "http://a/b/c/g", ["g/"] = "http://a/b/c/g/", ["/g"] = "http://a/g",
-    ["//g"] = "http://g", ["?y"] = "http://a/b/c/d;p?y", [".."] = "http://a/b/", ["../.."] = "http://a/", ["../../../g"] = "http://a/g" } do
+  for relative, want in pairs { ["g:h"] = "g:h", ["g"] = "http://a/b/c/g", ["./g"] = "http://a/b/c/g", ["g/"] = "http://a/b/c/g/",
+    ["/g"] = "http://a/g",
+    ["//g"] = "http://g", ["?y"] = "http://a/b/c/d;p?y", [".."] = "http://a/b/", ["../.."] = "http://a/",
+    ["../../../g"] = "http://a/g" } do
     check.equal(url.absolute(base, relative), want, relative)
   end
   local steps = url.parse_path "/a%20b/c/"
-  check.equal({ steps[1], steps[2], steps.is_absolute, steps.is_directory, url.build_path(steps) }, { "a b", "c", 1, 1, "/a%20b/c/" })
+  check.equal({ steps[1], steps[2], steps.is_absolute, steps.is_directory, url.build_path(steps) },
+    { "a b", "c", 1, 1, "/a%20b/c/" })
   check.equal(url.unescape(url.escape "ä /&"), "ä /&")
 end)
 
@@ -230,12 +245,14 @@ end)
 
 check.test("names resolve as plugins know them", function()
   local alias = require "couplet.alias"
-  for _, name in ipairs { "util.interpolation", "prosody.util.template", "util.xtemplate", "util.ip", "util.net", "util.http", "util.human.units", "util.human.io",
-    "util.argparse", "util.table", "util.hashring", "util.ringbuffer", "util.dbuffer", "util.smqueue", "util.fsm", "util.jsonpointer", "util.jsonschema",
-    "util.datamapper", "util.bitcompat", "util.bit53", "util.strbitop", "util.struct", "util.vcard", "util.termcolours", "util.mathcompat", "util.dns",
-    "util.events", "util.presence", "util.session", "util.prosodyctl", "util.startup", "util.filters", "util.sql", "util.sqlite3", "net.http",
-    "net.http.server", "net.http.codes", "net.http.errors", "net.http.files", "net.adns", "net.dns", "net.server", "net.connect", "net.resolvers.basic",
-    "net.resolvers.service", "net.resolvers.manual", "net.resolvers.chain", "lfs", "socket", "socket.url", "lxp.lom", "cjson", "cjson.safe", "bit32", "bit" } do
+  for _, name in ipairs { "util.interpolation", "prosody.util.template", "util.xtemplate", "util.ip", "util.net", "util.http",
+    "util.human.units", "util.human.io", "util.argparse", "util.table", "util.hashring", "util.ringbuffer", "util.dbuffer",
+    "util.smqueue", "util.fsm", "util.jsonpointer", "util.jsonschema", "util.datamapper", "util.bitcompat", "util.bit53",
+    "util.strbitop", "util.struct", "util.vcard", "util.termcolours", "util.mathcompat", "util.dns", "util.events",
+    "util.presence", "util.session", "util.prosodyctl", "util.startup", "util.filters", "util.sql", "util.sqlite3",
+    "net.http", "net.http.server", "net.http.codes", "net.http.errors", "net.http.files", "net.adns", "net.dns", "net.server",
+    "net.connect", "net.resolvers.basic", "net.resolvers.service", "net.resolvers.manual", "net.resolvers.chain", "lfs",
+    "socket", "socket.url", "lxp.lom", "cjson", "cjson.safe", "bit32", "bit" } do
     check.ok(alias.require(name) ~= nil, name)
   end
   check.ok(alias.require "util.ip" == alias.require "prosody.util.ip")

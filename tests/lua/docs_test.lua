@@ -55,7 +55,8 @@ end
 
 function exercises.dice()
   local host, romeo = host_with "dice"
-  local function roll(sides) return iq(romeo, "get", "example.org", st.stanza("roll", { xmlns = "urn:example:dice", sides = sides })) end
+  local function roll(sides) return iq(romeo, "get", "example.org",
+    st.stanza("roll", { xmlns = "urn:example:dice", sides = sides })) end
   for _ = 1, 20 do
     local n = tonumber(roll():get_child_text("roll", "urn:example:dice"))
     check.ok(n >= 1 and n <= 6)
@@ -69,7 +70,8 @@ end
 function exercises.notes()
   local host, romeo, juliet = host_with "notes"
   local NS = "urn:example:notes"
-  local function note(client, kind, name, text) return iq(client, kind, nil, st.stanza("note", { xmlns = NS, name = name }):text(text)) end
+  local function note(client, kind, name, text) return iq(client, kind, nil,
+    st.stanza("note", { xmlns = NS, name = name }):text(text)) end
   check.equal(note(romeo, "set", "shopping", "milk").attr.type, "result")
   check.equal(note(romeo, "get", "shopping"):get_child_text("note", NS), "milk")
   check.equal(select(2, note(juliet, "get", "shopping"):get_error()), "item-not-found")
@@ -97,7 +99,8 @@ function exercises.greet()
   end
   check.equal(select(2, select(2, command(juliet)):get_error()), "forbidden")
   local session = command(romeo).attr.sessionid
-  check.equal(command(romeo, session, { who = "juliet@example.org/balcony", times = "2" }):get_child_text "note", "Said hello to juliet@example.org/balcony")
+  check.equal(command(romeo, session, { who = "juliet@example.org/balcony", times = "2" }):get_child_text "note",
+    "Said hello to juliet@example.org/balcony")
   for _ = 1, 2 do check.equal(juliet:expect { name = "message" }:get_child_text "body", "Hello!") end
   juliet:nothing()
   session = command(romeo).attr.sessionid

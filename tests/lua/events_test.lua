@@ -7,7 +7,8 @@ local task = require "couplet.task"
 local st = require "couplet.stanza"
 
 local lines = {}
-logger.add_simple_sink(function(name, level, text) lines[#lines + 1] = level .. " " .. name .. " " .. text end, { "warn", "error" })
+logger.add_simple_sink(function(name, level, text) lines[#lines + 1] = level .. " " .. name .. " " .. text end,
+  { "warn", "error" })
 
 local function record(log, name, result)
   return function(data) log[#log + 1] = name .. tostring(data) return result end

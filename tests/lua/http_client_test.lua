@@ -7,7 +7,8 @@ local config = require "couplet.config"
 local task = require "couplet.task"
 local new = require "couplet.net.http.response".new
 
-config.use { options = { ["*"] = { use_ipv6 = false } }, order = {}, files = {}, warnings = {}, directory = "/nonexistent", places = { ["*"] = {} } }
+config.use { options = { ["*"] = { use_ipv6 = false } }, order = {}, files = {}, warnings = {}, directory = "/nonexistent",
+  places = { ["*"] = {} } }
 
 -- --- the parser ---
 
@@ -25,7 +26,8 @@ end
 check.test("responses, in pieces of any size", function()
   local H = "HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\n"
   local rows = {
-    { H .. "Content-Length: 5\r\n\r\nhello", "hello" }, { H .. "Content-Length: 0\r\n\r\n", "" }, { H .. "\r\nto the end", "to the end" },
+    { H .. "Content-Length: 5\r\n\r\nhello", "hello" }, { H .. "Content-Length: 0\r\n\r\n", "" },
+    { H .. "\r\nto the end", "to the end" },
     { H .. "Transfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n6;x=y\r\n world\r\n0\r\nTrailer: 1\r\n\r\n", "hello world" },
     { "HTTP/1.1 100 Continue\r\n\r\n" .. H .. "Content-Length: 2\r\n\r\nok", "ok" }, { "HTTP/1.1 204 No Content\r\n\r\n", "" },
     { "HTTP/1.0 404 Not Found\nContent-Length: 2\n\nno", "no" }, { H .. "Content-Length: 2, 2\r\n\r\nok", "ok" },
@@ -38,22 +40,29 @@ check.test("responses, in pieces of any size", function()
     end
   end
   local p = parse(H .. "Set-Cookie: a\r\nset-cookie: b\r\n\r\n", 3)
-  check.equal({ p.code, p.headers.content_type, p.headers["Content-Type"], p.headers.set_cookie }, { 200, "text/plain", "text/plain", "a, b" })
+  check.equal({ p.code, p.headers.content_type, p.headers["Content-Type"], p.headers.set_cookie },
+    { 200, "text/plain", "text/plain", "a, b" })
   check.equal(parse("HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n", 9, { head = true }).body, "")
 end)
 
 check.test("what is no response, or cut, or too large", function()
   local H = "HTTP/1.1 200 OK\r\n"
   local rows = {
-    { "SSH-2.0-x\r\n\r\n", "invalid-response" }, { "HTTP/2.0 200 OK\r\n\r\n", "invalid-response" }, { H .. "No colon\r\n\r\n", "invalid-response" },
+    { "SSH-2.0-x\r\n\r\n", "invalid-response" }, { "HTTP/2.0 200 OK\r\n\r\n", "invalid-response" },
+    { H .. "No colon\r\n\r\n", "invalid-response" },
     { H .. " folded: x\r\n\r\n", "invalid-response" }, { H .. "Content-Length: -1\r\n\r\n", "invalid-response" },
-    { H .. "Content-Length: 1, 2\r\n\r\nab", "invalid-response" }, { H .. "Content-Length: 99999999999999999999\r\n\r\n", "invalid-response" },
-    { H .. "Transfer-Encoding: chunked\r\nContent-Length: 5\r\n\r\nhello", "invalid-response" }, { H .. "Transfer-Encoding: gzip\r\n\r\n", "invalid-response" },
-    { H .. "Transfer-Encoding: chunked\r\n\r\nxyz\r\n", "invalid-response" }, { H .. "Transfer-Encoding: chunked\r\n\r\n2\r\nabX\r\n", "invalid-response" },
+    { H .. "Content-Length: 1, 2\r\n\r\nab", "invalid-response" },
+    { H .. "Content-Length: 99999999999999999999\r\n\r\n", "invalid-response" },
+    { H .. "Transfer-Encoding: chunked\r\nContent-Length: 5\r\n\r\nhello", "invalid-response" },
+    { H .. "Transfer-Encoding: gzip\r\n\r\n", "invalid-response" },
+    { H .. "Transfer-Encoding: chunked\r\n\r\nxyz\r\n", "invalid-response" },
+    { H .. "Transfer-Encoding: chunked\r\n\r\n2\r\nabX\r\n", "invalid-response" },
     { H .. "Content-Length: 5\r\n\r\nhell", "connection-closed" }, { H, "connection-closed" }, { "", "connection-closed" },
     { H .. "Content-Length: 101\r\n\r\n", "response-too-large" }, { H .. "\r\n" .. ("x"):rep(101), "response-too-large" },
-    { H .. "Transfer-Encoding: chunked\r\n\r\nfffff\r\n", "response-too-large" }, { H .. "X: " .. ("x"):rep(300), "response-too-large" },
-    { H .. "Transfer-Encoding: chunked\r\n\r\n1;" .. ("x"):rep(2000), "invalid-response" }, { "HTTP/1.1 101 Switching Protocols\r\n\r\n", "invalid-response" },
+    { H .. "Transfer-Encoding: chunked\r\n\r\nfffff\r\n", "response-too-large" },
+    { H .. "X: " .. ("x"):rep(300), "response-too-large" },
+    { H .. "Transfer-Encoding: chunked\r\n\r\n1;" .. ("x"):rep(2000), "invalid-response" },
+    { "HTTP/1.1 101 Switching Protocols\r\n\r\n", "invalid-response" },
   }
   for i, row in ipairs(rows) do
     for _, step in ipairs { 1, 10000 } do
@@ -120,9 +129,11 @@ check.test("a request and its answer", function()
     check.equal({ body, code, response.headers.x_test, response.code, request.method }, { "ok", 200, "yes", 200, "GET" })
     check.ok(requests[1]:find "^GET /a%?b=c HTTP/1.1\r\n", requests[1])
     check.ok(requests[1]:find(("\r\nHost: 127.0.0.1:%d\r\n"):format(l:port()), 1, true), requests[1])
-    check.equal((get(url:gsub("//", "//u:p%%20w@"), { body = "x=1", headers = { ["X-Own"] = "v", ["Content-Type"] = "text/plain" } })), "ok")
+    check.equal((get(url:gsub("//", "//u:p%%20w@"),
+      { body = "x=1", headers = { ["X-Own"] = "v", ["Content-Type"] = "text/plain" } })), "ok")
     get(url, { body = "x" })
-    check.ok(requests[2]:find "^POST / HTTP/1.1\r\n" and requests[2]:find "Authorization: Basic dTpwIHc=\r\n" and requests[2]:find "X%-Own: v\r\n"
+    check.ok(requests[2]:find "^POST / HTTP/1.1\r\n" and requests[2]:find "Authorization: Basic dTpwIHc=\r\n"
+      and requests[2]:find "X%-Own: v\r\n"
       and requests[2]:find "Content%-Type: text/plain\r\n" and requests[2]:find "\r\n\r\nx=1$", requests[2])
     check.ok(requests[3]:find "application/x%-www%-form%-urlencoded")
     get(url, { method = "HEAD" })
@@ -180,7 +191,8 @@ check.test("streaming, handlers that answer, requests given up", function()
     end })
     check.equal({ table.concat(got), partial, body }, { "abcdef", true, "" })
     local client = http.new { headers = {} }
-    client.events.add_handler("request", function(event) return event.url == "http://cached/" and { code = 200, body = "from memory" } or nil end)
+    client.events.add_handler("request", function(event) return event.url == "http://cached/"
+      and { code = 200, body = "from memory" } or nil end)
     check.equal((task.await(function(done) client:request("http://cached/", nil, done) end)), "from memory")
     local called = false
     local r = http.request(url, nil, function() called = true end)
@@ -214,7 +226,8 @@ end)
 
 check.test("net.connect goes on to the next address; setlistener hands over", function()
   run(function()
-    local l = assert(server.listen("127.0.0.1", 0, { onconnect = function(c) c:write "hello" end, onincoming = function(c, data) c:write(data:upper()) end }))
+    local l = assert(server.listen("127.0.0.1", 0,
+      { onconnect = function(c) c:write "hello" end, onincoming = function(c, data) c:write(data:upper()) end }))
     local dead = assert(server.listen("127.0.0.1", 0, {}))
     local dead_port = dead:port()
     dead:close()

@@ -12,8 +12,8 @@ check.test("addresses are read and written in their shortest form (RFC 5952)", f
 end)
 
 check.test("what is no address is refused", function()
-  for _, text in ipairs { "", "1.2.3", "1.2.3.256", "1.2.3.4.5", ":::", "1::2::3", "12345::", "g::", "1:2:3:4:5:6:7:8:9", "::1.2.3", "localhost",
-    "1:2:3:4:5:6:7:8::" } do
+  for _, text in ipairs { "", "1.2.3", "1.2.3.256", "1.2.3.4.5", ":::", "1::2::3", "12345::", "g::", "1:2:3:4:5:6:7:8:9",
+    "::1.2.3", "localhost", "1:2:3:4:5:6:7:8::" } do
     check.equal(ip.new_ip(text), nil, text)
   end
   check.equal(ip.new_ip(nil), nil)
@@ -23,8 +23,8 @@ end)
 check.test("networks", function()
   local rows = {
     { "10.1.2.3", "10.0.0.0/8", true }, { "11.0.0.1", "10.0.0.0/8", false }, { "10.0.0.1", "10.0.0.1", true },
-    { "::ffff:10.1.2.3", "10.0.0.0/8", true }, { "2001:db8::1", "2001:db8::/32", true }, { "2001:db9::1", "2001:db8::/32", false },
-    { "10.1.2.3", "::/0", false }, { "1.2.3.4", "0.0.0.0/0", true },
+    { "::ffff:10.1.2.3", "10.0.0.0/8", true }, { "2001:db8::1", "2001:db8::/32", true },
+    { "2001:db9::1", "2001:db8::/32", false }, { "10.1.2.3", "::/0", false }, { "1.2.3.4", "0.0.0.0/0", true },
   }
   for i, row in ipairs(rows) do
     local net, bits = ip.parse_cidr(row[2])

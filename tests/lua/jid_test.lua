@@ -46,8 +46,10 @@ end)
 
 check.test("compare", function()
   for _, row in ipairs {
-    { "host", "host", true }, { "host", "other", false }, { "user@host/resource", "host", true }, { "user@host", "user@host/resource", false },
-    { "user@host/resource", "user@host/resource", true }, { "user@host/resource", "user@host", true }, { "other@host", "user@host", false },
+    { "host", "host", true }, { "host", "other", false }, { "user@host/resource", "host", true },
+    { "user@host", "user@host/resource", false },
+    { "user@host/resource", "user@host/resource", true }, { "user@host/resource", "user@host", true },
+    { "other@host", "user@host", false },
     { "user@host/a", "host/a", true }, { "user@host/b", "host/a", false }, { "host", "user@host", false }, { "host", "@", false },
   } do
     check.equal(jid.compare(row[1], row[2]), row[3], row[1] .. " " .. row[2])

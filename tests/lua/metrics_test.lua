@@ -75,7 +75,8 @@ end)
 
 check.test("the server's own", function()
   local text = metrics.render()
-  for _, name in ipairs { "process_cpu_seconds_total", "process_resident_memory_bytes", "process_open_fds", "lua_heap_bytes", "couplet_tasks_total" } do
+  for _, name in ipairs { "process_cpu_seconds_total", "process_resident_memory_bytes", "process_open_fds", "lua_heap_bytes",
+    "couplet_tasks_total" } do
     check.ok(text:find("\n" .. name .. " [%d.e+-]+\n"), name)
   end
   check.equal(text:sub(-6), "# EOF\n")

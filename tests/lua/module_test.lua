@@ -198,7 +198,8 @@ end)
 
 with("name, host, type, directory, log", function()
   local m = host:load("a", "").module
-  check.equal({ m:get_name(), m:get_host(), m:get_host_type(), m.name, m.host, m.global }, { "a", "example.org", "local", "a", "example.org", false })
+  check.equal({ m:get_name(), m:get_host(), m:get_host_type(), m.name, m.host, m.global },
+    { "a", "example.org", "local", "a", "example.org", false })
   check.equal(m.environment.module, m)
   host:component("c.example.org", "comp", {})
   local c = host:load("comp", "", "c.example.org").module
@@ -360,7 +361,8 @@ with("depends: exports, once, circles, soft, unload and reload along", function(
 end)
 
 with("shared tables", function()
-  local a = host:load("a", [[t = module:shared "x" g = module:shared "/*/a/y" p, q = module:shared("x", "b/z") c = module:shared "my-cache"]])
+  local a = host:load("a", [[t = module:shared "x" g = module:shared "/*/a/y"
+    p, q = module:shared("x", "b/z") c = module:shared "my-cache"]])
   local b = host:load("b", [[t = module:shared "a/x" g = module:shared "/*/a/y" z = module:shared "z"]])
   check.ok(a.t == b.t and a.g == b.g and a.p == a.t and a.q == b.z and a.t ~= a.q)
   check.equal(getmetatable(a.c).__mode, "kv")
@@ -397,7 +399,8 @@ with("provides", function()
 end)
 
 with("features, identities, extensions", function()
-  local m = host:load("a", [[module:add_feature "urn:f" module:add_identity("server", "im", "N") module:add_extension "form"]]).module
+  local m = host:load("a", [[module:add_feature "urn:f" module:add_identity("server", "im", "N")
+    module:add_extension "form"]]).module
   check.equal(m:get_host_items "feature", { "urn:f" })
   check.equal(m:get_host_items "identity", { { category = "server", type = "im", name = "N" } })
   check.equal(m:get_host_items "extension", { "form" })
@@ -569,10 +572,11 @@ with("web addresses", function()
 end)
 
 with("a task that fails outside of any handler is counted for the plugin its file names", function()
-  local a = host:load("a", [[function fail() require "util.timer".add_task(1, function() require "couplet.task".spawn(function() error "x" end) end) end]])
+  local a = host:load("a", [[local spawn = require "couplet.task".spawn
+    function fail() require "util.timer".add_task(1, function() spawn(function() error "x" end) end) end]])
   host:run(a.fail)
   host:advance(2)
-  check.ok(fake.logged("plugin a: mod_a.lua:1: x", "error"))
+  check.ok(fake.logged("plugin a: mod_a.lua:2: x", "error"))
   check.equal(a.module:usage().errors, 1)
 end)
 
@@ -591,7 +595,8 @@ with("permissions", function()
   check.equal(both("other:thing", "romeo@example.org"), { true, true })
   check.equal(both(":look", "x@far.example"), { false, false })
   local romeo = host:client "admin@example.org/r"
-  check.equal(both(":purge", { origin = romeo.session, stanza = st.iq { type = "get", id = "1", from = "admin@example.org/r" } }), { true, true })
+  check.equal(both(":purge", { origin = romeo.session, stanza = st.iq { type = "get", id = "1", from = "admin@example.org/r" } }),
+    { true, true })
   check.equal(both(":purge", { actor_jid = "admin@example.org" }), { true, true })
   check.equal(both(":purge", {}), { false, false })
 end, { options = { admins = { "admin@example.org" } } })
@@ -615,7 +620,8 @@ end)
 
 with("declared options and their changes", function()
   local a = host:load("a", [[
-    module:config { greeting = { default = "hi", doc = "what to say" }, size = { type = "integer", default = 5, min = 1, max = 10 },
+    module:config { greeting = { default = "hi", doc = "what to say" },
+      size = { type = "integer", default = 5, min = 1, max = 10 },
       mode = { enum = { "x", "y" }, default = "x" }, wait = { type = "period", default = "1 minute" } }
     c = module.config
     module:on_config_change(function(changed) seen = changed end)
@@ -657,11 +663,15 @@ with("jobs", function()
     function work(kind, args) return async.wait_for(module:job(kind, args)) end
   ]])
   local function work(kind, args) return host:run(a.work, kind, args) end
-  check.equal(work("hash", { name = "sha256", data = "abc", hex = true }), "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad")
+  check.equal(work("hash", { name = "sha256", data = "abc", hex = true }),
+    "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad")
   local hex = require "couplet.core".crypto.hex_encode
-  check.equal(hex(work("pbkdf2", { name = "sha1", password = "password", salt = "salt", iterations = 2 })), "ea6c014dc72d6f8ffd08a22b2ffaa8c54d8f8a2f" and
+  check.equal(hex(work("pbkdf2", { name = "sha1", password = "password", salt = "salt", iterations = 2 })),
+    "ea6c014dc72d6f8ffd08a22b2ffaa8c54d8f8a2f" and
     hex(require "couplet.core".crypto.pbkdf2_sync("sha1", "password", "salt", 2, 20)))
-  check.equal(hex(work("scrypt", { password = "", salt = "", n = 16, r = 1, p = 1, length = 64 })):sub(1, 32), "77d6576238657b203b19ca42c18a0497")   -- RFC 7914 §12
+  -- RFC 7914 §12
+  check.equal(hex(work("scrypt", { password = "", salt = "", n = 16, r = 1, p = 1, length = 64 })):sub(1, 32),
+    "77d6576238657b203b19ca42c18a0497")
   for _, format in ipairs { "zlib", "gzip", "raw" } do
     local packed = work("deflate", { format = format, data = ("x"):rep(100000) })
     check.ok(#packed < 1000)
@@ -670,9 +680,11 @@ with("jobs", function()
   end
   check.equal({ work("inflate", { data = "nonsense" }) }, { nil, "not valid compressed data" })
   check.equal({ work("inflate", { data = "" }) }, { nil, "not valid compressed data" })
-  check.equal(work("image", { data = "\137PNG\r\n\26\n\0\0\0\13IHDR\0\0\2\128\0\0\1\224" }), { type = "image/png", width = 640, height = 480 })
+  check.equal(work("image", { data = "\137PNG\r\n\26\n\0\0\0\13IHDR\0\0\2\128\0\0\1\224" }),
+    { type = "image/png", width = 640, height = 480 })
   check.equal(work("image", { data = "GIF89a\10\0\20\0" }), { type = "image/gif", width = 10, height = 20 })
-  check.equal(work("image", { data = "\255\216\255\224\0\4xx\255\192\0\17\8\0\20\0\10\3" }), { type = "image/jpeg", width = 10, height = 20 })
+  check.equal(work("image", { data = "\255\216\255\224\0\4xx\255\192\0\17\8\0\20\0\10\3" }),
+    { type = "image/jpeg", width = 10, height = 20 })
   check.equal({ work("image", { data = "text" }) }, { nil, "not an image of a kind known here" })
   check.raises("no such kind", work, "nonsense")
   check.equal(a.module:usage().handles.job, 0)
@@ -733,7 +745,8 @@ with("strict mode", function()
     function module.load() loaded = module.reloading end
   ]])
   check.equal({ host:module "fine".environment.mine, host:module "fine".environment.host_seen }, { "yx0", "example.org" })
-  host:load("hooks", "--% api: 1\n" .. [[module:hook("resource-bind", print) module:hook("hooks/own", print) module:hook("resuorce-bind", print)]])
+  host:load("hooks", "--% api: 1\n" .. [[module:hook("resource-bind", print) module:hook("hooks/own", print)
+    module:hook("resuorce-bind", print)]])
   check.ok(fake.logged("resuorce%-bind.*no event of the server", "warn"))
   check.equal(#fake.lines "warn", 1)
   local ok, err = host:try_load("future", "--% api: 7\n")

@@ -34,9 +34,11 @@ end)
 check.test("scalar, string", function()
   rows("get_option_scalar", { { args = { "num" }, want = 5 }, { args = { "list" }, want = "a", warns = true } })
   rows("get_option_string", {
-    { args = { "str" }, want = "text" }, { args = { "num" }, want = "5" }, { args = { "yes" }, want = "true" }, { args = { "off" }, want = "false" },
+    { args = { "str" }, want = "text" }, { args = { "num" }, want = "5" }, { args = { "yes" }, want = "true" },
+    { args = { "off" }, want = "false" },
     { args = { "list" }, want = "a", warns = true, says = "option list of example.org is a list" },
-    { args = { "map", "d" }, want = "d", warns = true }, { args = { "nope", "d" }, want = "d" }, { args = { "nope" }, want = nil },
+    { args = { "map", "d" }, want = "d", warns = true }, { args = { "nope", "d" }, want = "d" },
+    { args = { "nope" }, want = nil },
   })
 end)
 
@@ -49,32 +51,38 @@ check.test("number, integer", function()
     { args = { "neg", 1, 0 }, want = 0, warns = true, says = "below the least value 0" }, { args = { "nope", -9, 0 }, want = -9 },
   })
   rows("get_option_integer", {
-    { args = { "num" }, want = 5 }, { args = { "float" }, want = 2, warns = true, says = "not a whole number" }, { args = { "numstr" }, want = 7 },
-    { args = { "big", 1, 0, 100 }, want = 100, warns = true }, { args = { "huge_", 4 }, want = 4, warns = true }, { args = { "nan", 4 }, want = 4, warns = true },
+    { args = { "num" }, want = 5 }, { args = { "float" }, want = 2, warns = true, says = "not a whole number" },
+    { args = { "numstr" }, want = 7 },
+    { args = { "big", 1, 0, 100 }, want = 100, warns = true }, { args = { "huge_", 4 }, want = 4, warns = true },
+    { args = { "nan", 4 }, want = 4, warns = true },
   })
   check.equal(math.type(m:get_option_integer "float"), "integer")
 end)
 
 check.test("boolean", function()
   rows("get_option_boolean", {
-    { args = { "yes" }, want = true }, { args = { "yes_s" }, want = true }, { args = { "one" }, want = true }, { args = { "no_s", true }, want = false },
-    { args = { "zero", true }, want = false }, { args = { "off", true }, want = false }, { args = { "str", true }, want = true, warns = true },
-    { args = { "nope" }, want = nil },
+    { args = { "yes" }, want = true }, { args = { "yes_s" }, want = true }, { args = { "one" }, want = true },
+    { args = { "no_s", true }, want = false },
+    { args = { "zero", true }, want = false }, { args = { "off", true }, want = false },
+    { args = { "str", true }, want = true, warns = true }, { args = { "nope" }, want = nil },
   })
 end)
 
 check.test("period", function()
   rows("get_option_period", {
-    { args = { "days" }, want = 172800 }, { args = { "secs" }, want = 90 }, { args = { "never" }, want = math.huge }, { args = { "off" }, want = math.huge },
-    { args = { "odd", 5 }, want = 5, warns = true }, { args = { "nope", "1 minute" }, want = 60 }, { args = { "nope" }, want = nil },
-    { args = { "days", nil, nil, "1 day" }, n = 4, want = 86400, warns = true }, { args = { "secs", nil, "1h" }, n = 3, want = 3600, warns = true },
-    { args = { "neg", 7 }, want = 7, warns = true },
+    { args = { "days" }, want = 172800 }, { args = { "secs" }, want = 90 }, { args = { "never" }, want = math.huge },
+    { args = { "off" }, want = math.huge },
+    { args = { "odd", 5 }, want = 5, warns = true }, { args = { "nope", "1 minute" }, want = 60 },
+    { args = { "nope" }, want = nil },
+    { args = { "days", nil, nil, "1 day" }, n = 4, want = 86400, warns = true },
+    { args = { "secs", nil, "1h" }, n = 3, want = 3600, warns = true }, { args = { "neg", 7 }, want = 7, warns = true },
   })
 end)
 
 check.test("enum", function()
   rows("get_option_enum", {
-    { args = { "mode", "slow", "fast" }, want = "fast" }, { args = { "mode", "slow", "medium" }, want = nil, warns = true, says = 'one of "slow", "medium"' },
+    { args = { "mode", "slow", "fast" }, want = "fast" },
+    { args = { "mode", "slow", "medium" }, want = nil, warns = true, says = 'one of "slow", "medium"' },
     { args = { "nope", "slow", "fast" }, want = "slow" },
   })
 end)

@@ -154,7 +154,8 @@ check.test("runner: in order, with watchers", function()
   r:run "fail"
   check.equal(log, { "in a", "out a", "ready", "in wait", "waiting" })
   host:advance(1)
-  check.equal(log, { "in a", "out a", "ready", "in wait", "waiting", "out wait", "in b", "out b", "in fail", "error bad", "ready" })
+  check.equal(log, { "in a", "out a", "ready", "in wait", "waiting", "out wait", "in b", "out b", "in fail", "error bad",
+    "ready" })
   local any = async.runner()
   any:run(function() log = "ran" end)
   check.equal(log, "ran")
@@ -182,18 +183,20 @@ end)
 check.test("error objects", function()
   local e = errors.new { type = "cancel", condition = "item-not-found", text = "No such thing", extra = { x = 1 } }
   check.ok(errors.is_error(e) and errors.is_err(e) and not errors.is_error {})
-  check.equal({ e.type, e.condition, e.text, tostring(e), e.extra.x }, { "cancel", "item-not-found", "No such thing", "No such thing", 1 })
+  check.equal({ e.type, e.condition, e.text, tostring(e), e.extra.x },
+    { "cancel", "item-not-found", "No such thing", "No such thing", 1 })
   check.ok(e.instance_id)
   check.equal(errors.new(e), e)
-  check.equal({ errors.new "forbidden".type, errors.new "forbidden".condition, tostring(errors.new "forbidden") }, { "auth", "forbidden", "forbidden" })
+  check.equal({ errors.new "forbidden".type, errors.new "forbidden".condition, tostring(errors.new "forbidden") },
+    { "auth", "forbidden", "forbidden" })
   check.equal({ errors.new "free text".condition, errors.new "free text".text }, { "undefined-condition", "free text" })
   local mine = errors.init("my-mod", "urn:x", {
     short = { "wait", "resource-constraint", "Too much" },
     long = { type = "modify", condition = "bad-request", text = "Bad" },
   })
   local s = mine.new("short", { id = "ctx" })
-  check.equal({ s.type, s.condition, s.text, s.source, s.instance_id, s.extra }, { "wait", "resource-constraint", "Too much", "my-mod", "ctx",
-    { namespace = "urn:x", condition = "short" } })
+  check.equal({ s.type, s.condition, s.text, s.source, s.instance_id, s.extra },
+    { "wait", "resource-constraint", "Too much", "my-mod", "ctx", { namespace = "urn:x", condition = "short" } })
   check.equal({ mine.coerce(true, 5) }, { true, 5 })
   local ok, err = mine.coerce(nil, "long")
   check.equal({ ok, err.condition }, { nil, "bad-request" })
@@ -202,7 +205,8 @@ check.test("error objects", function()
   ok, err = errors.coerce(nil, "item-not-found")
   check.equal({ ok, err.condition }, { nil, "item-not-found" })
   check.equal({ errors.coerce(nil, err) }, { nil, err })
-  local from = errors.from_stanza(st.error_reply(st.iq { type = "get", id = "1", from = "a@b", to = "c@d" }, "wait", "resource-constraint", "later"))
+  local from = errors.from_stanza(st.error_reply(st.iq { type = "get", id = "1", from = "a@b", to = "c@d" }, "wait",
+    "resource-constraint", "later"))
   check.equal({ from.type, from.condition, from.text, from.source }, { "wait", "resource-constraint", "later", "c@d" })
   check.ok(st.error_reply(st.iq { type = "get", id = "1" }, s):get_error())
 end)

@@ -112,7 +112,8 @@ end)
 
 check.test("nobody answers: service-unavailable, never for errors and results", function()
   romeo:send(st.iq { to = "h.example", type = "get", id = "q" }:query "nobody:home")
-  check.equal({ romeo:expect("iq", { type = "error", id = "q", from = "h.example" }):get_error() }, { "cancel", "service-unavailable" })
+  check.equal({ romeo:expect("iq", { type = "error", id = "q", from = "h.example" }):get_error() },
+    { "cancel", "service-unavailable" })
   romeo:send(st.iq { to = "juliet@h.example/nowhere", type = "get", id = "q2" }:query "x:y")
   check.equal({ romeo:expect("iq", { type = "error", id = "q2" }):get_error() }, { "cancel", "service-unavailable" })
   for _, type in ipairs { "result", "error" } do
@@ -124,7 +125,8 @@ end)
 
 check.test("a remote host nobody can reach", function()
   romeo:send(st.message { to = "a@remote.example", id = "r" })
-  check.equal(select(2, romeo:expect("message", { type = "error", from = "a@remote.example" }):get_error()), "remote-server-not-found")
+  check.equal(select(2, romeo:expect("message", { type = "error", from = "a@remote.example" }):get_error()),
+    "remote-server-not-found")
   local function take(event)
     check.equal({ event.from_host, event.to_host }, { "h.example", "remote.example" })
     return true

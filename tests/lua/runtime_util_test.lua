@@ -192,7 +192,8 @@ check.test("set", function()
   check.ok(a + b == set.new { 3, 2, 1 } and a - b == set.new { 1 })
   check.ok(set.intersection(a, b) == set.new { 2 } and set.xor(a, b) == set.new { 1, 3 })
   check.ok(a / function(x) return x > 1 and x * 10 or nil end == set.new { 20 })
-  check.equal({ a:contains(1), a:contains(9), a:contains_set(set.new { 1 }), set.is_set(a), set.is_set {} }, { true, nil, true, true, false })
+  check.equal({ a:contains(1), a:contains(9), a:contains_set(set.new { 1 }), set.is_set(a), set.is_set {} },
+    { true, nil, true, true, false })
   a:add(5)
   a:remove(1)
   a:include(b)
@@ -220,9 +221,12 @@ end)
 check.test("format never raises", function()
   local format = require "util.format".format
   local rows = {
-    { { "plain" }, "plain" }, { { "%s", nil, n = 2 }, "(nil)" }, { { "%d", 5 }, "5" }, { { "%d", 5.5 }, "5.5" }, { { "%d", "x" }, "[x]" },
-    { { "%5d|%-5s|", 42, "ab" }, "   42|ab   |" }, { { "100%" }, "100%" }, { { "%s" }, "(missing %s)" }, { { "a", "b" }, "a [b]" },
-    { { "%q", "a\"b" }, '"a\\"b"' }, { { "%%s" }, "%s" }, { { "%z", 1 }, "[1]" }, { { "%g", 1.5 }, "1.5" }, { { "%x", 255 }, "ff" },
+    { { "plain" }, "plain" }, { { "%s", nil, n = 2 }, "(nil)" }, { { "%d", 5 }, "5" }, { { "%d", 5.5 }, "5.5" },
+    { { "%d", "x" }, "[x]" },
+    { { "%5d|%-5s|", 42, "ab" }, "   42|ab   |" }, { { "100%" }, "100%" }, { { "%s" }, "(missing %s)" },
+    { { "a", "b" }, "a [b]" },
+    { { "%q", "a\"b" }, '"a\\"b"' }, { { "%%s" }, "%s" }, { { "%z", 1 }, "[1]" }, { { "%g", 1.5 }, "1.5" },
+    { { "%x", 255 }, "ff" },
     { { "%s", true }, "true" }, { { nil, n = 1 }, "nil" }, { { "%s", "a\1b" }, "a\226\144\129b" }, { { "%i", 3 }, "3" },
   }
   for i, row in ipairs(rows) do
@@ -246,7 +250,8 @@ check.test("small ones", function()
   check.ok(require "util.gc".configure { mode = "incremental" })
   local split = require "util.import" ("util.jid", "split")
   check.equal(split, require "couplet.jid".split)
-  local s = require "util.session".set_send(require "util.session".set_logger(require "util.session".set_id(require "util.session".new "c2s_x")))
+  local session = require "util.session"
+  local s = session.set_send(session.set_logger(session.set_id(session.new "c2s_x")))
   check.equal({ s.base_type, s.send "x" }, { "c2s", false })
 end)
 

@@ -33,8 +33,8 @@ check.test("what Lua writes by hand is read", function()
 end)
 
 check.test("nothing in a text is run", function()
-  for i, text in ipairs { "os.exit()", "while true do end", "{ f() }", "{ a = b }", "function() end", "return", "", "{", "{ 1 2 }",
-    "'open", "{ [nil] = 1 }", "1 + 1", ("{"):rep(1000), "'\\999'", "\"a\nb\"" } do
+  for i, text in ipairs { "os.exit()", "while true do end", "{ f() }", "{ a = b }", "function() end", "return", "", "{",
+    "{ 1 2 }", "'open", "{ [nil] = 1 }", "1 + 1", ("{"):rep(1000), "'\\999'", "\"a\nb\"" } do
     local value, err = s.deserialize(text)
     check.equal(value, nil, "row " .. i)
     check.equal(type(err), "string", "row " .. i)

@@ -44,7 +44,8 @@ check.test("binding: a wish, none, and what is refused", function()
   check.equal({ session.type, session.resource, session.full_jid }, { "c2s", "orchard", "romeo@h.example/orchard" })
   check.ok(directory.session "romeo@h.example/orchard" == session)
   check.ok(session.roster == directory.user "romeo@h.example".roster)
-  check.equal({ sessions.bind_resource(session, "again") }, { nil, "cancel", "not-allowed", "Cannot bind multiple resources on a single connection" })
+  check.equal({ sessions.bind_resource(session, "again") },
+    { nil, "cancel", "not-allowed", "Cannot bind multiple resources on a single connection" })
   local seen = {}
   for _ = 1, 20 do
     local other = bind("romeo", nil)
@@ -62,8 +63,8 @@ check.test("binding: a wish, none, and what is refused", function()
 end)
 
 check.test("conflicts, policy by policy (RFC 6120 §7.7.2.2)", function()
-  local rows = { { false, "kick_old" }, { "kick_old", "kick_old" }, { "kick_new", "kick_new" }, { "random", "both" }, { "increment", "both" },
-    { "nonsense", "kick_old" } }
+  local rows = { { false, "kick_old" }, { "kick_old", "kick_old" }, { "kick_new", "kick_new" }, { "random", "both" },
+    { "increment", "both" }, { "nonsense", "kick_old" } }
   for _, row in ipairs(rows) do
     fixture.reset()
     fixture.option("h.example", "conflict_resolve", row[1] or nil)
@@ -160,8 +161,10 @@ check.test("close: cleanly, with each form of a reason, before the stream is ope
   local rows = {
     { "policy-violation", "<policy%-violation xmlns='urn:ietf:params:xml:ns:xmpp%-streams'/></stream:error>" },
     { { condition = "reset", text = "a < b" }, "<reset [^>]*/><text [^>]*>a &lt; b</text></stream:error>" },
-    { { condition = "see-other-host", extra = st.stanza("x", { xmlns = "y" }) }, "<see%-other%-host [^>]*/><x xmlns='y'/></stream:error>" },
-    { st.stanza("host-gone", { xmlns = "urn:ietf:params:xml:ns:xmpp-streams" }), "<stream:error><host%-gone [^>]*/></stream:error>" },
+    { { condition = "see-other-host", extra = st.stanza("x", { xmlns = "y" }) },
+      "<see%-other%-host [^>]*/><x xmlns='y'/></stream:error>" },
+    { st.stanza("host-gone", { xmlns = "urn:ietf:params:xml:ns:xmpp-streams" }),
+      "<stream:error><host%-gone [^>]*/></stream:error>" },
   }
   for i, row in ipairs(rows) do
     for _, unopened in ipairs { false, true } do
@@ -195,7 +198,8 @@ check.test("what plugins put in place of send and log is used; unknown keys stay
   check.equal(session.my_plugin, nil)
   session.my_plugin = { 1 }
   check.equal(session.my_plugin, { 1 })
-  check.equal({ session.base_type, session.ip, session.conn:ip(), session.conn:clientport() }, { "c2s", "192.0.2.1", "192.0.2.1", conn:port() })
+  check.equal({ session.base_type, session.ip, session.conn:ip(), session.conn:clientport() },
+    { "c2s", "192.0.2.1", "192.0.2.1", conn:port() })
   check.equal({ session.conn:socket():getpeerfinished() }, {})
 end)
 

@@ -288,8 +288,10 @@ changes("changing", {
   { "tags alone change nothing", function(s) table.insert(s.tags, st.stanza("ghost")) end, nil, "ghost" },
   { "body", function(s) s:body("B&B", { ["xml:lang"] = "de" }) end, "<body xml:lang='de'>B&amp;B</body>" },
   { "query", function(s) s:query("urn:q"):tag("item"):up():up() end, "<query xmlns='urn:q'><item/></query></message>" },
-  { "tag, up", function(s) s:tag("a"):tag("b"):text("c"):up():tag("d"):up():up():tag("e") end, "<a><b>c</b><d/></a><e/></message>" },
-  { "text_tag", function(s) s:text_tag("t", "x", { k = "v" }):text_tag("u"):text_tag("v", "") end, "<t k='v'>x</t><u/><v/></message>" },
+  { "tag, up", function(s) s:tag("a"):tag("b"):text("c"):up():tag("d"):up():up():tag("e") end,
+    "<a><b>c</b><d/></a><e/></message>" },
+  { "text_tag", function(s) s:text_tag("t", "x", { k = "v" }):text_tag("u"):text_tag("v", "") end,
+    "<t k='v'>x</t><u/><v/></message>" },
   { "text", function(s) s:text("x"):text(nil):text(""):text("y"):text(5) end, "afterxy5</message>" },
   { "up at the top", function(s) s:up():up():text("x") end, "afterx</message>" },
   { "reset", function(s) s:tag("a"):tag("b"):reset():tag("c") end, "<a><b/></a><c/></message>" },
@@ -341,9 +343,11 @@ changes("changing", {
 rows("tags keep step with the library's own calls", {
   { "tag", function(s) local t = s.tags s:tag("a") return { #t, name_of(t[6]) } end, { 6, "a" } },
   { "add_child", function(s) local t = s.tags s:add_child(st.stanza("a")):add_child("text") return #t end, 6 },
-  { "remove_children", function(s) local t = s.tags s:remove_children("body") return { #t, #s.tags, t == s.tags } end, { 3, 3, true } },
+  { "remove_children", function(s) local t = s.tags s:remove_children("body") return { #t, #s.tags, t == s.tags } end,
+    { 3, 3, true } },
   { "maptags", function(s) local t = s.tags s:maptags(function() end) return #t end, 0 },
-  { "get_child reads tags", function(s) table.insert(s.tags, st.stanza("ghost")) return name_of(s:get_child("ghost")) end, "ghost" },
+  { "get_child reads tags", function(s) table.insert(s.tags, st.stanza("ghost")) return name_of(s:get_child("ghost")) end,
+    "ghost" },
   { "both inserts", function(s)
     local x = st.stanza("both")
     table.insert(s, x)
@@ -367,7 +371,8 @@ rows("tags keep step with the library's own calls", {
 
 rows("cursor", {
   { "at_top", function(s) return { s:at_top(), s:tag("a"):at_top(), s:up():at_top() } end, { true, false, true } },
-  { "last_add", function(s) s:tag("a"):tag("b") return { #s.last_add, s.last_add[2].name, s.last_add[1] == s[8] } end, { 2, "b", true } },
+  { "last_add", function(s) s:tag("a"):tag("b") return { #s.last_add, s.last_add[2].name, s.last_add[1] == s[8] } end,
+    { 2, "b", true } },
   { "last_add at the top", function(s) return s.last_add end, nil },
   { "reset forgets it", function(s) return s:tag("a"):reset().last_add end, nil },
   { "a clone begins at its top", function(s) return st.clone(s:tag("a")):at_top() end, true },
@@ -401,8 +406,8 @@ rows("copies", {
   { "preserialize", function(s)
     return st.preserialize(s[4])
   end, { name = "x", attr = { xmlns = "urn:x", a = "1" },
-    { name = "item", attr = { xmlns = "urn:x", id = "i1" }, "one" }, { name = "item", attr = { xmlns = "urn:x", id = "i2" }, "two" },
-    { name = "other", attr = { xmlns = "urn:o" }, "three" } } },
+    { name = "item", attr = { xmlns = "urn:x", id = "i1" }, "one" },
+    { name = "item", attr = { xmlns = "urn:x", id = "i2" }, "two" }, { name = "other", attr = { xmlns = "urn:o" }, "three" } } },
   { "preserialize, deserialize", function(s)
     local t = st.deserialize(st.preserialize(s))
     return { tostring(st.clone(build(s))) == tostring(t), t.attr["urn:key\1sign"] }
@@ -437,9 +442,11 @@ check.test("error objects", function()
   local kind, condition, text, extra = st.error_reply(s, { type = "auth", condition = "forbidden",
     extra = { namespace = "urn:x", condition = "because" }, context = { by = "g@h" } }):get_error()
   check.equal({ kind, condition, text, extra.name, extra.attr.xmlns }, { "auth", "forbidden", nil, "because", "urn:x" })
-  r = st.error_reply(s, { type = "auth", condition = "forbidden", by = "g@h", extra = { tag = st.stanza("t", { xmlns = "urn:t" }) } })
+  r = st.error_reply(s, { type = "auth", condition = "forbidden", by = "g@h",
+    extra = { tag = st.stanza("t", { xmlns = "urn:t" }) } })
   check.equal({ r:find("error@by"), select(4, r:get_error()).name }, { "g@h", "t" })
-  check.equal(st.error_reply(s, "cancel", "conflict", nil, "c@d"):find("error@by"), nil, "by whom is said if it is not the sender")
+  check.equal(st.error_reply(s, "cancel", "conflict", nil, "c@d"):find("error@by"), nil,
+    "by whom is said if it is not the sender")
   check.equal(st.error_reply(s, "cancel", "conflict", nil, st.stanza("e", { xmlns = "urn:e" })):find("error/{urn:e}e").name, "e")
   check.equal({ st.error_reply(s, "cancel"):get_error() }, { "cancel", "undefined-condition" })
   check.equal({ s:get_error() }, {})
@@ -475,7 +482,8 @@ check.test("a built child without xmlns is in its parent's namespace", function(
 end)
 
 check.test("xmlns='' is no namespace, and not the parent's", function()
-  for _, q in ipairs { parse("<q xmlns='urn:q'><a xmlns=''/><b/></q>"), build(parse("<q xmlns='urn:q'><a xmlns=''/><b/></q>")) } do
+  for _, q in ipairs { parse("<q xmlns='urn:q'><a xmlns=''/><b/></q>"),
+    build(parse("<q xmlns='urn:q'><a xmlns=''/><b/></q>")) } do
     check.equal(tostring(q), "<q xmlns='urn:q'><a xmlns=''/><b/></q>")
     check.equal({ name_of(q:get_child("a")), name_of(q:get_child("b")), name_of(q:get_child("a", "")) }, { nil, "b", "a" })
     q.tags[2].attr.xmlns = ""
@@ -486,8 +494,10 @@ end)
 check.test("what raises when it is built", function()
   local s = st.stanza("a")
   local rows_ = {
-    { "tag name", st.stanza, "a b" }, { "tag name", st.stanza, "" }, { "tag name", st.stanza, "<a>" }, { "tag name", st.stanza, "a\1" },
-    { "tag name", st.stanza, "1a" }, { "tag name", st.stanza, "a\xff" }, { "tag name", st.stanza, "a:" }, { "tag name", st.stanza, ":a" },
+    { "tag name", st.stanza, "a b" }, { "tag name", st.stanza, "" }, { "tag name", st.stanza, "<a>" },
+    { "tag name", st.stanza, "a\1" },
+    { "tag name", st.stanza, "1a" }, { "tag name", st.stanza, "a\xff" }, { "tag name", st.stanza, "a:" },
+    { "tag name", st.stanza, ":a" },
     { "tag name", st.stanza, "a:b:c" }, { "string expected", st.stanza }, { "string expected", st.stanza, {} },
     { "table expected", st.stanza, "a", "b" }, { "attribute name", st.stanza, "a", { [1] = "x" } },
     { "attribute name", st.stanza, "a", { ["b c"] = "x" } }, { "attribute name", st.stanza, "a", { ["\1"] = "x" } },
@@ -500,8 +510,10 @@ check.test("what raises when it is built", function()
     { "element or a string", s.add_child, s, {} }, { "value expected", s.add_child, s },
     { "element or a string", s.add_direct_child, s, true }, { "text value", s.add_child, s, "\0" },
     { "stanza expected", st.reply, "x" }, { "stanza expected", st.clone, {} }, { "stanza expected", st.error_reply, nil },
-    { "stanza expected", s.tag, {}, "a" }, { "stanza expected", s.get_child, "x", "a" }, { "stanza expected", core.attr, nil, "x" },
-    { "stanza expected", s.get_error, {} }, { "stanza expected", st.preserialize, "x" }, { "stanza expected", core.route, io.stdout },
+    { "stanza expected", s.tag, {}, "a" }, { "stanza expected", s.get_child, "x", "a" },
+    { "stanza expected", core.attr, nil, "x" },
+    { "stanza expected", s.get_error, {} }, { "stanza expected", st.preserialize, "x" },
+    { "stanza expected", core.route, io.stdout },
   }
   for _, row in ipairs(rows_) do check.raises(row[1], table.unpack(row, 2)) end
   check.equal(tostring(s), "<a/>", "and nothing of it stays")
@@ -536,7 +548,8 @@ each("what raises when it is written", SAMPLE, function(s)
 end)
 
 check.test("a cycle raises", function()
-  for _, fn in ipairs { tostring, st.clone, st.preserialize, function(s) return s:size() end, function(s) return s:indent() end } do
+  for _, fn in ipairs { tostring, st.clone, st.preserialize, function(s) return s:size() end,
+    function(s) return s:indent() end } do
     local s = st.stanza("a")
     s:tag("b"):tag("c"):add_child(s)
     check.raises("inside itself", fn, s)
@@ -579,9 +592,11 @@ each("freeze", SAMPLE, function(s)
   check.equal(s:freeze(), s)
   local rows_ = {
     function() s.attr.to = "x" end, function() s.attr = {} end, function() s.name = "x" end, function() s[1] = nil end,
-    function() s:tag("x") end, function() s:text("x") end, function() s:add_child("x") end, function() s:add_direct_child("x") end,
+    function() s:tag("x") end, function() s:text("x") end, function() s:add_child("x") end,
+    function() s:add_direct_child("x") end,
     function() s:text_tag("x", "y") end, function() core.set_attr(s, "to", "x") end, function() child.attr.a = "x" end,
-    function() child:text("x") end, function() s[4][1]:text("x") end, function() s[4][1].attr.id = "x" end, function() s.tags = {} end,
+    function() child:text("x") end, function() s[4][1]:text("x") end, function() s[4][1].attr.id = "x" end,
+    function() s.tags = {} end,
     function() s:remove_children("body") end, function() s:maptags(function() end) end, function() s:add_error("cancel") end,
     function() s.extra = 1 end,
   }
@@ -597,7 +612,8 @@ each("freeze", SAMPLE, function(s)
   copy.attr.to = "x"
   copy[4]:text("x")
   check.equal(tostring(s), before)
-  check.equal(tostring(st.reply(s)), "<message from='juliet@capulet.example/balcony' id='m1' to='romeo@montague.example' type='chat'/>")
+  check.equal(tostring(st.reply(s)), "<message from='juliet@capulet.example/balcony' id='m1' to='romeo@montague.example' "
+    .. "type='chat'/>")
   local seen = 0
   for _ in pairs(s) do seen = seen + 1 end
   check.equal(seen, 10)
@@ -635,7 +651,8 @@ check.test("methods added by plugins", function()
 end)
 
 check.test("order of attributes", function()
-  check.equal(tostring(st.stanza("a", { b = "1", c = "2", xmlns = "u", a = "3", aa = "4" })), "<a xmlns='u' a='3' aa='4' b='1' c='2'/>")
+  check.equal(tostring(st.stanza("a", { b = "1", c = "2", xmlns = "u", a = "3", aa = "4" })),
+    "<a xmlns='u' a='3' aa='4' b='1' c='2'/>")
   local many = {}
   for i = 1, 40 do many["k" .. i] = "v" end
   local text = tostring(st.stanza("a", many))
@@ -657,7 +674,8 @@ check.test("text as it came", function()
 end)
 
 check.test("xml.parse refuses", function()
-  for _, bad in ipairs { "", "x", "<a>", "<a/><b/>", "<a><!-- c --></a>", "<!DOCTYPE a><a/>", "<?pi x?><a/>", "<a>&nbsp;</a>", "<a b='1' b='2'/>", "<x:a/>" } do
+  for _, bad in ipairs { "", "x", "<a>", "<a/><b/>", "<a><!-- c --></a>", "<!DOCTYPE a><a/>", "<?pi x?><a/>", "<a>&nbsp;</a>",
+    "<a b='1' b='2'/>", "<x:a/>" } do
     local s, err = xml.parse(bad)
     check.ok(s == nil and type(err) == "string", bad)
   end

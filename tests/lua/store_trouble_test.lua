@@ -222,8 +222,8 @@ check.test("no directory, or a file of the future: refused, and fine once that i
 end)
 
 check.test("a conflicting write fails alone", function()
-  local db = core.store.open { driver = "sqlite", file = dir .. "/alone", schema = { "CREATE TABLE t (a PRIMARY KEY, b NOT NULL)" },
-    synchronous = "off" }
+  local db = core.store.open { driver = "sqlite", file = dir .. "/alone",
+    schema = { "CREATE TABLE t (a PRIMARY KEY, b NOT NULL)" }, synchronous = "off" }
   local insert = db:statement "INSERT INTO t VALUES (?1, ?2)"
   local count = db:statement "SELECT count(*) FROM t"
   local failed = 0
@@ -249,7 +249,8 @@ check.test("killed 20 times: everything confirmed is there, whole", function()
   local me = arg[0]
   local from, confirmed = 0, {}
   for round = 1, 20 do
-    local p = io.popen(("exec sh -c 'echo $$; exec %s/bin/lua %s writer %s %d'"):format(os.getenv "COUPLET_BUILD", me, file, from), "r")
+    local p = io.popen(("exec sh -c 'echo $$; exec %s/bin/lua %s writer %s %d'"):format(os.getenv "COUPLET_BUILD", me, file,
+      from), "r")
     local pid = p:read "n"
     p:read "l"
     local wanted = 20 + round * 7 % 50

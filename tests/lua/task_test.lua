@@ -6,7 +6,8 @@ local loop = require "couplet.core".loop
 local task = require "couplet.task"
 
 local lines = {}
-logger.add_simple_sink(function(name, level, text) lines[#lines + 1] = level .. " " .. name .. " " .. text end, { "warn", "error" })
+logger.add_simple_sink(function(name, level, text) lines[#lines + 1] = level .. " " .. name .. " " .. text end,
+  { "warn", "error" })
 
 local function until_true(fn)
   local limit = loop.mono() + 5

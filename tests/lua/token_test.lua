@@ -7,7 +7,8 @@ local jwt = require "couplet.util.jwt"
 local paseto = require "couplet.util.paseto"
 
 check.test("JWT: a known token", function() -- RFC 7515 A.1
-  local token = "eyJ0eXAiOiJKV1QiLA0KICJhbGciOiJIUzI1NiJ9.eyJpc3MiOiJqb2UiLA0KICJleHAiOjEzMDA4MTkzODAsDQogImh0dHA6Ly9leGFtcGxlLmNvbS9pc19yb290Ijp0cnVlfQ"
+  local token = "eyJ0eXAiOiJKV1QiLA0KICJhbGciOiJIUzI1NiJ9"
+    .. ".eyJpc3MiOiJqb2UiLA0KICJleHAiOjEzMDA4MTkzODAsDQogImh0dHA6Ly9leGFtcGxlLmNvbS9pc19yb290Ijp0cnVlfQ"
     .. ".dBjftJeZ4CVP-mB92K27uhbUJU1p1r_wW1gFWFOEjXk"
   local key = crypto.base64url_decode "AyM1SysPpbyDfgZld3umj1qzKObwVMkoqQ-EstJQLr_T-1qS0gZH75aKtMN3Yj0iPS4hcgUuTwjAzZr1Z9CAow"
   local ok, claims = jwt.verify(key, token)
@@ -17,7 +18,8 @@ end)
 
 check.test("JWT: each algorithm", function()
   local ec, rsa, ed = crypto.generate_p256_keypair(), crypto.generate_rsa_keypair(), crypto.generate_ed25519_keypair()
-  local keys = { HS = { "secret", "secret" }, ES256 = { ec:private_pem(), ec:public_pem() }, RS = { rsa:private_pem(), rsa:public_pem() },
+  local keys = { HS = { "secret", "secret" }, ES256 = { ec:private_pem(), ec:public_pem() },
+    RS = { rsa:private_pem(), rsa:public_pem() },
     PS = { rsa:private_pem(), rsa:public_pem() }, EdDSA = { ed:private_pem(), ed:public_pem() } }
   for name in pairs(jwt._algorithms) do
     local pair = keys[name] or keys[name:sub(1, 2)]

@@ -8,7 +8,8 @@ local name = os.tmpname()
 
 local function certificate(cn, alt)
   local extra = alt and ('-addext "subjectAltName=%s"'):format(alt) or ""
-  check.ok(os.execute(("openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -keyout /dev/null -days 3 -subj /CN=%s %s -out %s 2>/dev/null"):format(
+  check.ok(os.execute(("openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -keyout /dev/null -days 3 -subj "
+    .. "/CN=%s %s -out %s 2>/dev/null"):format(
     cn, extra, name)))
   local f <close> = io.open(name)
   return x509.load(f:read "a")
@@ -22,7 +23,8 @@ check.test("identities", function()
     { "x", "DNS:example.org", "www.example.org", false }, { "x", "DNS:*.example.org", "www.example.org", true },
     { "x", "DNS:*.example.org", "example.org", false }, { "x", "DNS:*.example.org", "a.b.example.org", false },
     { "x", "DNS:w*.example.org", "www.example.org", false }, { "x", "DNS:*.*.org", "www.example.org", false },
-    { "x", SRV .. "_xmpp-client.example.org", "example.org", true }, { "x", SRV .. "_xmpp-server.example.org", "example.org", false },
+    { "x", SRV .. "_xmpp-client.example.org", "example.org", true },
+    { "x", SRV .. "_xmpp-server.example.org", "example.org", false },
     { "x", XMPP .. "example.org", "example.org", true }, { "x", XMPP .. "other.org", "example.org", false },
     { "example.org", nil, "example.org", true }, { "example.org", "DNS:other.org", "example.org", false },
     { "x", "DNS:xn--bcher-kva.example", "bücher.example", true },
@@ -30,7 +32,8 @@ check.test("identities", function()
   for i, row in ipairs(rows) do
     check.equal(x509.verify_identity(row[3], "_xmpp-client", certificate(row[1], row[2])), row[4], "row " .. i)
   end
-  check.equal(x509.get_identities(certificate("x", "DNS:a.example," .. SRV .. "_xmpp-client.b.example," .. XMPP .. "c.example")), {
+  check.equal(x509.get_identities(certificate("x", "DNS:a.example," .. SRV .. "_xmpp-client.b.example," .. XMPP .. "c.example")),
+    {
     ["a.example"] = { ["*"] = true }, ["b.example"] = { ["xmpp-client"] = true },
     ["c.example"] = { ["xmpp-client"] = true, ["xmpp-server"] = true },
   })

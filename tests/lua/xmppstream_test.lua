@@ -67,9 +67,11 @@ check.test("progress", function()
 end)
 
 check.test("documents that are read like streams", function()
-  local log, callbacks = recorder { stream_ns = "http://jabber.org/protocol/httpbind", stream_tag = "body", default_ns = "jabber:client" }
+  local log, callbacks = recorder { stream_ns = "http://jabber.org/protocol/httpbind", stream_tag = "body",
+    default_ns = "jabber:client" }
   local stream = xmppstream.new({ name = "s" }, callbacks)
-  check.equal(stream:feed("<body to='y' xmlns='http://jabber.org/protocol/httpbind'><message xmlns='jabber:client'><body/></message></body>"), true)
+  check.equal(stream:feed("<body to='y' xmlns='http://jabber.org/protocol/httpbind'><message xmlns='jabber:client'><body/>"
+    .. "</message></body>"), true)
   check.equal(log, { "s opened y", "s <message><body/></message>", "s closed" })
 end)
 
@@ -97,9 +99,10 @@ check.test("xml.parse", function()
   check.equal(s.attr.b, "1")
   check.equal(#s, 3)
   check.equal(s.tags[2].attr.xmlns, "v")
-  check.equal(tostring(xml.parse("<a><b xml:lang='de' x:y='z' xmlns:x='n'/></a>")), "<a><b xml:lang='de' xmlns:ns0='n' ns0:y='z'/></a>")
-  for _, bad in ipairs { "", "x", "<a>", "<a/><b/>", "<a></b>", "<!DOCTYPE a><a/>", "<?p?><a/>", "<!--c--><a/>", "<a>&b;</a>", "<a>\xff</a>",
-    "<p:a/>", "<?xml version='1.0' encoding='latin1'?><a/>" } do
+  check.equal(tostring(xml.parse("<a><b xml:lang='de' x:y='z' xmlns:x='n'/></a>")),
+    "<a><b xml:lang='de' xmlns:ns0='n' ns0:y='z'/></a>")
+  for _, bad in ipairs { "", "x", "<a>", "<a/><b/>", "<a></b>", "<!DOCTYPE a><a/>", "<?p?><a/>", "<!--c--><a/>", "<a>&b;</a>",
+    "<a>\xff</a>", "<p:a/>", "<?xml version='1.0' encoding='latin1'?><a/>" } do
     local got, err = xml.parse(bad)
     check.equal(got, nil, bad)
     check.equal(type(err), "string")

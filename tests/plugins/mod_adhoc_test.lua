@@ -14,7 +14,8 @@ local COMMANDS = [[
   module:provides("adhoc", new("Hello", "urn:hello", function() return { status = "completed", info = "Hello" } end, "any"))
   module:provides("adhoc", new("Secret", "urn:secret", function() return { status = "completed" } end, "admin"))
   local form = dataforms.new{ title = "Add", { name = "FORM_TYPE", type = "hidden", value = "urn:add" },
-    { name = "a", type = "text-single", datatype = "xs:integer", required = true }, { name = "b", type = "text-single", datatype = "xs:integer", value = 2 } }
+    { name = "a", type = "text-single", datatype = "xs:integer", required = true },
+    { name = "b", type = "text-single", datatype = "xs:integer", value = 2 } }
   module:provides("adhoc", new("Add", "urn:add", adhoc.new_simple_form(form, function(fields, err)
     if err then return { status = "completed", error = { message = next(err) .. ": " .. err[next(err)] } } end
     return { status = "completed", info = ("%d"):format(fields.a + fields.b) }
@@ -45,7 +46,8 @@ end
 
 check.test("§2.2: the list shows what one may run", function()
   local host, romeo = setup()
-  romeo:send(st.iq{ type = "get", id = "l", to = "example.org" }:tag("query", { xmlns = "http://jabber.org/protocol/disco#items", node = NS }))
+  romeo:send(st.iq{ type = "get", id = "l", to = "example.org" }:tag("query",
+    { xmlns = "http://jabber.org/protocol/disco#items", node = NS }))
   local nodes = {}
   for item in romeo:expect{ id = "l" }.tags[1]:childtags "item" do nodes[#nodes + 1] = item.attr.node end
   check.equal(nodes, { "urn:add", "urn:broken", "urn:hello" })

@@ -57,7 +57,8 @@ end
 
 local function setup()
   local host = fake.new { plugins = { "iq", "disco", "roster", "presence", "message", "lastactivity", "admin_adhoc" },
-    options = { admins = { "bard@example.org" } }, global = { admins = { "root@example.org" } }, hosts = { ["other.example"] = {} } }
+    options = { admins = { "bard@example.org" } }, global = { admins = { "root@example.org" } },
+    hosts = { ["other.example"] = {} } }
   for _, name in ipairs { "bard", "root", "romeo" } do host:run(users.create_user, name, "secret", "example.org") end
   host:run(users.create_user, "iago", "secret", "other.example")
   return host, host:client "bard@example.org/globe", host:client "root@example.org/console"
@@ -66,10 +67,12 @@ end
 check.test("only for administrators; some only for those of the server", function()
   local host, bard, root = setup()
   local romeo = host:client "romeo@example.org/orchard"
-  check.equal({ select(2, step(romeo, ADMIN .. "#add-user")):get_error() }, { "auth", "forbidden", "You may not run this command" })
+  check.equal({ select(2, step(romeo, ADMIN .. "#add-user")):get_error() },
+    { "auth", "forbidden", "You may not run this command" })
   check.equal(select(2, select(2, step(bard, ADMIN .. "#shutdown")):get_error()), "forbidden")
   local function listed(client)
-    client:send(st.iq { type = "get", id = "l", to = "example.org" }:tag("query", { xmlns = "http://jabber.org/protocol/disco#items", node = NS }))
+    client:send(st.iq { type = "get", id = "l", to = "example.org" }:tag("query",
+      { xmlns = "http://jabber.org/protocol/disco#items", node = NS }))
     local n = 0
     for _ in client:expect { id = "l" }.tags[1]:childtags "item" do n = n + 1 end
     return n
@@ -87,16 +90,19 @@ check.test("§4.1, §4.2: accounts are added and deleted", function()
   local add = { accountjid = "juliet@example.org", password = "R0m30", ["password-verify"] = "R0m30" }
   check.equal(run(bard, "add-user", add).attr.status, "completed")
   check.equal(host:run(users.test_password, "juliet", "example.org", "R0m30"), true)
-  check.equal({ select(2, run(bard, "add-user", add)):get_error() }, { "cancel", "conflict", "juliet@example.org exists already" })
+  check.equal({ select(2, run(bard, "add-user", add)):get_error() },
+    { "cancel", "conflict", "juliet@example.org exists already" })
   local rows = {
     { { accountjid = "x@example.org", password = "a", ["password-verify"] = "b" }, "The passwords differ" },
-    { { accountjid = "x@other.example", password = "a", ["password-verify"] = "a" }, "x@other.example is no account of example.org" },
+    { { accountjid = "x@other.example", password = "a", ["password-verify"] = "a" },
+      "x@other.example is no account of example.org" },
     { { accountjid = "x@example.org" }, "password-verify: Required value missing\npassword: Required value missing" },
     { { accountjid = "@", password = "a", ["password-verify"] = "a" }, "accountjid: Invalid JID: @" },
   }
   for i, row in ipairs(rows) do check.equal(notes(run(bard, "add-user", row[1])).error, row[2], "row " .. i) end
   local juliet = host:client "juliet@example.org/balcony"
-  local told = notes(run(bard, "delete-user", { accountjids = { "juliet@example.org", "nobody@example.org", "iago@other.example" } }))
+  local told = notes(run(bard, "delete-user",
+    { accountjids = { "juliet@example.org", "nobody@example.org", "iago@other.example" } }))
   check.equal(told, { info = "juliet@example.org and its data are gone",
     error = "there is no account nobody@example.org\niago@other.example is no account of example.org" })
   check.equal(juliet.close_reason.condition, "not-authorized")
@@ -128,12 +134,15 @@ end)
 check.test("§4.8 to §4.10: roster, last login, statistics", function()
   local host, bard = setup()
   local romeo = host:client "romeo@example.org/orchard"
-  romeo:send "<iq xmlns='jabber:client' type='set' id='1'><query xmlns='jabber:iq:roster'><item jid='juliet@example.com' name='J'><group>Lovers</group></item></query></iq>"
+  romeo:send("<iq xmlns='jabber:client' type='set' id='1'><query xmlns='jabber:iq:roster'><item jid='juliet@example.com' "
+    .. "name='J'><group>Lovers</group></item></query></iq>")
   local x = run(bard, "get-user-roster", { accountjids = "romeo@example.org" }):get_child("x", "jabber:x:data")
   local item = x:get_child("query", "jabber:iq:roster"):get_child "item"
   check.equal({ item.attr.jid, item.attr.name, item:get_child_text "group" }, { "juliet@example.com", "J", "Lovers" })
-  check.equal(values(run(bard, "get-user-lastlogin", { accountjids = "romeo@example.org" }), "lastlogin"), { "2023-11-14T22:13:20Z" })
-  check.equal(values(run(bard, "get-user-lastlogin", { accountjids = "root@example.org" }), "lastlogin"), { "2023-11-14T22:13:20Z" })
+  check.equal(values(run(bard, "get-user-lastlogin", { accountjids = "romeo@example.org" }), "lastlogin"),
+    { "2023-11-14T22:13:20Z" })
+  check.equal(values(run(bard, "get-user-lastlogin", { accountjids = "root@example.org" }), "lastlogin"),
+    { "2023-11-14T22:13:20Z" })
   local stats = run(bard, "user-stats", { accountjid = "romeo@example.org" })
   check.equal(values(stats, "rostersize"), { "1" })
   check.equal(values(stats, "onlineresources"), { "orchard" })
@@ -160,7 +169,8 @@ check.test("§4.23: an announcement reaches who is online; others may not make a
     client:received()
   end
   root:received()
-  check.equal(notes(run(bard, "announce", { announcement = { "Attention!", "Log off now." } })).info, "Announcement sent to 2 users")
+  check.equal(notes(run(bard, "announce", { announcement = { "Attention!", "Log off now." } })).info,
+    "Announcement sent to 2 users")
   check.equal(romeo:expect { name = "message", from = "example.org" }:get_child_text "body", "Attention!\nLog off now.")
   bard:expect { name = "message" }
   root:nothing()

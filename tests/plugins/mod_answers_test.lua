@@ -21,7 +21,8 @@ end)
 check.test("XEP-0092: name and version; the system's name only if wanted", function()
   for _, hide in ipairs{ false, true } do
     local host = fake.new{ plugins = { "iq", "version" }, options = { hide_os_type = hide } }
-    local query = ask(host:client "romeo@example.org/orchard", "example.org", "query", "jabber:iq:version"):get_child("query", "jabber:iq:version")
+    local query = ask(host:client "romeo@example.org/orchard", "example.org", "query", "jabber:iq:version"):get_child("query",
+      "jabber:iq:version")
     check.equal(query:get_child_text "name", "Couplet")
     check.ok(query:get_child_text "version")
     check.equal(query:get_child_text "os", not hide and "Linux" or nil)
@@ -31,7 +32,8 @@ end)
 
 check.test("XEP-0202: a time in UTC", function()
   local host = fake.new{ plugins = { "iq", "time" } }
-  local time = ask(host:client "romeo@example.org/orchard", "example.org", "time", "urn:xmpp:time"):get_child("time", "urn:xmpp:time")
+  local time = ask(host:client "romeo@example.org/orchard", "example.org", "time", "urn:xmpp:time"):get_child("time",
+    "urn:xmpp:time")
   check.equal(time:get_child_text "tzo", "+00:00")
   check.ok(time:get_child_text "utc":match "^%d%d%d%d%-%d%d%-%d%dT%d%d:%d%d:%d%d[%d.]*Z$")
   host:close()
@@ -39,7 +41,8 @@ end)
 
 check.test("XEP-0012: the uptime in seconds", function()
   local host = fake.new{ plugins = { "iq", "uptime" } }
-  local query = ask(host:client "romeo@example.org/orchard", "example.org", "query", "jabber:iq:last"):get_child("query", "jabber:iq:last")
+  local query = ask(host:client "romeo@example.org/orchard", "example.org", "query", "jabber:iq:last"):get_child("query",
+    "jabber:iq:last")
   check.ok(tonumber(query.attr.seconds) >= 0)
   host:close()
 end)

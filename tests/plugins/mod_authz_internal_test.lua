@@ -81,7 +81,8 @@ check.test("an account can be made with a role", function()
 end)
 
 check.test("roles: default, stored, by configuration; secondary ones", function()
-  local host = new { global = { admins = { "op@example.org", "far@elsewhere.example" } }, host = { admins = { "boss@example.org" } } }
+  local host = new { global = { admins = { "op@example.org", "far@elsewhere.example" } },
+    host = { admins = { "boss@example.org" } } }
   host:run(function()
     local function role(name) return users.get_user_role(name, "example.org").name end
     equal(role "romeo", "prosody:registered")
@@ -123,7 +124,8 @@ end)
 
 check.test("permissions: seeded, inherited, added, removed, custom roles", function()
   local host = new { host = {
-    custom_roles = { { name = "lib:rarian", inherits = { "prosody:registered" }, allow = { "books:lend" }, deny = { "test:seeded" } } },
+    custom_roles = { { name = "lib:rarian", inherits = { "prosody:registered" }, allow = { "books:lend" },
+      deny = { "test:seeded" } } },
     add_permissions = { ["prosody:guest"] = { "test:extra" } }, remove_permissions = { ["prosody:admin"] = { "test:purge" } },
   } }
   local env = host:load("test", [[
@@ -135,7 +137,8 @@ check.test("permissions: seeded, inherited, added, removed, custom roles", funct
   host:run(function()
     local get = function(name) return users.get_role_by_name(name, "example.org") end
     local rows = {
-      { "prosody:admin", "test:purge", false }, { "prosody:registered", "test:seeded", true }, { "prosody:guest", "test:seeded", false },
+      { "prosody:admin", "test:purge", false }, { "prosody:registered", "test:seeded", true },
+      { "prosody:guest", "test:seeded", false },
       { "prosody:operator", "test:seeded", true }, { "prosody:operator", "test:a", true }, { "prosody:admin", "test:b", false },
       { "prosody:guest", "test:extra", true }, { "prosody:member", "test:extra", true }, { "lib:rarian", "books:lend", true },
       { "lib:rarian", "test:seeded", false }, { "lib:rarian", "test:extra", true }, { "prosody:guest", "un:known", false },

@@ -8,7 +8,8 @@ local prosody = require "couplet.prosody"
 local st = require "couplet.stanza"
 
 package.loaded["couplet.certs"] = { context = function() return fixture.context end }
-config.set("*", "limits", { c2s = { rate = "10kb/s", burst = "3s" }, s2sin = { rate = "1 mb/s", burst = "64kb" }, bad = { rate = "fast" } })
+config.set("*", "limits", { c2s = { rate = "10kb/s", burst = "3s" }, s2sin = { rate = "1 mb/s", burst = "64kb" },
+  bad = { rate = "fast" } })
 local host = fixture.host("h.example", {})
 config.set("h.example", "modules_enabled", { "c2s", "tls", "compression", "limits" })
 assert(plugin.load("h.example", "c2s"))
@@ -51,7 +52,8 @@ check.test("the header is answered: from, a fresh id, version, language, feature
   check.equal(conn.calls.deadline[1], 60)
   on.stream(conn, header { from = "romeo@h.example" })
   local out = text(conn)
-  for _, want in ipairs { "^<%?xml version='1.0'%?><stream:stream xmlns='jabber:client' xmlns:stream='http://etherx.jabber.org/streams' ",
+  for _, want in ipairs { "^<%?xml version='1.0'%?><stream:stream xmlns='jabber:client' "
+    .. "xmlns:stream='http://etherx.jabber.org/streams' ",
     " from='h%.example'", " to='romeo@h%.example'", " version='1%.0'", " xml:lang='en'", "<stream:features>",
     "<starttls xmlns='urn:ietf:params:xml:ns:xmpp%-tls'><required/></starttls>" } do
     check.ok(out:find(want), want .. " in " .. out)
@@ -95,7 +97,8 @@ check.test("what is wrong with a header is said in a proper stream", function()
 end)
 
 check.test("after login the name in the header must be true, and the host the same", function()
-  for _, row in ipairs { { { from = "juliet@h.example" }, "invalid-from" }, { { from = "romeo@h.example" } }, { { to = "other.example" }, "host-unknown" } } do
+  for _, row in ipairs { { { from = "juliet@h.example" }, "invalid-from" }, { { from = "romeo@h.example" } },
+    { { to = "other.example" }, "host-unknown" } } do
     local conn, session = opened()
     session.username = "romeo"
     session:reset_stream()
@@ -110,7 +113,8 @@ check.test("errors of the reader, before and after the header", function()
   local conn, session = connect()
   on.error(conn, "not-well-formed", "no XML")
   local out = text(conn)
-  check.ok(out:find "^<%?xml.*<stream:error><not%-well%-formed [^>]*/><text [^>]*>no XML</text></stream:error></stream:stream>$", out)
+  check.ok(out:find "^<%?xml.*<stream:error><not%-well%-formed [^>]*/><text [^>]*>no XML</text></stream:error></stream:stream>$",
+    out)
   check.ok(session.destroyed)
   conn = opened()
   on.error(conn, "restricted-xml")
@@ -232,7 +236,8 @@ check.test("compression (XEP-0138): after login, zlib, once", function()
   session.username, session.type = "romeo", "c2s_unbound"
   session:reset_stream()
   on.stream(conn, header())
-  check.ok(text(conn):find("<compression xmlns='http://jabber.org/features/compress'><method>zlib</method></compression>", 1, true))
+  check.ok(text(conn):find("<compression xmlns='http://jabber.org/features/compress'><method>zlib</method></compression>", 1,
+    true))
   check.equal(ask(conn, "lzw"), "<failure xmlns='" .. NS .. "'><unsupported-method/></failure>")
   check.equal(ask(conn), "<failure xmlns='" .. NS .. "'><setup-failed/></failure>")
   check.equal(ask(conn, "lzw", "zlib"), "<compressed xmlns='" .. NS .. "'/>")

@@ -74,7 +74,8 @@ end)
 
 check.test("XEP-0115 §5.2: the verification string of the example", function()
   local hash = require "couplet.util.caps".calculate_hash
-  local query = st.stanza("query", { xmlns = INFO }):tag("identity", { category = "client", name = "Exodus 0.9.1", type = "pc" }):up()
+  local query = st.stanza("query", { xmlns = INFO }):tag("identity",
+    { category = "client", name = "Exodus 0.9.1", type = "pc" }):up()
   for _, var in ipairs{ "http://jabber.org/protocol/caps", INFO, ITEMS, "http://jabber.org/protocol/muc" } do
     query:tag("feature", { var = var }):up()
   end

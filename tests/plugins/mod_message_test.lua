@@ -7,8 +7,8 @@ fixture.host "h.example"
 
 local KINDS = { "normal", "chat", "groupchat", "headline", "error" }
 
--- What happens: D delivered to all named below, O kept for later, E error service-unavailable, S silently dropped. Where the RFC leaves the choice
--- between S and E we answer requests of people (normal, groupchat), and drop what nobody waits for (headline).
+-- What happens: D delivered to all named below, O kept for later, E error service-unavailable, S silently dropped. Where the RFC
+-- leaves the choice between S and E we answer requests of people (normal, groupchat), and drop what nobody waits for (headline).
 -- resources: name = priority; to: "bare", or the resource of the address; got: who receives it when it says D.
 local rows = {
   -- the account does not exist
@@ -19,22 +19,27 @@ local rows = {
   { to = "home", normal = "E", chat = "O", groupchat = "E", headline = "S", error = "S" },
   -- connected, but without presence
   { resources = { home = "none" }, to = "bare", normal = "O", chat = "O", groupchat = "E", headline = "S", error = "S" },
-  { resources = { home = "none" }, to = "home", normal = "D", chat = "D", groupchat = "D", headline = "D", error = "D", got = { "home" } },
+  { resources = { home = "none" }, to = "home", normal = "D", chat = "D", groupchat = "D", headline = "D", error = "D",
+    got = { "home" } },
   -- only negative priorities
   { resources = { home = -1 }, to = "bare", normal = "O", chat = "O", groupchat = "E", headline = "S", error = "S" },
-  { resources = { home = -1 }, to = "home", normal = "D", chat = "D", groupchat = "D", headline = "D", error = "D", got = { "home" } },
+  { resources = { home = -1 }, to = "home", normal = "D", chat = "D", groupchat = "D", headline = "D", error = "D",
+    got = { "home" } },
   { resources = { home = -1 }, to = "work", normal = "E", chat = "O", groupchat = "E", headline = "S", error = "S" },
   -- one that listens
-  { resources = { home = 0 }, to = "bare", normal = "D", chat = "D", groupchat = "E", headline = "D", error = "S", got = { "home" } },
-  { resources = { home = 0 }, to = "home", normal = "D", chat = "D", groupchat = "D", headline = "D", error = "D", got = { "home" } },
-  { resources = { home = 0 }, to = "work", normal = "E", chat = "D", groupchat = "E", headline = "S", error = "S", got = { "home" } },
+  { resources = { home = 0 }, to = "bare", normal = "D", chat = "D", groupchat = "E", headline = "D", error = "S",
+    got = { "home" } },
+  { resources = { home = 0 }, to = "home", normal = "D", chat = "D", groupchat = "D", headline = "D", error = "D",
+    got = { "home" } },
+  { resources = { home = 0 }, to = "work", normal = "E", chat = "D", groupchat = "E", headline = "S", error = "S",
+    got = { "home" } },
   -- several: chats and normal messages to the most available, headlines to all that listen
-  { resources = { home = 5, work = 1, car = -1 }, to = "bare", normal = "D", chat = "D", groupchat = "E", headline = "A", error = "S",
-    got = { "home" }, all = { "home", "work" } },
-  { resources = { home = 5, work = 5, car = 1 }, to = "bare", normal = "D", chat = "D", groupchat = "E", headline = "A", error = "S",
-    got = { "home", "work" }, all = { "home", "work", "car" } },
-  { resources = { home = 5, work = 1, car = -1 }, to = "car", normal = "D", chat = "D", groupchat = "D", headline = "D", error = "D",
-    got = { "car" } },
+  { resources = { home = 5, work = 1, car = -1 }, to = "bare", normal = "D", chat = "D", groupchat = "E", headline = "A",
+    error = "S", got = { "home" }, all = { "home", "work" } },
+  { resources = { home = 5, work = 5, car = 1 }, to = "bare", normal = "D", chat = "D", groupchat = "E", headline = "A",
+    error = "S", got = { "home", "work" }, all = { "home", "work", "car" } },
+  { resources = { home = 5, work = 1, car = -1 }, to = "car", normal = "D", chat = "D", groupchat = "D", headline = "D",
+    error = "D", got = { "car" } },
   { resources = { home = 5, work = 1 }, to = "nowhere", normal = "E", chat = "D", groupchat = "E", headline = "S", error = "S",
     got = { "home" } },
 }
@@ -48,7 +53,9 @@ for i, row in ipairs(rows) do
       local romeo = fixture.login "romeo@h.example/orchard"
       if row.account ~= false then fixture.account "juliet@h.example" end
       local clients = {}
-      for resource, priority in pairs(row.resources or {}) do clients[resource] = fixture.login("juliet@h.example/" .. resource, priority) end
+      for resource, priority in pairs(row.resources or {}) do
+        clients[resource] = fixture.login("juliet@h.example/" .. resource, priority)
+      end
       for _, client in pairs(clients) do client:got() end
       local to = "juliet@h.example" .. (row.to == "bare" and "" or "/" .. row.to)
       romeo:send(st.message({ to = to, type = kind ~= "normal" and kind or nil, id = "m" }, "hello"))
@@ -62,7 +69,8 @@ for i, row in ipairs(rows) do
         client:nothing()
       end
       if want == "E" then
-        check.equal({ romeo:expect("message", { type = "error", from = to, id = "m" }):get_error() }, { "cancel", "service-unavailable" })
+        check.equal({ romeo:expect("message", { type = "error", from = to, id = "m" }):get_error() },
+          { "cancel", "service-unavailable" })
       end
       romeo:nothing()
       check.equal(count(fixture.stored("offline", "juliet", "h.example")), want == "O" and 1 or 0)

@@ -50,11 +50,13 @@ check.test("what is kept and what is not (XEP-0160 §3, XEP-0334)", function()
     { st.message({}, "hello"), 1 },
     { st.message({}):tag("x", { xmlns = "jabber:x:conference" }):up(), 1 },
     { st.message { type = "chat" }:tag("composing", { xmlns = "http://jabber.org/protocol/chatstates" }):up(), 0 },
-    { st.message { type = "chat" }:tag("paused", { xmlns = "http://jabber.org/protocol/chatstates" }):up():text_tag("thread", "t"), 0 },
+    { st.message { type = "chat" }:tag("paused", { xmlns = "http://jabber.org/protocol/chatstates" }):up():text_tag("thread",
+      "t"), 0 },
     { st.message { type = "chat" }:tag("received", { xmlns = "urn:xmpp:receipts", id = "1" }):up(), 1 },
     { st.message({ type = "chat" }, "secret"):tag("no-store", { xmlns = HINTS }):up(), 0 },
     { st.message({ type = "chat" }, "secret"):tag("no-permanent-store", { xmlns = HINTS }):up(), 0 },
-    { st.message { type = "chat" }:tag("composing", { xmlns = "http://jabber.org/protocol/chatstates" }):up():tag("store", { xmlns = HINTS }):up(), 1 },
+    { st.message { type = "chat" }:tag("composing", { xmlns = "http://jabber.org/protocol/chatstates" }):up():tag("store",
+      { xmlns = HINTS }):up(), 1 },
   }
   for i, row in ipairs(rows) do
     local romeo = fresh()
@@ -76,7 +78,8 @@ check.test("a store that fails gives the sender its reason", function()
   local romeo = fresh()
   fixture.fail "offline"
   romeo:send(st.message({ to = "juliet@h.example", type = "chat", id = "1" }, "hello"))
-  check.equal({ romeo:expect("message", { type = "error", id = "1" }):get_error() }, { "wait", "resource-constraint", "the disk is full" })
+  check.equal({ romeo:expect("message", { type = "error", id = "1" }):get_error() },
+    { "wait", "resource-constraint", "the disk is full" })
   fixture.fail("offline", "a plain text")
   romeo:send(st.message({ to = "juliet@h.example", type = "chat", id = "2" }, "hello"))
   check.equal({ romeo:expect("message", { type = "error", id = "2" }):get_error() }, { "wait", "internal-server-error" })

@@ -239,8 +239,8 @@ check.test("a user's own resources see each other", function()
 end)
 
 check.test("priorities from -128 to 127, or a bad request", function()
-  local rows = { { "0", 0 }, { "-128", -128 }, { "127", 127 }, { "+5", 5 }, { " 7 ", 7 }, { "128" }, { "-129" }, { "1.5" }, { "high" },
-    { "0x10" }, { "1e1" }, { "9999999999999999999" }, { "" } }
+  local rows = { { "0", 0 }, { "-128", -128 }, { "127", 127 }, { "+5", 5 }, { " 7 ", 7 }, { "128" }, { "-129" }, { "1.5" },
+    { "high" }, { "0x10" }, { "1e1" }, { "9999999999999999999" }, { "" } }
   for i, row in ipairs(rows) do
     local romeo = fresh "none"
     romeo:send(st.presence { id = "p" }:text_tag("priority", row[1]))

@@ -37,8 +37,10 @@ check.test("bad requests and limits", function()
   local romeo = host:client "romeo@example.org/orchard"
   check.equal(condition(iq(romeo, "set", nil, query())), "bad-request")
   check.equal(condition(iq(romeo, "set", nil, query(st.stanza "bare"))), "not-acceptable")
-  check.equal(condition(iq(romeo, "set", nil, query(st.stanza("a", { xmlns = "u:a" })):add_child(st.stanza("b", { xmlns = "u:b" })))), "not-acceptable")
-  check.equal(condition(iq(romeo, "set", nil, query(st.stanza("big", { xmlns = "u:big" }):text(("x"):rep(2000))))), "not-acceptable")
+  check.equal(condition(iq(romeo, "set", nil,
+    query(st.stanza("a", { xmlns = "u:a" })):add_child(st.stanza("b", { xmlns = "u:b" })))), "not-acceptable")
+  check.equal(condition(iq(romeo, "set", nil, query(st.stanza("big", { xmlns = "u:big" }):text(("x"):rep(2000))))),
+    "not-acceptable")
   for i = 1, 2 do iq(romeo, "set", nil, query(st.stanza("a", { xmlns = "u:" .. i }):text "x")) end
   check.equal(condition(iq(romeo, "set", nil, query(st.stanza("a", { xmlns = "u:3" }):text "x"))), "resource-constraint")
   check.equal(iq(romeo, "set", nil, query(st.stanza("a", { xmlns = "u:2" }):text "y")).attr.type, "result")
@@ -61,7 +63,8 @@ check.test("XEP-0054: own card empty at first, kept, shown to others, written by
   check.equal(iq(romeo, "set", nil, st.stanza("vCard", { xmlns = "vcard-temp" }):text_tag("FN", "Romeo")).attr.type, "result")
   check.equal(iq(juliet, "get", "romeo@example.org", empty):find "{vcard-temp}vCard/FN#", "Romeo")
   check.equal(condition(iq(juliet, "set", "romeo@example.org", empty)), "forbidden")
-  check.equal(condition(iq(romeo, "set", nil, st.stanza("vCard", { xmlns = "vcard-temp" }):text_tag("PHOTO", ("x"):rep(300000)))), "not-acceptable")
+  check.equal(condition(iq(romeo, "set", nil, st.stanza("vCard", { xmlns = "vcard-temp" }):text_tag("PHOTO", ("x"):rep(300000)))),
+    "not-acceptable")
   host:close()
 end)
 

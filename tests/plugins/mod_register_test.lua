@@ -51,7 +51,8 @@ check.test("§3.1: a feature, the fields, an account", function()
   check.ok(fields:get_child "password")
   check.ok(fields:get_child("x", "jabber:x:data"))
   local seen
-  host.events.add_handler("user-registered", function(event) seen = event.username .. "@" .. event.host .. " " .. event.source end)
+  host.events.add_handler("user-registered", function(event) seen = event.username .. "@" .. event.host .. " "
+    .. event.source end)
   check.equal(account(client, "Romeo").attr.type, "result")
   check.equal(seen, "romeo@example.org mod_register")
   check.equal(host:run(users.test_password, "romeo", "example.org", "secret"), true)
@@ -124,7 +125,9 @@ end)
 check.test("plugins may refuse", function()
   local host = setup()
   host:load("picky", [[ module:hook("user-registering", function(event)
-    if event.username == "admin" then event.allowed, event.error = false, { type = "cancel", condition = "conflict", text = "Reserved" } end
+    if event.username == "admin" then
+      event.allowed, event.error = false, { type = "cancel", condition = "conflict", text = "Reserved" }
+    end
   end) ]])
   local reply = account(stranger(host), "admin")
   check.equal({ reply:get_error() }, { "cancel", "conflict", "Reserved" })
@@ -152,7 +155,8 @@ check.test("§3.3: a user changes the password; other sessions end", function()
   check.equal(host:run(users.test_password, "romeo", "example.org", "newer"), true)
   check.equal(phone.close_reason.condition, "reset")
   check.equal(romeo.closed, nil)
-  local form = { FORM_TYPE = NS .. ":changepassword", username = "romeo@example.org", password = "newest", old_password = "wrong" }
+  local form = { FORM_TYPE = NS .. ":changepassword", username = "romeo@example.org", password = "newest",
+    old_password = "wrong" }
   check.equal(select(2, condition(change(nil, nil, form))), "not-authorized")
   form.old_password = "newer"
   check.equal(change(nil, nil, form).attr.type, "result")
@@ -195,7 +199,8 @@ check.test("a grace period: disabled first, gone later; an administrator may sto
 end)
 
 check.test("limits: so many accounts per address, then others", function()
-  local host = setup { min_seconds_between_registrations = 300, registration_blocklist = { "203.0.113.0/24" }, registration_allowlist = { "192.0.2.7" } }
+  local host = setup { min_seconds_between_registrations = 300, registration_blocklist = { "203.0.113.0/24" },
+    registration_allowlist = { "192.0.2.7" } }
   check.equal(account(stranger(host, "198.51.100.1"), "a").attr.type, "result")
   check.equal({ condition(account(stranger(host, "198.51.100.1"), "b")) }, { "wait", "policy-violation" })
   check.equal(account(stranger(host, "198.51.100.2"), "b").attr.type, "result")

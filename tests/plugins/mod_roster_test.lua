@@ -144,7 +144,8 @@ check.test("a store that fails changes nothing and says so", function()
   for _, it in ipairs { item("juliet@far.example", { name = "after" }), item("new@far.example"),
     item("juliet@far.example", { subscription = "remove" }) } do
     romeo:send(set(it, "x"))
-    check.equal({ romeo:expect("iq", { type = "error", id = "x" }):get_error() }, { "wait", "resource-constraint", "the disk is full" })
+    check.equal({ romeo:expect("iq", { type = "error", id = "x" }):get_error() },
+      { "wait", "resource-constraint", "the disk is full" })
     romeo:nothing()
   end
   fixture.fail(nil)

@@ -108,7 +108,9 @@ check.test("what is offered", function()
   local features = c.features()
   check.equal(mechanisms(features), { "SCRAM-SHA-256-PLUS", "SCRAM-SHA-1-PLUS", "SCRAM-SHA-256", "SCRAM-SHA-1", "PLAIN" })
   local types = {}
-  for tag in features:get_child("sasl-channel-binding", "urn:xmpp:sasl-cb:0"):childtags "channel-binding" do types[#types + 1] = tag.attr.type end
+  for tag in features:get_child("sasl-channel-binding", "urn:xmpp:sasl-cb:0"):childtags "channel-binding" do
+    types[#types + 1] = tag.attr.type
+  end
   check.equal(types, { "tls-exporter", "tls-server-end-point" })
   host:close()
   host = new { c2s_require_encryption = false }
@@ -117,7 +119,8 @@ check.test("what is offered", function()
   check.equal(condition(login(c, "PLAIN", "juliet", "O Romeo")), "encryption-required")
   check.equal(condition(login(connect(host, { secure = false }), "SCRAM-SHA-1", "juliet", "O Romeo")), "success")
   host:close()
-  host = new { c2s_require_encryption = false, allow_unencrypted_plain_auth = true, disable_sasl_mechanisms = { "SCRAM-SHA-1", "SCRAM-SHA-256" } }
+  host = new { c2s_require_encryption = false, allow_unencrypted_plain_auth = true,
+    disable_sasl_mechanisms = { "SCRAM-SHA-1", "SCRAM-SHA-256" } }
   c = connect(host, { secure = false, encrypted = false })
   check.equal(mechanisms(c.features()), { "DIGEST-MD5", "PLAIN" })
   check.equal(condition(login(c, "SCRAM-SHA-1", "juliet", "O Romeo")), "invalid-mechanism")
@@ -149,7 +152,8 @@ check.test("logging in", function()
   local c = connect(host, { bindings = { ["tls-exporter"] = "0123" } })
   check.equal(condition(login(c, "SCRAM-SHA-256-PLUS", "juliet", "O Romeo", { binding = { "tls-exporter", "0123" } })), "success")
   c = connect(host, { bindings = { ["tls-exporter"] = "0123" } })
-  check.equal(condition(login(c, "SCRAM-SHA-256-PLUS", "juliet", "O Romeo", { binding = { "tls-exporter", "abcd" } })), "not-authorized")
+  check.equal(condition(login(c, "SCRAM-SHA-256-PLUS", "juliet", "O Romeo", { binding = { "tls-exporter", "abcd" } })),
+    "not-authorized")
   check.equal(condition(login(c, "SCRAM-SHA-256", "juliet", "O Romeo", { flag = "y" })), "not-authorized")
   check.equal(condition(login(c, "SCRAM-SHA-256", "juliet", "O Romeo")), "failure" and "success")      -- the third try succeeds
   c = connect(host)                                                -- no initial response
@@ -259,7 +263,8 @@ check.test("plugins may look and refuse", function()
   check.equal(condition(answer), "temporary-auth-failure")
   check.equal(answer:get_child_text "text", "not on Sundays")
   host.events.remove_handler("authentication-attempt", refuse)
-  host.events.add_handler("authentication-failure", function(event) event.condition, event.text = "credentials-expired", "renew" end)
+  host.events.add_handler("authentication-failure",
+    function(event) event.condition, event.text = "credentials-expired", "renew" end)
   answer = login(c, "PLAIN", "juliet", "wrong")
   check.equal(condition(answer), "credentials-expired")
   check.equal(answer:get_child_text "text", "renew")
@@ -269,7 +274,8 @@ end)
 check.test("client certificates", function()
   local name = os.tmpname()
   local function certificate(alt)
-    check.ok(os.execute(([[openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -keyout /dev/null -days 3 -subj /CN=x -addext "subjectAltName=%s" -outform DER -out %s 2>/dev/null]]):format(alt, name)))
+    check.ok(os.execute(([[openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -keyout /dev/null -days 3 \
+      -subj /CN=x -addext "subjectAltName=%s" -outform DER -out %s 2>/dev/null]]):format(alt, name)))
     local f <close> = io.open(name, "rb")
     return f:read "a"
   end
@@ -303,7 +309,8 @@ check.test("binding", function()
   c:received()
   c:send(st.iq { type = "get", id = "1" }:tag("bind", { xmlns = "urn:ietf:params:xml:ns:xmpp-bind" }))
   c:expect { name = "iq", type = "error", id = "1", has = "error" }
-  c:send(st.iq { type = "set", id = "2" }:tag("bind", { xmlns = "urn:ietf:params:xml:ns:xmpp-bind" }):text_tag("resource", "balcony"))
+  c:send(st.iq { type = "set", id = "2" }:tag("bind", { xmlns = "urn:ietf:params:xml:ns:xmpp-bind" }):text_tag("resource",
+    "balcony"))
   local answer = c:expect { name = "iq", type = "result", id = "2" }
   check.equal(answer.tags[1]:get_child_text "jid", "juliet@example.org/balcony")
   check.equal(c.session.type, "c2s")

@@ -26,7 +26,8 @@ local simple = [[
 ]]
 
 check.test("storage and default_storage choose", function()
-  local host = fake.new { plugins = {}, global = { data_path = dir, default_storage = "memory", storage = { a = "simple", b = "none", c = "null" } } }
+  local host = fake.new { plugins = {}, global = { data_path = dir, default_storage = "memory",
+    storage = { a = "simple", b = "none", c = "null" } } }
   host:load("storage_simple", simple)
   local a, b = host:store("a"), host:store("b")
   equal(a:set("romeo", { 1 }), true)

@@ -13,7 +13,8 @@ check.test("a new account is greeted, and administrators are told", function()
     client:received()
   end
   host:fire("user-registered", { username = "romeo", host = "example.org", source = "test", ip = "192.0.2.1" })
-  check.equal(romeo:expect { name = "message", from = "example.org" }:get_child_text "body", "Welcome to example.org, romeo! $nothing")
+  check.equal(romeo:expect { name = "message", from = "example.org" }:get_child_text "body",
+    "Welcome to example.org, romeo! $nothing")
   check.equal(bard:expect { name = "message" }:get_child_text "body", "User romeo just registered on example.org from 192.0.2.1")
   host:close()
 end)

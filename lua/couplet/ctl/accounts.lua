@@ -31,24 +31,24 @@ local function create(ctx, node, host, password)
   return true, ("%s@%s is ready"):format(node, host)
 end
 
-commands.declare { name = "adduser", args = "JID [--role=ROLE]", help = "make an account; asks for the password", min = 1, max = 2,
-  where = "any", password = 2, options = { role = true },
+commands.declare { name = "adduser", args = "JID [--role=ROLE]", help = "make an account; asks for the password", min = 1,
+  max = 2, where = "any", password = 2, options = { role = true },
   run = function(ctx, address, password)
     local node, host = account(address)
     if not node then return nil, host end
     return create(ctx, node, host, password)
   end }
 
-commands.declare { name = "register", args = "USER HOST PASSWORD", help = "make an account, password on the command line", min = 3,
-  where = "any",
+commands.declare { name = "register", args = "USER HOST PASSWORD", help = "make an account, password on the command line",
+  min = 3, where = "any",
   run = function(ctx, user, host, password)
     local node, prepped = account(user .. "@" .. host)
     if not node then return nil, prepped end
     return create(ctx, node, prepped, password)
   end }
 
-commands.declare { name = "passwd", args = "JID", help = "set a new password; asks for it", min = 1, max = 2, where = "any", password = 2,
-  run = function(_, address, password)
+commands.declare { name = "passwd", args = "JID", help = "set a new password; asks for it", min = 1, max = 2, where = "any",
+  password = 2, run = function(_, address, password)
     local node, host = account(address)
     if not node then return nil, host end
     if not password or password == "" then return nil, "the password is empty" end
@@ -65,16 +65,16 @@ local function delete(node, host)
   return true, ("%s@%s and its data are gone"):format(node, host)
 end
 
-commands.declare { name = "deluser", args = "JID [--yes]", help = "delete an account and its data, after asking", min = 1, where = "any",
-  confirm = "Delete %s and everything stored for it?", options = { yes = true },
+commands.declare { name = "deluser", args = "JID [--yes]", help = "delete an account and its data, after asking", min = 1,
+  where = "any", confirm = "Delete %s and everything stored for it?", options = { yes = true },
   run = function(_, address)
     local node, host = account(address)
     if not node then return nil, host end
     return delete(node, host)
   end }
 
-commands.declare { name = "unregister", args = "USER HOST", help = "delete an account and its data, without asking", min = 2, where = "any",
-  run = function(_, user, host)
+commands.declare { name = "unregister", args = "USER HOST", help = "delete an account and its data, without asking", min = 2,
+  where = "any", run = function(_, user, host)
     local node, prepped = account(user .. "@" .. host)
     if not node then return nil, prepped end
     return delete(node, prepped)
@@ -107,8 +107,8 @@ end
 switch("user enable", "let a disabled account log in again", true)
 switch("user disable", "keep an account, but let nobody log in to it", false)
 
-commands.declare { name = "user role", args = "JID [ROLE]", help = "show or set the role of an account", min = 1, max = 2, where = "any",
-  run = function(_, address, role)
+commands.declare { name = "user role", args = "JID [ROLE]", help = "show or set the role of an account", min = 1, max = 2,
+  where = "any", run = function(_, address, role)
     local node, host = account(address)
     if not node then return nil, host end
     if not users().user_exists(node, host) then return nil, ("there is no account %s@%s"):format(node, host) end

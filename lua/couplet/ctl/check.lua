@@ -73,12 +73,14 @@ local function declared_in(text, found, plugin)
     if ok and type(options) == "table" then
       for name, d in pairs(options) do
         if type(name) == "string" and type(d) == "table" then
-          found[name] = { type = by_declaration[d.type] or "any", plugin = plugin, min = d.min, max = d.max, enum = d.enum, doc = d.doc,
-            default = d.default ~= nil and written(d.default) or nil }
+          found[name] = { type = by_declaration[d.type] or "any", plugin = plugin, min = d.min, max = d.max, enum = d.enum,
+            doc = d.doc, default = d.default ~= nil and written(d.default) or nil }
         end
       end
     elseif block then
-      for name in block:gmatch("[{,;%s]([%a_][%w_]*)%s*=%s*{") do found[name] = found[name] or { type = "any", plugin = plugin } end
+      for name in block:gmatch("[{,;%s]([%a_][%w_]*)%s*=%s*{") do
+        found[name] = found[name] or { type = "any", plugin = plugin }
+      end
     end
   end
 end
@@ -89,7 +91,8 @@ local function read_plugin(path, found, plugin)
   declared_in(text, found, plugin)
   for getter, name, behind in text:gmatch("get_option_?([%l_]*)%s*%(?%s*[\"']([%w_]+)[\"']()") do
     if not found[name] then
-      found[name] = { type = by_getter[getter] or "any", plugin = plugin, default = text:match("^%s*,%s*([^,()\n]+)[,)]", behind) }
+      found[name] = { type = by_getter[getter] or "any", plugin = plugin,
+        default = text:match("^%s*,%s*([^,()\n]+)[,)]", behind) }
     end
   end
 end
@@ -112,9 +115,11 @@ local function plugin_files()
   local loader = require "couplet.loader"
   local files = {}
   for _, dir in ipairs(loader.directories()) do
-    for _, pattern in ipairs { "/mod_*.lua", "/mod_*/mod_*.lua", "/mod_*/mod_*/mod_*.lua", "/*/*.lib.lua", "/mod_*/*.lib.lua", "/*/*.lua" } do
+    for _, pattern in ipairs { "/mod_*.lua", "/mod_*/mod_*.lua", "/mod_*/mod_*/mod_*.lua", "/*/*.lib.lua", "/mod_*/*.lib.lua",
+      "/*/*.lua" } do
       for _, path in ipairs(system.glob(dir .. pattern) or {}) do
-        files[#files + 1] = { path = path, name = path:match("mod_([%w_]+)%.lua$") or path:match("mod_([%w_]+)/") or path:match("([%w_]+)/[^/]*$") }
+        files[#files + 1] = { path = path, name = path:match("mod_([%w_]+)%.lua$") or path:match("mod_([%w_]+)/")
+          or path:match("([%w_]+)/[^/]*$") }
       end
     end
   end
@@ -157,7 +162,8 @@ local tests = {
   period = period,
 }
 local words = {
-  string = "a text, in quotes", path = "a path, in quotes", number = "a number", integer = "a whole number", boolean = "true or false",
+  string = "a text, in quotes", path = "a path, in quotes", number = "a number", integer = "a whole number",
+  boolean = "true or false",
   list = "a list, { … }", map = "a table, { name = … }", period = "a time, like \"2 days\" or a number of seconds",
 }
 
@@ -204,14 +210,17 @@ local function check_options(add, of_plugins)
             if not ok then
               local list = {}
               for _, v in ipairs(plugin.enum) do list[#list + 1] = tostring(v) end
-              add("error", here .. ("option '%s' is %s, but one of these is expected: %s"):format(key, shown(value), table.concat(list, ", ")))
+              add("error", here .. ("option '%s' is %s, but one of these is expected: %s"):format(key, shown(value),
+                table.concat(list, ", ")))
             end
           elseif n and (plugin.min and n < plugin.min or plugin.max and n > plugin.max) then
-            add("error", here .. ("option '%s' is %s, but %s to %s is allowed"):format(key, shown(value), plugin.min or "", plugin.max or ""))
+            add("error", here .. ("option '%s' is %s, but %s to %s is allowed"):format(key, shown(value), plugin.min or "",
+              plugin.max or ""))
           end
         end
         if option and not option.host and not option.none and host ~= "*" and not plugin and known.options[key] then
-          add("warning", here .. ("option '%s' belongs above the first VirtualHost; below a host it does nothing"):format(key), place)
+          add("warning", here .. ("option '%s' belongs above the first VirtualHost; below a host it does nothing"):format(key),
+            place)
         end
       end
     end
@@ -259,7 +268,8 @@ local function check_hosts(add)
     if e.problem and not e.harmless then
       local kind = config.kind(e.host) == "component" and not e.certificate and "component " or "host "
       if kind == "host " or e.certificate then
-        add("warning", ("certificate of %s%s%s: %s"):format(kind, e.host, e.certificate and " (" .. e.certificate .. ")" or "", e.problem))
+        add("warning", ("certificate of %s%s%s: %s"):format(kind, e.host, e.certificate and " (" .. e.certificate .. ")" or "",
+          e.problem))
       end
     end
   end

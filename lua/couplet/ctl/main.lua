@@ -122,7 +122,9 @@ local function prepare_offline()
     ok, err = system.mkdir(data, 0x1e8)
     if not ok then return nil, "cannot make the data directory: " .. err end
   end
-  if not system.access(data, "rwx") then return nil, "cannot write to the data directory " .. data .. " (which user runs the server?)" end
+  if not system.access(data, "rwx") then
+    return nil, "cannot write to the data directory " .. data .. " (which user runs the server?)"
+  end
   require "couplet.prosody".process_type = "prosodyctl"
   local plugin = require "couplet.plugin"
   require "couplet.init".libraries()
@@ -322,7 +324,8 @@ function main.run(argv)
     for _, x in ipairs(listed and listed.data or {}) do
       local n = select(2, x.name:gsub("%S+", ""))
       if table.concat(words, " ", 1, math.min(n, #words)) == x.name then
-        c, args = { name = x.name, args = x.args, help = x.help, where = "server", min = 0, max = 100 }, { table.unpack(words, n + 1) }
+        c, args = { name = x.name, args = x.args, help = x.help, where = "server", min = 0, max = 100 },
+          { table.unpack(words, n + 1) }
       end
     end
     if not c then

@@ -60,15 +60,17 @@ commands.declare { name = "status", help = "is the server up, since when, with h
     ctx:print("memory %s, CPU %.1f s, %d sessions of %d users", size(use.rss), use.user + use.system, total, users)
     for _, h in ipairs(hosts) do ctx:print("host %s (%s): %d sessions", h.host, h.type, h.sessions) end
     for _, p in ipairs(ports) do ctx:print("%s on %s port %d%s", p.service, p.interface, p.port, p.tls and ", TLS" or "") end
-    return true, nil, { version = prosody.version, pid = core.system.pid(), start_time = prosody.start_time, sessions = total, users = users,
-      hosts = hosts, ports = ports, rss = use.rss, config = prosody.config_file }
+    return true, nil, { version = prosody.version, pid = core.system.pid(), start_time = prosody.start_time, sessions = total,
+      users = users, hosts = hosts, ports = ports, rss = use.rss, config = prosody.config_file }
   end }
 
 commands.declare { name = "version", help = "versions of the server and its libraries", where = "any", bare = true,
   run = function(ctx)
     local versions = core.system.versions()
     ctx:print("Couplet %s on %s", core.version, _VERSION)
-    for _, name in ipairs { "openssl", "expat", "libev", "sasl", "sqlite", "icu", "zlib" } do ctx:print("  %-8s %s", name, versions[name]) end
+    for _, name in ipairs { "openssl", "expat", "libev", "sasl", "sqlite", "icu", "zlib" } do
+      ctx:print("  %-8s %s", name, versions[name])
+    end
     versions.couplet = core.version
     return true, nil, versions
   end }
@@ -128,8 +130,8 @@ local function each(name, host, verb, action)
   return true, ("%s: %sed on %s"):format(name, verb, table.concat(done, ", "))
 end
 
-commands.declare { name = "module load", args = "NAME [HOST]", help = "load a plugin (on every host that takes users, if none is named)",
-  min = 1, max = 2,
+commands.declare { name = "module load", args = "NAME [HOST]",
+  help = "load a plugin (on every host that takes users, if none is named)", min = 1, max = 2,
   run = function(_, name, host)
     local plugin = require "couplet.plugin"
     if not host then
@@ -195,8 +197,8 @@ commands.declare { name = "c2s list", args = "[HOST|JID]", help = "connected cli
     return true, #data .. (#data == 1 and " client" or " clients"), data
   end }
 
-commands.declare { name = "c2s close", args = "JID|HOST|all [REASON]", help = "disconnect clients: one, those of an account or host, or all",
-  min = 1, max = 20,
+commands.declare { name = "c2s close", args = "JID|HOST|all [REASON]",
+  help = "disconnect clients: one, those of an account or host, or all", min = 1, max = 20,
   run = function(_, what, ...)
     local reason = table.concat({ ... }, " ")
     local node, host, resource
@@ -234,8 +236,8 @@ commands.declare { name = "host activate", args = "HOST", help = "start serving 
     if not ok then return nil, err end
     return true, name .. " is served"
   end }
-commands.declare { name = "host deactivate", args = "HOST [REASON]", help = "stop serving a host, until the next start", min = 1, max = 20,
-  run = function(_, name)
+commands.declare { name = "host deactivate", args = "HOST [REASON]", help = "stop serving a host, until the next start", min = 1,
+  max = 20, run = function(_, name)
     local ok, err = require "couplet.hosts".deactivate(name)
     if not ok then return nil, err end
     return true, name .. " is no longer served"
@@ -253,7 +255,8 @@ commands.declare { name = "cert list", help = "certificates of the hosts, and wh
   run = function(ctx)
     local list = require "couplet.certs".report()
     for _, e in ipairs(list) do
-      ctx:print("%s: %s%s%s", e.host, e.certificate or "none", e.notafter and ", until " .. os.date("!%Y-%m-%d", e.notafter) or "",
+      ctx:print("%s: %s%s%s", e.host, e.certificate or "none",
+        e.notafter and ", until " .. os.date("!%Y-%m-%d", e.notafter) or "",
         e.problem and " (" .. e.problem .. ")" or e.self_made and " (self-made)" or "")
     end
     return true, nil, list

@@ -19,7 +19,8 @@ commands.declare { name = "check config", help = "names and types of all options
     if count.error > 0 then
       return nil, ("%s: %d error(s), %d warning(s)"):format(file, count.error, count.warning)
     end
-    return true, count.warning > 0 and ("%s: no errors, %d warning(s)"):format(file, count.warning) or file .. ": all is well", findings
+    return true, count.warning > 0 and ("%s: no errors, %d warning(s)"):format(file, count.warning) or file .. ": all is well",
+      findings
   end }
 
 commands.declare { name = "check", help = "the same as check config", where = "tool", broken_ok = true,

@@ -138,7 +138,8 @@ function Resolver:lookup_promise(name, kind)
   return promise.new(function(resolve, reject)
     adns.lookup(function(answer, err)
       if answer then return resolve(answer) end
-      reject(errors.new({ type = "wait", condition = "remote-server-timeout", text = err }, { qname = name, qtype = kind }, nil, "adns"))
+      reject(errors.new({ type = "wait", condition = "remote-server-timeout", text = err }, { qname = name, qtype = kind }, nil,
+        "adns"))
     end, name, kind)
   end)
 end

@@ -3,7 +3,8 @@
 --
 -- Then as in net.server: onattach(conn, data), onconnect(conn) …; onfail(data, reason) if none answers.
 -- options: { sslctx = context (TLS from the start), servername =, connect_timeout = 10 }
--- A resolver is any object with resolver:next(cb); cb("tcp", address, port, extra) or, when there are no more, cb(nil, nil, nil, reason).
+-- A resolver is any object with resolver:next(cb); cb("tcp", address, port, extra) or, when there are no more, cb(nil, nil, nil,
+-- reason).
 
 local lua_listener = require "couplet.lua_listener"
 local task = require "couplet.task"
@@ -23,7 +24,8 @@ local function attempt(address, port, extra, options, listeners, data)
     end
     function stand_in.ondisconnect(_, reason) done(nil, reason or "connection failed") end
     conn, err = lua_listener.dial({ address = address, port = port, tls = options.sslctx or extra.sslctx,
-      server_name = extra.servername or options.servername, alpn = extra.alpn, deadline = options.connect_timeout or 10 }, stand_in)
+      server_name = extra.servername or options.servername, alpn = extra.alpn, deadline = options.connect_timeout or 10 },
+      stand_in)
     if not conn then done(nil, err) end
   end)
 end

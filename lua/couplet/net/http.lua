@@ -2,12 +2,15 @@
 -- net.http: an HTTP/1.1 client.
 --
 --   http.request(url, options?, cb?) -> request, or without cb a promise of the response
---     options: { method =, headers = {…}, body =, insecure = (any certificate), sslctx = TLS context, timeout = 60, connect_timeout = 10,
+--     options: { method =, headers = {…}, body =, insecure = (any certificate), sslctx = TLS context, timeout = 60,
+--     connect_timeout = 10,
 --                max_body = 10 MiB, streaming_handler = f(response): may set response.body_sink, an object with :write(bytes) }
---     cb(body, code, response, request); code 0: it failed, body says why. response: { code, body, headers, httpversion, request }
+--     cb(body, code, response, request); code 0: it failed, body says why. response: { code, body, headers, httpversion, request
+--     }
 --     A promise resolves with any answer, whatever its code, and is rejected with an error of net.http.errors.
 --   http.new{ … } -> client     options for all its requests         http.destroy_request(request) cb never comes
---   http.events   "request" { http, request, url }: what a handler returns is the response; "response" { http, url, request, response }
+--   http.events   "request" { http, request, url }: what a handler returns is the response; "response" { http, url, request,
+--   response }
 --   http.urlencode urldecode formencode formdecode
 --
 -- Redirects are not followed.
@@ -51,7 +54,8 @@ local function parse_url(text)
   if path == "" then path = "/" end
   port = port ~= "" and math.tointeger(tonumber(port)) or scheme == "https" and 443 or 80
   if port < 1 or port > 65535 then return nil end
-  return { scheme = scheme, host = host, port = port, path = path, query = rest:find("?", 1, true) and query or nil, userinfo = userinfo }
+  return { scheme = scheme, host = host, port = port, path = path, query = rest:find("?", 1, true) and query or nil,
+    userinfo = userinfo }
 end
 
 local function clean(text)
@@ -67,7 +71,8 @@ end
 -- What goes over the wire, or nil if somebody tries to smuggle lines in.
 local function serialise(r)
   if not r.method:find "^[%w!#$%%&'*+.^_`|~-]+$" then return nil end
-  local all = headers.new { host = host_header(r), user_agent = "Couplet/" .. tostring(prosody.version), accept = "*/*", connection = "close" }
+  local all = headers.new { host = host_header(r), user_agent = "Couplet/" .. tostring(prosody.version), accept = "*/*",
+    connection = "close" }
   if r.userinfo then
     all.authorization = "Basic " .. require "couplet.util.base64".encode(util.urldecode(r.userinfo))
   end
@@ -140,8 +145,8 @@ local function parser_of(r)
   return new_parser {
     head = r.method == "HEAD", max_body = r.options.max_body,
     on_head = function(p)
-      response = { code = p.code, headers = p.headers, responseheaders = p.headers, httpversion = p.version, reason = p.reason, request = r,
-        conn = r.conn }
+      response = { code = p.code, headers = p.headers, responseheaders = p.headers, httpversion = p.version, reason = p.reason,
+        request = r, conn = r.conn }
       r.response = response
       local stream = r.options.streaming_handler
       if stream then
@@ -201,7 +206,8 @@ end
 local function start(r)
   local tls
   if r.scheme == "https" then tls = r.options.sslctx or context() end
-  connect(new_resolver(r.host, r.port, "tcp"), listeners, { sslctx = tls, connect_timeout = r.options.connect_timeout or CONNECT_TIMEOUT }, r)
+  connect(new_resolver(r.host, r.port, "tcp"), listeners,
+    { sslctx = tls, connect_timeout = r.options.connect_timeout or CONNECT_TIMEOUT }, r)
 end
 
 local function send(client, url, options, callback)

@@ -1,6 +1,7 @@
 -- SPDX-License-Identifier: MIT
 -- net.server: connections and listeners for plugins, over couplet.core.net. Listeners are tables of functions: onconnect(conn),
--- onincoming(conn, data), ondisconnect(conn, reason), ondrain(conn), onreadtimeout(conn), onattach(conn, data), onfail(data, reason).
+-- onincoming(conn, data), ondisconnect(conn, reason), ondrain(conn), onreadtimeout(conn), onattach(conn, data), onfail(data,
+-- reason).
 --
 --   addclient(address, port, listeners, mode?, tls_context?, kind?, extra?) -> conn | nil, message     address: numeric
 --   addserver(address, port, listeners, mode?, tls_context?) -> listener | nil, message
@@ -36,8 +37,8 @@ function server.listen(address, port, listeners, options)
   options = options or {}
   serial = serial + 1
   local class = lua_listener.class("plugin" .. serial, listeners)
-  local listener, err = core.net.listen { address = address == "*" and "0.0.0.0" or address, port = number(port), class = class, mode = "raw",
-    tls = options.tls_direct and options.tls_ctx or nil }
+  local listener, err = core.net.listen { address = address == "*" and "0.0.0.0" or address, port = number(port), class = class,
+    mode = "raw", tls = options.tls_direct and options.tls_ctx or nil }
   if not listener then return nil, err end
   return setmetatable({ close = function() listener:close() end, ip = function() return listener:address() end,
     port = function() return listener:port() end, serverport = function() return listener:port() end }, { __name = "listener" })

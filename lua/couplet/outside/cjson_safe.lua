@@ -1,5 +1,6 @@
 -- SPDX-License-Identifier: MIT
--- What `require "cjson.safe"` gives where it is not installed: encode(v) -> text | nil, message; decode(text) -> value | nil, message; null
+-- What `require "cjson.safe"` gives where it is not installed: encode(v) -> text | nil, message; decode(text) -> value | nil,
+-- message; null
 
 local json = require "couplet.util.json"
 
@@ -18,8 +19,8 @@ function cjson.decode(text)
 end
 
 -- Settings: there is one way.
-for _, name in ipairs { "encode_sparse_array", "encode_max_depth", "decode_max_depth", "encode_number_precision", "encode_keep_buffer",
-  "encode_invalid_numbers", "decode_invalid_numbers", "decode_array_with_array_mt" } do
+for _, name in ipairs { "encode_sparse_array", "encode_max_depth", "decode_max_depth", "encode_number_precision",
+  "encode_keep_buffer", "encode_invalid_numbers", "decode_invalid_numbers", "decode_array_with_array_mt" } do
   cjson[name] = function(...) return ... end
 end
 

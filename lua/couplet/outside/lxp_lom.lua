@@ -1,5 +1,6 @@
 -- SPDX-License-Identifier: MIT
--- What `require "lxp.lom"` gives where LuaExpat is not installed: parse(text) -> { tag =, attr = { [i] = name, [name] = value }, … children } | nil, message
+-- What `require "lxp.lom"` gives where LuaExpat is not installed: parse(text) -> { tag =, attr = { [i] = name, [name] = value },
+-- … children } | nil, message
 
 local parse = require "couplet.util.xml".parse
 

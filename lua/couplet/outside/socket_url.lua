@@ -1,7 +1,8 @@
 -- SPDX-License-Identifier: MIT
 -- What `require "socket.url"` gives where LuaSocket is not installed (RFC 3986).
 --
---   parse(url, default?) -> { scheme, authority, userinfo, user, password, host, port, path, params, query, fragment } | nil, message
+--   parse(url, default?) -> { scheme, authority, userinfo, user, password, host, port, path, params, query, fragment } | nil,
+--   message
 --   build(parts) -> url    absolute(base, relative) -> url    escape(s) unescape(s)
 --   parse_path(path) -> steps with is_absolute, is_directory    build_path(steps, unsafe?)
 

@@ -23,7 +23,8 @@ local APPEND = INTO .. "VALUES (?4, " .. OWNER .. ", ?5, ?6, ?7, NULL)"
 local APPEND_WITH = INTO .. "SELECT ?4, " .. OWNER .. ", ?5, ?6, ?7, id FROM jid WHERE jid = ?8"
 -- ?4 is the first number of a millisecond here; the item takes the one after the last that is used of it.
 local FREE = "coalesce((SELECT max(id) + 1 FROM archive WHERE id >= ?4 AND id < ?4 + 1048576), ?4)"
-local FIND_NUMBER = INTO .. "VALUES (" .. FREE .. ", " .. OWNER .. ", ?5, ?6, ?7, (SELECT id FROM jid WHERE jid = ?8)) RETURNING id"
+local FIND_NUMBER = INTO .. "VALUES (" .. FREE .. ", " .. OWNER
+  .. ", ?5, ?6, ?7, (SELECT id FROM jid WHERE jid = ?8)) RETURNING id"
 local ITEM = " FROM archive a LEFT JOIN jid ON jid.id = a.peer WHERE a.owner = "
 local COLUMNS = "SELECT a.id, a.key, a.type, a.value, jid.jid"
 -- The row an id means: ?4 as key, or ?5 as number of one without key

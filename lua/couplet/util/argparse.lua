@@ -4,8 +4,9 @@
 --   parse(args, { value_params = { name = true }, array_params =, short_params = { v = "verbose" }, kv_params =, strict =,
 --     stop_on_positional = true }) -> options | nil, "missing-value" | "param-not-found", argument
 --
--- "--name", "--name=value", "--name value" (value_params), "-n", "--no-name" (false); "--" ends options. Taken from args, which keeps the rest;
--- with stop_on_positional = false words may stand between, and are left in order. Dashes in names become underscores.
+-- "--name", "--name=value", "--name value" (value_params), "-n", "--no-name" (false); "--" ends options. Taken from args, which
+-- keeps the rest; with stop_on_positional = false words may stand between, and are left in order. Dashes in names become
+-- underscores.
 
 local function parse(args, config)
   config = config or {}

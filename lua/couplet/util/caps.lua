@@ -34,7 +34,8 @@ function caps.calculate_hash(query)
   for tag in query:childtags() do
     local attr = tag.attr
     if tag.name == "identity" then
-      identities[#identities + 1] = table.concat({ clean(attr.category), clean(attr.type), clean(attr["xml:lang"]), clean(attr.name) }, "/") .. "<"
+      identities[#identities + 1] = table.concat({ clean(attr.category), clean(attr.type), clean(attr["xml:lang"]),
+        clean(attr.name) }, "/") .. "<"
     elseif tag.name == "feature" then
       features[#features + 1] = clean(attr.var) .. "<"
     elseif tag.name == "x" and attr.xmlns == "jabber:x:data" then

@@ -55,7 +55,9 @@ end
 writers["jid-multi"] = write_many
 
 writers["text-multi"] = function(x, value)
-  for _, line in ipairs(lines(type(value) == "table" and table.concat(value, "\n") or tostring(value))) do x:text_tag("value", line) end
+  for _, line in ipairs(lines(type(value) == "table" and table.concat(value, "\n") or tostring(value))) do
+    x:text_tag("value", line)
+  end
 end
 
 local function write_one(x, value)
@@ -113,7 +115,8 @@ function form_mt:form(values, form_type)
       if field.datatype and form_type ~= "submit" then
         x:tag("validate", { xmlns = "http://jabber.org/protocol/xdata-validate", datatype = field.datatype })
         if field.range_min or field.range_max then
-          x:tag("range", { min = field.range_min and value_text(field.range_min), max = field.range_max and value_text(field.range_max) }):up()
+          x:tag("range", { min = field.range_min and value_text(field.range_min),
+            max = field.range_max and value_text(field.range_max) }):up()
         else
           x:tag("basic"):up()
         end
@@ -215,7 +218,8 @@ local function integer(low, high)
 end
 
 local datatypes = {
-  ["xs:integer"] = integer(), ["xs:int"] = integer(-2 ^ 31, 2 ^ 31 - 1), ["xs:long"] = integer(), ["xs:short"] = integer(-2 ^ 15, 2 ^ 15 - 1),
+  ["xs:integer"] = integer(), ["xs:int"] = integer(-2 ^ 31, 2 ^ 31 - 1), ["xs:long"] = integer(),
+  ["xs:short"] = integer(-2 ^ 15, 2 ^ 15 - 1),
   ["xs:byte"] = integer(-128, 127), ["xs:nonNegativeInteger"] = integer(0), ["xs:positiveInteger"] = integer(1),
   ["xs:unsignedInt"] = integer(0, 2 ^ 32 - 1), ["xs:unsignedShort"] = integer(0, 65535), ["xs:unsignedByte"] = integer(0, 255),
   ["xs:decimal"] = function(text)

@@ -91,7 +91,8 @@ local function allowed(schema)
 end
 
 local function from_array(p, element, ctx)
-  local item = place_of(p.schema.items or { type = "string" }, p.name, p.where == "children" and p.ns or element.attr.xmlns or p.ns, ctx.root)
+  local item = place_of(p.schema.items or { type = "string" }, p.name,
+    p.where == "children" and p.ns or element.attr.xmlns or p.ns, ctx.root)
   local out = {}
   if item.where == "attribute" or item.where == "text" then
     out[1] = to_type(item.kind, item.where == "text" and element:get_text() or element.attr[attribute_name(item)])

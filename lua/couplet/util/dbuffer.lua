@@ -10,7 +10,8 @@ local mt = { __index = methods, __name = "dbuffer" }
 
 local function new(max_bytes, max_pieces)
   if max_bytes and max_bytes <= 0 or max_pieces and max_pieces <= 0 then return nil end
-  return setmetatable({ max_bytes = max_bytes, max_pieces = max_pieces or 32, pieces = {}, first = 1, last = 0, skip = 0, count = 0 }, mt)
+  return setmetatable({ max_bytes = max_bytes, max_pieces = max_pieces or 32, pieces = {}, first = 1, last = 0, skip = 0,
+    count = 0 }, mt)
 end
 
 function methods:write(s)

@@ -9,8 +9,8 @@ local ntop = require "couplet.util.net".ntop
 local dns = {}
 
 local types = {
-  A = 1, NS = 2, CNAME = 5, SOA = 6, PTR = 12, MX = 15, TXT = 16, AAAA = 28, SRV = 33, NAPTR = 35, DS = 43, RRSIG = 46, DNSKEY = 48,
-  TLSA = 52, SVCB = 64, HTTPS = 65, SPF = 99, ANY = 255, CAA = 257,
+  A = 1, NS = 2, CNAME = 5, SOA = 6, PTR = 12, MX = 15, TXT = 16, AAAA = 28, SRV = 33, NAPTR = 35, DS = 43, RRSIG = 46,
+  DNSKEY = 48, TLSA = 52, SVCB = 64, HTTPS = 65, SPF = 99, ANY = 255, CAA = 257,
 }
 local both = {}
 for name, number in pairs(types) do
@@ -25,7 +25,8 @@ end })
 dns.classes = { IN = 1, CH = 3, HS = 4, [1] = "IN", [3] = "CH", [4] = "HS" }
 
 dns.errors = {
-  NoError = "No Error", FormErr = "Format Error", ServFail = "Server Failure", NXDomain = "Non-Existent Domain", NotImp = "Not Implemented",
+  NoError = "No Error", FormErr = "Format Error", ServFail = "Server Failure", NXDomain = "Non-Existent Domain",
+  NotImp = "Not Implemented",
   Refused = "Query Refused", YXDomain = "Name Exists when it should not", NotAuth = "Server Not Authoritative for zone",
   [0] = "NoError", "FormErr", "ServFail", "NXDomain", "NotImp", "Refused", "YXDomain", "YXRRSet", "NXRRSet", "NotAuth", "NotZone",
 }
@@ -100,7 +101,8 @@ function parsers.SOA(data)
   local rname, after = name_at(data, at or #data + 1)
   if not rname or #data < after + 19 then return nil end
   local serial, refresh, retry, expire, minimum = string.unpack(">I4I4I4I4I4", data, after)
-  return value({ mname = mname, rname = rname, serial = serial, refresh = refresh, retry = retry, expire = expire, minimum = minimum },
+  return value({ mname = mname, rname = rname, serial = serial, refresh = refresh, retry = retry, expire = expire,
+    minimum = minimum },
     function(v) return ("%s %s %d %d %d %d %d"):format(v.mname, v.rname, v.serial, v.refresh, v.retry, v.expire, v.minimum) end)
 end
 

@@ -11,7 +11,9 @@ control["\t"], control["\n"] = "\t", "\n"
 
 local function clean(s)
   if s:find "[%c\127]" then s = s:gsub("[%c\127]", control) end
-  if not utf8.len(s) then s = sformat("%q", s):gsub("\\\n", "\\n"):gsub("[\128-\255]", function(c) return sformat("\\%03d", c:byte()) end) end
+  if not utf8.len(s) then
+    s = sformat("%q", s):gsub("\\\n", "\\n"):gsub("[\128-\255]", function(c) return sformat("\\%03d", c:byte()) end)
+  end
   return s
 end
 

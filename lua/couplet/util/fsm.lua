@@ -3,7 +3,8 @@
 --
 --   new{ default_state =, transitions = { { name =, from = state | { states } | "*", to = }, … },
 --        handlers = { [event] = fn }, state_handlers = { [state] = fn }, transition_handlers = { [name] = fn } } -> description
---   description:init(instance?, state?) -> fsm      fsm.state; fsm:NAME(attr?) makes the transition -> true | false, the handler's answer
+--   description:init(instance?, state?) -> fsm      fsm.state; fsm:NAME(attr?) makes the transition -> true | false, the
+--   handler's answer
 --
 -- Handlers get { instance =, name =, from =, to =, from_attr =, to_attr = }; a transition handler that answers false refuses it.
 

@@ -6,7 +6,8 @@ local task = require "couplet.task"
 
 local hashes = { hash = crypto.hash, hmac = crypto.hmac, equals = crypto.equals }
 
-for _, name in ipairs { "md5", "sha1", "sha224", "sha256", "sha384", "sha512", "sha3_256", "sha3_512", "blake2s256", "blake2b512" } do
+for _, name in ipairs { "md5", "sha1", "sha224", "sha256", "sha384", "sha512", "sha3_256", "sha3_512", "blake2s256",
+  "blake2b512" } do
   hashes[name] = crypto[name]
   hashes["hmac_" .. name] = crypto["hmac_" .. name]
 end

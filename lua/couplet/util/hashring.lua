@@ -1,7 +1,8 @@
 -- SPDX-License-Identifier: MIT
 -- util.hashring: consistent hashing.
 --
---   new(replicas, hash(text) -> text) -> ring     add_node(name, value?) add_nodes(list | map) remove_node(name) remove_nodes(list)
+--   new(replicas, hash(text) -> text) -> ring     add_node(name, value?) add_nodes(list | map) remove_node(name)
+--   remove_nodes(list)
 --   ring:get_node(key) -> name, value | nil       clone()
 
 local methods = {}

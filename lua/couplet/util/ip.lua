@@ -5,7 +5,8 @@
 --     ip.addr ip.proto ("IPv4" | "IPv6") ip.zone ip.packed ip.bits ("0101…") ip.normal (= addr: shortest form) ip.scope ip.label
 --     ip.precedence ip.private ip.toV4mapped (IPv4 only); comparing with == compares addresses, not spellings
 --   is_ip(x) -> bool                           made by new_ip
---   parse_cidr("192.0.2.0/24") -> ip, bits | nil, message      match(ip, network, bits?) -> bool     192.0.2.1 and ::ffff:192.0.2.1 are the same
+--   parse_cidr("192.0.2.0/24") -> ip, bits | nil, message      match(ip, network, bits?) -> bool     192.0.2.1 and
+--   ::ffff:192.0.2.1 are the same
 --   truncate(ip, bits) -> ip                   commonPrefixLength(a, b) -> bits
 
 local net = require "couplet.util.net"
@@ -23,8 +24,8 @@ for _, row in ipairs(policy) do row.bytes = pton(row[1]) end
 
 -- RFC 1918, 6598, 3927, 4193, loopback
 local private = {}
-for _, cidr in ipairs { "10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "169.254.0.0/16", "100.64.0.0/10", "127.0.0.0/8", "::1/128",
-  "fc00::/7", "fe80::/10" } do
+for _, cidr in ipairs { "10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "169.254.0.0/16", "100.64.0.0/10", "127.0.0.0/8",
+  "::1/128", "fc00::/7", "fe80::/10" } do
   local address, bits = cidr:match "^(.*)/(%d+)$"
   private[#private + 1] = { bytes = pton(address), bits = tonumber(bits) }
 end

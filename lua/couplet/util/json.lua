@@ -14,7 +14,8 @@ local json = {}
 
 local MAX_DEPTH = 200
 
-local null = setmetatable({}, { __tostring = function() return "null" end, __metatable = "null", __newindex = function() error("json.null") end })
+local null = setmetatable({}, { __tostring = function() return "null" end, __metatable = "null",
+  __newindex = function() error("json.null") end })
 json.null = null
 
 local array_mt = { __name = "json.array" }

@@ -1,9 +1,10 @@
 -- SPDX-License-Identifier: MIT
 -- util.jsonschema: validate(schema, value) -> true | false, array of { schemaLocation =, instanceLocation =, error = }
 --
--- JSON Schema, draft 2020-12, as far as plugins go: true and false; type const enum; properties patternProperties additionalProperties
--- propertyNames required minProperties maxProperties dependentRequired dependentSchemas; items prefixItems contains minContains maxContains
--- minItems maxItems uniqueItems; minLength maxLength; minimum maximum exclusive… multipleOf; allOf anyOf oneOf not if then else;
+-- JSON Schema, draft 2020-12, as far as plugins go: true and false; type const enum; properties patternProperties
+-- additionalProperties propertyNames required minProperties maxProperties dependentRequired dependentSchemas; items prefixItems
+-- contains minContains maxContains minItems maxItems uniqueItems; minLength maxLength; minimum maximum exclusive… multipleOf;
+-- allOf anyOf oneOf not if then else;
 -- $ref into the same document (#/…). Annotations, format and pattern (a regular expression) are not checked.
 -- util.json's arrays are tables: an empty one is both an array and an object.
 
@@ -60,8 +61,12 @@ local function scalar(ctx, schema, value, at, where)
   if type(value) == "number" then
     if schema.minimum then want(value >= schema.minimum, "minimum", "number less than minimum") end
     if schema.maximum then want(value <= schema.maximum, "maximum", "number more than maximum") end
-    if schema.exclusiveMinimum then want(value > schema.exclusiveMinimum, "exclusiveMinimum", "number less than exclusiveMinimum") end
-    if schema.exclusiveMaximum then want(value < schema.exclusiveMaximum, "exclusiveMaximum", "number more than exclusiveMaximum") end
+    if schema.exclusiveMinimum then
+      want(value > schema.exclusiveMinimum, "exclusiveMinimum", "number less than exclusiveMinimum")
+    end
+    if schema.exclusiveMaximum then
+      want(value < schema.exclusiveMaximum, "exclusiveMaximum", "number more than exclusiveMaximum")
+    end
     if schema.multipleOf then want(value % schema.multipleOf == 0, "multipleOf", "not a multiple") end
   elseif type(value) == "string" then
     local length = utf8.len(value) or #value
@@ -101,8 +106,12 @@ local function object(ctx, schema, value, at, where)
   for _, name in ipairs(schema.required or {}) do
     if value[name] == nil then ok = fails(ctx, at .. "/required", where .. "/" .. token(name), "missing required property") end
   end
-  if schema.minProperties and count < schema.minProperties then ok = fails(ctx, at .. "/minProperties", where, "too few properties") end
-  if schema.maxProperties and count > schema.maxProperties then ok = fails(ctx, at .. "/maxProperties", where, "too many properties") end
+  if schema.minProperties and count < schema.minProperties then
+    ok = fails(ctx, at .. "/minProperties", where, "too few properties")
+  end
+  if schema.maxProperties and count > schema.maxProperties then
+    ok = fails(ctx, at .. "/maxProperties", where, "too many properties")
+  end
   return ok
 end
 
@@ -169,14 +178,18 @@ local function checked(ctx, schema, value, at, where)
   local ref = schema["$ref"]
   if ref then
     local target = ref:sub(1, 1) == "#" and resolve(ctx.root, ref:sub(2))
-    if target == nil or target == false and ref:sub(1, 1) ~= "#" then return fails(ctx, at .. "/$ref", where, "unresolved reference " .. ref) end
+    if target == nil or target == false and ref:sub(1, 1) ~= "#" then
+      return fails(ctx, at .. "/$ref", where, "unresolved reference " .. ref)
+    end
     ok = check(ctx, target, value, ref, where)
   end
   if not of_type(schema.type, value) then
     local names = type(schema.type) == "table" and table.concat(schema.type, " or ") or schema.type
     return fails(ctx, at .. "/type", where, "unexpected type, want " .. names)
   end
-  if schema.const ~= nil and not equal(schema.const, value) then ok = fails(ctx, at .. "/const", where, "const value mismatch") end
+  if schema.const ~= nil and not equal(schema.const, value) then
+    ok = fails(ctx, at .. "/const", where, "const value mismatch")
+  end
   if schema.enum then
     local found = false
     for _, v in ipairs(schema.enum) do found = found or equal(v, value) end

@@ -5,8 +5,8 @@ local system = require "couplet.core".system
 
 local lfs = { _VERSION = "LuaFileSystem (Couplet)" }
 
-local types = { file = "file", directory = "directory", link = "link", socket = "socket", fifo = "named pipe", char = "char device",
-  block = "block device" }
+local types = { file = "file", directory = "directory", link = "link", socket = "socket", fifo = "named pipe",
+  char = "char device", block = "block device" }
 
 local function permissions(mode)
   local out = {}

@@ -2,7 +2,8 @@
 -- util.openmetrics: counters, gauges, histograms and summaries, and their text form (OpenMetrics 1.0).
 --
 --   new_metric_registry() -> registry
---   registry:counter|gauge|histogram|summary(name, unit?, description?, labels?, conf?) -> family      the same name, the same family
+--   registry:counter|gauge|histogram|summary(name, unit?, description?, labels?, conf?) -> family      the same name, the same
+--   family
 --   registry:families() -> iterator (name, family), sorted     registry:remove(name)     registry:render() -> text
 --   family:with_labels(v1, v2 …) -> metric       family:with_partial_label(v) -> family with its first label fixed
 --   family:add(n) :set(n) :sample(n)             of a family without labels
@@ -166,7 +167,8 @@ local function declare(self, kind, name, unit, description, labels, conf)
     end
     return known
   end
-  local f = setmetatable({ type = kind, name = name, unit = unit, description = description or "", labels = {}, series = {}, size = 0 }, family)
+  local f = setmetatable({ type = kind, name = name, unit = unit, description = description or "", labels = {}, series = {},
+    size = 0 }, family)
   for i, label in ipairs(labels or {}) do f.labels[i] = proper(label) end
   if kind == "histogram" then f.buckets = conf and conf.buckets or default_buckets[unit or ""] or any_buckets end
   self.list[name] = f

@@ -64,14 +64,17 @@ function public.verify(token, key, expected, assertion)
   local body, footer, err = read(token, PUBLIC, 64, expected)
   if not body then return nil, err end
   local text = body:sub(1, -65)
-  if not crypto.ed25519_verify(key, pae { PUBLIC, text, footer, assertion or "" }, body:sub(-64)) then return nil, "invalid-token" end
+  if not crypto.ed25519_verify(key, pae { PUBLIC, text, footer, assertion or "" }, body:sub(-64)) then
+    return nil, "invalid-token"
+  end
   return claims_of(text)
 end
 
 function public.init(private_pem, public_pem, options)
   local private = private_pem and assert(crypto.import_private_pem(private_pem))
   local known = public_pem and assert(crypto.import_public_pem(public_pem))
-  return private and with_defaults(public.sign, private, options) or nil, known and with_defaults(public.verify, known, options) or nil
+  return private and with_defaults(public.sign, private, options) or nil,
+    known and with_defaults(public.verify, known, options) or nil
 end
 
 function public.new_signer(private_pem, options) return (public.init(private_pem, nil, options)) end

@@ -37,7 +37,8 @@ function paths.complement_lua_path(dir)
   local function add(list, entry)
     return (";" .. list .. ";"):find(";" .. entry .. ";", 1, true) and list or entry .. ";" .. list
   end
-  package.path = add(add(package.path, ("%s/share/lua/%s/?/init.lua"):format(dir, version)), ("%s/share/lua/%s/?.lua"):format(dir, version))
+  package.path = add(add(package.path, ("%s/share/lua/%s/?/init.lua"):format(dir, version)),
+    ("%s/share/lua/%s/?.lua"):format(dir, version))
   package.cpath = add(package.cpath, ("%s/lib/lua/%s/?.so"):format(dir, version))
 end
 

@@ -30,7 +30,8 @@ function ctl.getpass() return human.read_password() end
 
 function ctl.getpid()
   local file = config.get("*", "pidfile")
-  local text = file and system.read_file(config.path(file, config.data_path())) or system.read_file(config.data_path() .. "/couplet.pid")
+  local text = file and system.read_file(config.path(file, config.data_path()))
+    or system.read_file(config.data_path() .. "/couplet.pid")
   local pid = text and math.tointeger(tonumber(text:match "^%s*(%d+)"))
   if not pid then return false, "no-pid" end
   return true, pid

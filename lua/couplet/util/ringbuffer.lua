@@ -2,7 +2,8 @@
 -- util.ringbuffer: bytes, at most so many.
 --
 --   new(size = 4096) -> b    b:write(s) -> #s | nil if there is no room    b:read(n, peek?) -> s | nil    b:discard(n) -> bool
---   b:readuntil(s) -> text up to and with s | nil    b:find(s) -> position of its last byte    b:sub(i, j) b:byte(i, j) from the first
+--   b:readuntil(s) -> text up to and with s | nil    b:find(s) -> position of its last byte    b:sub(i, j) b:byte(i, j) from the
+--   first
 --   #b, b:length() b:size() b:free() b:clear() tostring(b)
 
 local methods = {}

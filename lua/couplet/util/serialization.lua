@@ -144,8 +144,8 @@ end
 
 --- Reading: a parser of Lua's table constructors and literals
 
-local unescape = { n = "\n", r = "\r", t = "\t", a = "\a", b = "\b", f = "\f", v = "\v", ["\\"] = "\\", ["\""] = "\"", ["'"] = "'",
-  ["\n"] = "\n" }
+local unescape = { n = "\n", r = "\r", t = "\t", a = "\a", b = "\b", f = "\f", v = "\v", ["\\"] = "\\", ["\""] = "\"",
+  ["'"] = "'", ["\n"] = "\n" }
 
 local function parse(text)
   local at = 1

@@ -1,12 +1,13 @@
 -- SPDX-License-Identifier: MIT
--- util.signal: signal(name|number, fn|nil), raise(signal), kill(pid, signal). SIGTERM and SIGINT stay the server's: hook the event
--- server-stopping instead.
+-- util.signal: signal(name|number, fn|nil), raise(signal), kill(pid, signal). SIGTERM and SIGINT stay the server's: hook the
+-- event server-stopping instead.
 
 local core = require "couplet.core"
 local task = require "couplet.task"
 
 local signal = {}
-local numbers = { SIGHUP = 1, SIGINT = 2, SIGQUIT = 3, SIGKILL = 9, SIGUSR1 = 10, SIGUSR2 = 12, SIGTERM = 15, SIGCHLD = 17, SIGCONT = 18 }
+local numbers = { SIGHUP = 1, SIGINT = 2, SIGQUIT = 3, SIGKILL = 9, SIGUSR1 = 10, SIGUSR2 = 12, SIGTERM = 15, SIGCHLD = 17,
+  SIGCONT = 18 }
 for name, number in pairs(numbers) do signal[name] = number end
 local watchers = {}
 

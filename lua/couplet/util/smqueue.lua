@@ -6,7 +6,8 @@
 
 local errors = require "couplet.errors".init("smqueue", {
   tail = { type = "cancel", condition = "undefined-condition", text = "Client acknowledged more stanzas than sent by server" },
-  head = { type = "cancel", condition = "undefined-condition", text = "Client acknowledged less stanzas than already acknowledged" },
+  head = { type = "cancel", condition = "undefined-condition",
+    text = "Client acknowledged less stanzas than already acknowledged" },
   pop = { type = "cancel", condition = "internal-server-error", text = "Acknowledged stanzas are gone" },
 })
 

@@ -2,7 +2,8 @@
 -- util.sql: SQL databases for plugins that bring their own statements, through LuaDBI (lua-dbi) where that is installed.
 -- Its calls block the server; Couplet's own storage does not work this way (couplet.store).
 --
---   create_engine({ driver = "SQLite3" | "MySQL" | "PostgreSQL", database =, username =, password =, host =, port = }, onconnect?) -> engine
+--   create_engine({ driver = "SQLite3" | "MySQL" | "PostgreSQL", database =, username =, password =, host =, port = },
+--   onconnect?) -> engine
 --   engine:connect() -> true | nil, message     onconnect(engine) runs after the first
 --   engine:transaction(fn, ...) -> true, results… | false, message          fn may raise; an error rolls back
 --   engine:select(sql, …) iterates over rows (arrays)   engine:insert update delete (sql, …) -> { affected =, rowcount() }
@@ -24,7 +25,8 @@ local RETRIES = 1
 function sql.db2uri(params)
   local function part(v) return http.urlencode(tostring(v)) end
   local user = params.username and part(params.username) .. (params.password and ":" .. part(params.password) or "") .. "@" or ""
-  return ("%s://%s%s%s/%s"):format(params.driver:lower(), user, params.host or "", params.port and ":" .. params.port or "", params.database or "")
+  return ("%s://%s%s%s/%s"):format(params.driver:lower(), user, params.host or "", params.port and ":" .. params.port or "",
+    params.database or "")
 end
 
 function sql.create_engine(self, params, onconnect)
@@ -192,8 +194,8 @@ function Definition:create(engine)
     if getmetatable(part).kind == "index" then
       local names = {}
       for i, c in ipairs(part) do names[i] = name(c) end
-      assert(engine:execute(("CREATE %sINDEX %s ON %s (%s)"):format(part.unique and "UNIQUE " or "", name(part.name), name(self.name),
-        table.concat(names, ", "))))
+      assert(engine:execute(("CREATE %sINDEX %s ON %s (%s)"):format(part.unique and "UNIQUE " or "", name(part.name),
+        name(self.name), table.concat(names, ", "))))
     end
   end
   return true

@@ -6,9 +6,10 @@
 --   stream:reset()             a new stream begins; what is left of the data being fed is dropped
 --   stream:set_session(session)
 --
--- callbacks: streamopened(session, attr), streamclosed(session), handlestanza(session, stanza), handleprogress(session, bytes) after
--- a feed that left a stanza half-read, error(session, kind, data, text): "no-stream" name of the root, "parse-error" condition,
--- "stream-error" stanza; and the strings stream_ns, stream_tag, error_tag, default_ns where they differ from those of XMPP.
+-- callbacks: streamopened(session, attr), streamclosed(session), handlestanza(session, stanza), handleprogress(session, bytes)
+-- after a feed that left a stanza half-read, error(session, kind, data, text): "no-stream" name of the root, "parse-error"
+-- condition, "stream-error" stanza; and the strings stream_ns, stream_tag, error_tag, default_ns where they differ from those of
+-- XMPP.
 
 local core = require "couplet.core".stream
 

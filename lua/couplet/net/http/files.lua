@@ -1,7 +1,8 @@
 -- SPDX-License-Identifier: MIT
 -- net.http.files: files of a directory as answers.
 --
---   serve{ path = directory, mime_map = { ext = type }, directory_index = bool, index_files = { "index.html" } } or serve(directory)
+--   serve{ path = directory, mime_map = { ext = type }, directory_index = bool, index_files = { "index.html" } } or
+--   serve(directory)
 --     -> handler(event, path)      for a route "GET /*" of the http provider
 --
 -- Nothing above the directory is reached, nothing whose name starts with a dot is shown. ETag by size and time; HEAD works.
@@ -15,9 +16,11 @@ local files = {}
 local MAX = 64 * 1024 * 1024            -- what is read in one piece
 
 local types = {
-  html = "text/html", htm = "text/html", xml = "text/xml", txt = "text/plain; charset=utf-8", js = "text/javascript", css = "text/css",
+  html = "text/html", htm = "text/html", xml = "text/xml", txt = "text/plain; charset=utf-8", js = "text/javascript",
+  css = "text/css",
   json = "application/json", svg = "image/svg+xml", png = "image/png", jpg = "image/jpeg", jpeg = "image/jpeg", gif = "image/gif",
-  webp = "image/webp", ico = "image/x-icon", woff2 = "font/woff2", woff = "font/woff", wasm = "application/wasm", pdf = "application/pdf",
+  webp = "image/webp", ico = "image/x-icon", woff2 = "font/woff2", woff = "font/woff", wasm = "application/wasm",
+  pdf = "application/pdf",
 }
 files.types = types
 

@@ -43,7 +43,8 @@ function server.get_request_from_conn(conn) return conn._http_open_request and c
 
 function server.prepare_header(response)
   local code = response.status_code or 200
-  local out, names = { ("HTTP/%s %d %s"):format(response.request and response.request.httpversion or "1.1", code, codes[code]) }, {}
+  local out, names = { ("HTTP/%s %d %s"):format(response.request and response.request.httpversion or "1.1", code, codes[code]) },
+    {}
   for name in pairs(response.headers or {}) do names[#names + 1] = name end
   table.sort(names)
   for _, name in ipairs(names) do

@@ -1,5 +1,6 @@
 -- SPDX-License-Identifier: MIT
--- net.resolvers.service: new(hostname, service, "tcp", { default_port =, … }) -> resolver by SRV (RFC 2782), e.g. service "xmpp-server".
+-- net.resolvers.service: new(hostname, service, "tcp", { default_port =, … }) -> resolver by SRV (RFC 2782), e.g. service
+-- "xmpp-server".
 -- Without SRV records: the name itself at default_port. "." as target: the service is decidedly not there.
 
 local adns = require "couplet.net.adns"
