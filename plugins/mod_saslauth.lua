@@ -131,6 +131,7 @@ end
 
 local function fail(session, handler, condition, text)
   local event = { session = session, condition = condition, text = text }
+  handler.username = handler.username or handler.claimed       -- who it was that failed, as plugins look for it
   module:fire_event("authentication-failure", event)
   local name = handler.claimed or handler.username
   if condition == "not-authorized" or condition == "account-disabled" then

@@ -94,6 +94,13 @@ check.test("throttle and watchdog, by a clock of the test's", function()
   dog:reset(3)
   timers[2].fn()
   check.equal(barked, 1)
+  dog:reset()                                            -- one timer, whatever happens to the dog
+  check.equal({ timers[2].at, #timers }, { now + 3, 2 })
+  local again = require "util.watchdog".new(5, function() return 2 end)
+  timers[3].fn()
+  check.equal(timers[3].at, now + 2)
+  again:reset()
+  check.equal({ timers[3].at, #timers }, { now + 5, 3 })
   clock.use(nil)
 end)
 

@@ -8,8 +8,8 @@ local timer = require "couplet.timer"
 local methods = {}
 local mt = { __index = methods, __name = "watchdog" }
 
+-- A number makes it bark again; reset() moves that, or wakes a dog that has barked.
 local function bark(_, _, dog)
-  dog.timer_id = nil
   return dog.callback(dog)
 end
 
