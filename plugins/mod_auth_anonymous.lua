@@ -23,8 +23,7 @@ provider.delete_user = provider.create_user
 
 -- An account is there as long as it is connected.
 function provider.user_exists(username)
-  if directory.user(username .. "@" .. host) then return true end
-  return nil, "No such account."
+  return directory.user(username .. "@" .. host) and true or nil
 end
 
 function provider.is_enabled() return true end

@@ -182,7 +182,7 @@ end
 
 function provider.user_exists(username)
   local account, err = accounts:get(username)
-  if not account then return nil, err or "No such account." end
+  if not account then return nil, err end          -- an error is the store's: an account that is not there is none
   return true
 end
 

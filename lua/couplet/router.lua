@@ -246,6 +246,8 @@ local function from_client(origin, stanza, name, to, from, type, id)
     end
     set_attr(stanza, "from", full_jid)
   end
+  local lang = origin.lang
+  if lang and not attr_of(stanza, "xml:lang") then set_attr(stanza, "xml:lang", lang) end       -- RFC 6120 §8.1.5
   if name == "iq" then
     if not check_iq(origin, stanza, type, id) then return true end
   elseif name == "presence" and type and not PRESENCE_TYPES[type] then

@@ -2,7 +2,7 @@
 """talk.py - runs conversations (*.talk) with a real server. A talk is a page a person can read:
 
     # a comment
-    account romeo secret                       an account on localhost, made before the server starts
+    account romeo secret                       an account on localhost, made before the server starts; romeo@verona.example: there
     config c2s_timeout = 5                     a line of configuration
     hosts VirtualHost "verona.example"         a line behind VirtualHost "localhost"
     module carbons                             an extra module
@@ -18,13 +18,17 @@
     romeo receives in any order                the following indented lines hold one pattern each
     romeo receives </stream:stream>
     romeo receives nothing                     all that went before has been handled, and nothing came for romeo
-    romeo starts tls                           the handshake
-    romeo opens a stream                       header and features, unchecked
-    romeo logs in as romeo/orchard             connects, STARTTLS, PLAIN, bind; `logs in` alone: resource of the server's choice
+    romeo receives white space                 blanks between stanzas, nothing else
+    romeo starts tls                           the handshake;  `romeo fails tls`: one that no server understands
+    romeo starts compression                   both ways from here on (zlib)
+    romeo opens a stream                       header and features, unchecked;  `opens a stream to HOST`
+    romeo authenticates as romeo               connects, STARTTLS, PLAIN, a new stream; no resource yet
+    romeo logs in as romeo/orchard             … and binds; `logs in` alone: resource of the server's choice; romeo@HOST/orchard too
     romeo is online as romeo/orchard           … and initial presence, its own copy received
     romeo is disconnected                      the server closes TCP
     romeo closes TCP | romeo resets TCP | romeo half-closes TCP
     server log has TEXT
+    server stops                               SIGTERM; to be the last conversation of its file
 
 In sent text and patterns $name stands for what was kept, ${x*5000} for x 5000 times. Clients are named by their user name.
 """
@@ -33,9 +37,11 @@ import re
 import socket
 import ssl
 import struct
+import signal
 import sys
 import pathlib
 import xml.parsers.expat
+import zlib
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
 from server import Server, DEADLINE  # noqa: E402
@@ -160,10 +166,31 @@ def match_text(want, got, kept, where):
         raise Mismatch("%s: %r is not %r" % (where, got, want))
 
 
+class Deflated:
+    """A socket whose bytes are compressed (XEP-0138): a sync flush behind each piece."""
+
+    def __init__(self, sock):
+        self.sock, self.out, self.into = sock, zlib.compressobj(), zlib.decompressobj()
+
+    def sendall(self, data):
+        self.sock.sendall(self.out.compress(data) + self.out.flush(zlib.Z_SYNC_FLUSH))
+
+    def recv(self, size):
+        while True:
+            data = self.sock.recv(size)
+            plain = self.into.decompress(data) if data else b""
+            if plain or not data:
+                return plain
+
+    def __getattr__(self, name):
+        return getattr(self.sock, name)
+
+
 class Client:
     def __init__(self, name, talk):
         self.name, self.talk, self.sock, self.pings = name, talk, None, 0
         self.bound = False
+        self.host = "localhost"
         self.queue = []
 
     def connect(self, tls=False):
@@ -235,27 +262,40 @@ class Client:
             else:
                 raise Mismatch("unexpected %s\n    %s" % (got[1], "\n    ".join(problems)))
 
-    def open_stream(self):
+    def white_space(self):
+        data = b"" if self.queue else self.sock.recv(65536)
+        if not data or data.strip():
+            raise Mismatch("%s received %r, not white space" % (self.name, self.queue or data))
+        self.reader.p.Parse(data, False)
+
+    def open_stream(self, host=None):
         self.reader = Reader()
-        self.send(HEADER)
+        self.host = host or self.host
+        self.send(HEADER.replace("localhost", self.host))
         for kind in ("header", "element"):
             got = self.next()
             if got[0] != kind:
                 raise Mismatch("%s opened a stream and received %s" % (self.name, " ".join(map(str, got))))
         return got[1]
 
-    def login(self, username, resource):
+    def authenticate(self, address):
+        """username or username@host"""
+        username, _, host = address.partition("@")
+        self.host = host or "localhost"
         self.connect()
         self.open_stream()
         self.send("<starttls xmlns='urn:ietf:params:xml:ns:xmpp-tls'/>")
         self.expect("<proceed xmlns='urn:ietf:params:xml:ns:xmpp-tls'/>")
         self.tls()
         self.open_stream()
-        password = self.talk.accounts["%s@localhost" % username]
+        password = self.talk.accounts["%s@%s" % (username, self.host)]
         plain = base64.b64encode(("\0%s\0%s" % (username, password)).encode()).decode()
         self.send("<auth xmlns='urn:ietf:params:xml:ns:xmpp-sasl' mechanism='PLAIN'>%s</auth>" % plain)
         self.expect("<success xmlns='urn:ietf:params:xml:ns:xmpp-sasl'/>")
-        self.open_stream()
+        return self.open_stream()
+
+    def login(self, address, resource):
+        self.authenticate(address)
         wish = "<resource>%s</resource>" % resource if resource else ""
         self.send("<iq type='set' id='bind'><bind xmlns='urn:ietf:params:xml:ns:xmpp-bind'>%s</bind></iq>" % wish)
         self.expect("<iq type='result' id='bind'><bind xmlns='urn:ietf:params:xml:ns:xmpp-bind'><jid>*</jid></bind></iq>")
@@ -265,7 +305,7 @@ class Client:
         """Everything this client sent has been handled when the answer is back."""
         self.pings += 1
         id = "sync-%d" % self.pings
-        self.send("<iq type='get' to='localhost' id='%s'><ping xmlns='urn:xmpp:ping'/></iq>" % id)
+        self.send("<iq type='get' to='%s' id='%s'><ping xmlns='urn:xmpp:ping'/></iq>" % (self.host, id))
         seen = []
         while True:
             got = self.next()
@@ -295,7 +335,7 @@ class Talk:
                 self.sections[-1][1].append([number, [line]])
             elif word == "account":
                 name, password = rest.split()
-                self.accounts["%s@localhost" % name] = password
+                self.accounts[name if "@" in name else name + "@localhost"] = password
             elif word == "config":
                 self.config += rest + "\n"
             elif word == "hosts":
@@ -316,6 +356,9 @@ class Talk:
 
     def step(self, lines):
         who, _, rest = lines[0].partition(" ")
+        if lines[0] == "server stops":
+            self.server.process.send_signal(signal.SIGTERM)
+            return
         if who == "server":
             text = rest.removeprefix("log has ")
             if text not in self.server.log():
@@ -339,13 +382,24 @@ class Talk:
             c.sync() if c.bound else None
             if c.queue:
                 raise Mismatch("%s received %s" % (c.name, " ".join(map(str, c.queue[0]))))
+        elif rest == "receives white space":
+            c.white_space()
         elif verb == "receives":
             exactly = body.startswith("exactly ")
             c.expect(self.fill(body.removeprefix("exactly ")), exactly)
         elif rest == "starts tls":
             c.tls()
-        elif rest == "opens a stream":
-            c.open_stream()
+        elif rest == "fails tls":
+            c.sock.sendall(b"\x16\x03\x01\x00\x05Hello")
+            while c.sock.recv(4096):               # an alert perhaps
+                pass
+            c.reader = Reader()
+        elif rest == "starts compression":
+            c.sock, c.reader = Deflated(c.sock), Reader()
+        elif rest.startswith("opens a stream"):
+            c.open_stream(rest.partition(" to ")[2])
+        elif verb == "authenticates":
+            c.authenticate(arg.removeprefix("as "))
         elif verb == "logs" or rest.startswith("is online"):
             jid = rest.split(" as ")[1] if " as " in rest else who
             username, _, resource = jid.partition("/")
@@ -362,7 +416,7 @@ class Talk:
             c.sock.close()
             c.bound = False
         elif rest == "half-closes TCP":
-            c.sock.shutdown(socket.SHUT_WR)
+            socket.socket.shutdown(c.sock, socket.SHUT_WR)     # SSLSocket's own would take TLS off
             c.bound = False
         elif rest == "resets TCP":
             c.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
