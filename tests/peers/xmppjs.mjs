@@ -1,6 +1,9 @@
 // SPDX-License-Identifier: MIT
 // xmppjs.mjs STARTTLS_PORT TLS_PORT: two @xmpp/client users log in, chat and ask; one line per test, then the sum.
+import { webcrypto } from "node:crypto";
 import { client, xml } from "@xmpp/client";
+
+globalThis.crypto ??= webcrypto; // Debian's Node 18 has it under another name
 
 const [starttls, tls] = process.argv.slice(2);
 let passed = 0, failed = 0;

@@ -4,7 +4,9 @@
 #include <gsasl.h>
 #include <pthread.h>
 #include <sasl/sasl.h>
+#include <stdio.h>
 #include <stdlib.h>
+#include <unistd.h>
 
 #include "base/base64.h"
 #include "base/digest.h"
@@ -182,6 +184,13 @@ static int client_plugin(void *context, const char *file, sasl_verify_type_t typ
 
 typedef void (*any)(void);
 typedef int (*callback)(void);
+
+/* Cyrus' client asks DNS for the machine's full name, each time, unless the name has a dot: in place of libc's. */
+__attribute__((visibility("default"))) int gethostname(char *name, size_t size)
+{
+	snprintf(name, size, "client.example");
+	return 0;
+}
 
 static const char *with_cyrus(struct server *s, const char *mech, struct client *c)
 {
