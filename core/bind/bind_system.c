@@ -9,7 +9,8 @@
  *   umask(mode) -> previous            chdir(path)    cwd()    hostname()    uname() -> { sysname, nodename, release, version, machine }
  *   rlimit(name[, soft[, hard]])       -> soft, hard (after setting them, if given). name: "NOFILE", "CORE", …; "unlimited" is -1
  *   usage()                            -> { user, system: CPU seconds; rss, virtual: bytes; fds, threads }
- *   memory()                           -> mallinfo2 as { allocated, used, free }
+ *   memory()                           -> { allocated, used, free }: mallinfo2 and the heap below
+ *   heap() -> bool                     Lua's small objects live in a heap of their own from now on (base/heap.h); false: not here
  *   environment(name, value|nil)       setenv, unsetenv
  *   kill(pid, signal)                  signal: number or name; 0 asks whether the process is there
  *   raise(signal)
@@ -56,6 +57,7 @@
 #include <unistd.h>
 #include <zlib.h>
 
+#include "base/heap.h"
 #include "base/buf.h"
 #include "base/mem.h"
 #include "base/status.h"
@@ -281,19 +283,38 @@ static int sys_usage(lua_State *L)
 	return 1;
 }
 
+static struct heap *heap;                 /* of the one Lua state there is; lives as long as the process */
+
 static int sys_memory(lua_State *L)
 {
 	struct mallinfo2 m = mallinfo2();
+	size_t held = 0, used = 0;
+	if (heap)
+		heap_count(heap, &held, &used);
 	lua_newtable(L);
-	set_integer(L, "allocated", (lua_Integer)(m.arena + m.hblkhd));
-	set_integer(L, "used", (lua_Integer)(m.uordblks + m.hblkhd));
-	set_integer(L, "free", (lua_Integer)m.fordblks);
+	set_integer(L, "allocated", (lua_Integer)(m.arena + m.hblkhd + held));
+	set_integer(L, "used", (lua_Integer)(m.uordblks + m.hblkhd + used));
+	set_integer(L, "free", (lua_Integer)(m.fordblks + held - used));
+	return 1;
+}
+
+/* Sanitizers watch malloc(): there it stays. */
+static int sys_heap(lua_State *L)
+{
+#if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
+	void *arg;
+	lua_Alloc other = lua_getallocf(L, &arg);
+	if (!heap && (heap = heap_new(other, arg)))
+		lua_setallocf(L, heap_alloc, heap);
+#endif
+	lua_pushboolean(L, heap != NULL);
 	return 1;
 }
 
 static int sys_trim(lua_State *L)
 {
-	lua_pushboolean(L, malloc_trim(0));
+	bool any = heap && heap_trim(heap);
+	lua_pushboolean(L, malloc_trim(0) || any);
 	return 1;
 }
 
@@ -558,7 +579,7 @@ int bind_system_open(lua_State *L)
 		{ "pid", sys_pid }, { "ppid", sys_ppid }, { "uid", sys_uid }, { "gid", sys_gid }, { "user", sys_user },
 		{ "group", sys_group }, { "become", sys_become }, { "umask", sys_umask }, { "chdir", sys_chdir }, { "cwd", sys_cwd },
 		{ "hostname", sys_hostname }, { "uname", sys_uname }, { "environment", sys_environment }, { "rlimit", sys_rlimit },
-		{ "usage", sys_usage }, { "memory", sys_memory }, { "trim", sys_trim }, { "kill", sys_kill }, { "raise", sys_raise },
+		{ "usage", sys_usage }, { "memory", sys_memory }, { "heap", sys_heap }, { "trim", sys_trim }, { "kill", sys_kill }, { "raise", sys_raise },
 		{ "on_stop", sys_on_stop }, { "stop_signal", sys_stop_signal }, { "stop_within", sys_stop_within },
 		{ "isatty", sys_isatty }, { "password", sys_password }, { "syslog_open", sys_syslog_open }, { "syslog", sys_syslog },
 		{ "syslog_close", sys_syslog_close }, { "notify", sys_notify },

@@ -7,6 +7,7 @@
 --   init.reload() -> true | nil, message                        = prosody.reload_config()
 --   init.stop(reason?, code?)                                   = prosody.shutdown()
 
+local collector = require "couplet.collector"
 local core = require "couplet.core"
 local config = require "couplet.config"
 local logging = require "couplet.log"
@@ -115,16 +116,6 @@ local function limits()
   system.umask(mask)
   local _, hard = system.rlimit("NOFILE")
   if hard then system.rlimit("NOFILE", hard, hard) end
-end
-
-local function collector()
-  local gc = config.get("*", "gc")
-  gc = type(gc) == "table" and gc or {}
-  if gc.mode == "generational" then
-    collectgarbage("generational", gc.minor_threshold or 20, gc.major_threshold or 100)
-  else
-    collectgarbage("incremental", gc.pause or gc.threshold or 200, gc.speed or 100, gc.step_size or 10)
-  end
 end
 
 local function writable(path, key)
@@ -249,7 +240,7 @@ function init.reload()
       logging.setup(config.get("*", "log"), config.directory())
       prosody.events.fire_event("logging-reloaded")
     end
-    if changed["*"] and changed["*"].gc then collector() end
+    if changed["*"] and changed["*"].gc then collector.setup(config.get("*", "gc")) end
     require "couplet.hosts".reconcile()
     require "couplet.plugin".reconcile()
     local certs = require "couplet.certs"
@@ -402,7 +393,7 @@ function init.start(opts)
     writable(config.data_path(), "data_path")
     logging.setup(config.get("*", "log"), config.directory())
     for _, text in ipairs(config.warnings()) do log("warn", "%s", text) end
-    collector()
+    collector.setup(config.get("*", "gc"))
     pidfiles()
     init.libraries()
     core.net.setup { io_threads = config.get("*", "io_threads"), max_connections = config.get("*", "max_connections") }

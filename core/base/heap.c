@@ -1,0 +1,226 @@
+/* SPDX-License-Identifier: MIT */
+/* heap.c - small objects in runs of one size. */
+#include "base/heap.h"
+
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+
+#include "base/mem.h"
+
+enum {
+	RUN = 32 * 1024,                     /* a run of objects of one class, aligned to its size */
+	STEP = 16, SMALL = 1024,             /* classes up to SMALL are STEP apart … */
+	BIG_STEP = 256, BIG = 4096,          /* … and from there to BIG, BIG_STEP */
+	N_SMALL = SMALL / STEP,
+	CLASSES = N_SMALL + (BIG - SMALL) / BIG_STEP,
+	WARM = 32,                           /* empty runs that keep their pages */
+};
+#define SPACE ((size_t)64 << 30)             /* of addresses, reserved; halved until the system agrees */
+
+struct run {                                 /* at the start of its pages */
+	struct run *next, **at;              /* among those of its class with room; at == NULL: full */
+	void *freed;                         /* objects, each with the address of the next in it */
+	uint32_t cut, size, used;            /* offset of what was never used; size of an object; objects in use */
+	int class;
+};
+
+enum { FIRST = (sizeof(struct run) + STEP - 1) / STEP * STEP };
+
+struct heap {
+	char *base, *end, *top;              /* runs are cut off at top */
+	heap_other other;
+	void *arg;
+	struct run *room[CLASSES];           /* runs with room */
+	struct run *warm, *cold;             /* empty ones; the cold have no pages but their first */
+	uint32_t n_warm;
+	size_t runs, used;
+};
+
+static int class_of(size_t size)
+{
+	return size <= SMALL ? (int)((size - 1) / STEP) : N_SMALL + (int)((size - SMALL - 1) / BIG_STEP);
+}
+
+static uint32_t size_of(int class)
+{
+	return class < N_SMALL ? (uint32_t)(class + 1) * STEP : (uint32_t)(SMALL + (class - N_SMALL + 1) * BIG_STEP);
+}
+
+static bool inside(const struct heap *h, const void *p)
+{
+	return (uintptr_t)p - (uintptr_t)h->base < (uintptr_t)(h->end - h->base);
+}
+
+static struct run *run_of(void *p)
+{
+	return (struct run *)((uintptr_t)p & ~(uintptr_t)(RUN - 1));
+}
+
+static void enlist(struct heap *h, struct run *r)
+{
+	struct run **list = &h->room[r->class];
+	r->next = *list;
+	r->at = list;
+	if (r->next)
+		r->next->at = &r->next;
+	*list = r;
+}
+
+static void delist(struct run *r)
+{
+	*r->at = r->next;
+	if (r->next)
+		r->next->at = r->at;
+	r->at = NULL;
+}
+
+static struct run *new_run(struct heap *h, int class)
+{
+	struct run *r = h->warm;
+	if (r) {
+		h->warm = r->next;
+		h->n_warm--;
+	} else if ((r = h->cold)) {
+		h->cold = r->next;
+	} else {
+		if (h->top == h->end)
+			return NULL;
+		r = (struct run *)(void *)h->top;
+		h->top += RUN;
+	}
+	*r = (struct run){ .cut = FIRST, .size = size_of(class), .class = class };
+	h->runs++;
+	enlist(h, r);
+	return r;
+}
+
+static void cool(struct heap *h, struct run *r)
+{
+	size_t page = 4096;
+	madvise((char *)r + page, RUN - page, MADV_DONTNEED);
+	r->next = h->cold;
+	h->cold = r;
+}
+
+static void *get(struct heap *h, int class)
+{
+	struct run *r = h->room[class];
+	if (!r && !(r = new_run(h, class)))
+		return NULL;
+	void *p = r->freed;
+	if (p) {
+		memcpy(&r->freed, p, sizeof r->freed);
+	} else {
+		p = (char *)r + r->cut;
+		r->cut += r->size;
+	}
+	r->used++;
+	h->used += r->size;
+	if (!r->freed && r->cut + r->size > RUN)
+		delist(r);
+	return p;
+}
+
+static void put(struct heap *h, struct run *r, void *p)
+{
+	memcpy(p, &r->freed, sizeof r->freed);
+	r->freed = p;
+	h->used -= r->size;
+	if (!r->at)
+		enlist(h, r);
+	if (--r->used)
+		return;
+	delist(r);
+	h->runs--;
+	if (h->n_warm < WARM) {
+		r->next = h->warm;
+		h->warm = r;
+		h->n_warm++;
+	} else {
+		cool(h, r);
+	}
+}
+
+void *heap_alloc(void *arg, void *p, size_t old_size, size_t size)
+{
+	struct heap *h = arg;
+	if (!p) {
+		void *q;
+		if (size && size <= BIG && (q = get(h, class_of(size))))
+			return q;
+		return h->other(h->arg, NULL, old_size, size);
+	}
+	if (!inside(h, p)) {                 /* large, or older than the heap: it may stay what it is */
+		void *q;
+		if (!size || size > BIG || !(q = get(h, class_of(size))))
+			return h->other(h->arg, p, old_size, size);
+		memcpy(q, p, old_size < size ? old_size : size);
+		h->other(h->arg, p, old_size, 0);
+		return q;
+	}
+	struct run *r = run_of(p);
+	if (!size) {
+		put(h, r, p);
+		return NULL;
+	}
+	int class = size <= BIG ? class_of(size) : CLASSES;
+	if (class == r->class)
+		return p;
+	void *q = class < CLASSES ? get(h, class) : NULL;
+	if (!q)
+		q = h->other(h->arg, NULL, 0, size);
+	if (!q)
+		return size <= r->size ? p : NULL;         /* Lua relies on shrinking */
+	memcpy(q, p, old_size < size ? old_size : size);
+	put(h, r, p);
+	return q;
+}
+
+size_t heap_trim(struct heap *h)
+{
+	size_t n = 0;
+	while (h->warm) {
+		struct run *r = h->warm;
+		h->warm = r->next;
+		cool(h, r);
+		n += RUN;
+	}
+	h->n_warm = 0;
+	return n;
+}
+
+void heap_count(const struct heap *h, size_t *held, size_t *used)
+{
+	*held = h->runs * RUN;
+	*used = h->used;
+}
+
+struct heap *heap_new(heap_other other, void *arg)
+{
+	for (size_t space = SPACE; space >= (size_t)1 << 30; space /= 2) {
+		char *p = mmap(NULL, space, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+		if (p == MAP_FAILED)
+			continue;
+		struct heap *h = mem_zero(sizeof *h);
+		h->base = p;
+		h->end = p + space;
+		h->top = (char *)(((uintptr_t)p + RUN - 1) & ~(uintptr_t)(RUN - 1));
+		h->end -= (size_t)(h->end - h->top) % RUN;
+		h->other = other;
+		h->arg = arg;
+		return h;
+	}
+	return NULL;
+}
+
+void heap_free(struct heap **ref)
+{
+	struct heap *h = *ref;
+	*ref = NULL;
+	if (!h)
+		return;
+	munmap(h->base, (size_t)(h->end - h->base));
+	free(h);
+}

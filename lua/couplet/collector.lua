@@ -1,0 +1,65 @@
+-- SPDX-License-Identifier: MIT
+-- collector.lua: how Lua's memory is kept: the option `gc`, and what is done while nobody wants anything.
+--
+--   collector.setup(gc)      gc: the option, a table or nil; again after a reload
+--
+-- Garbage is collected as it is made (incremental, a new round when the heap has doubled). After a burst, of logins for example, up to
+-- half of the heap is garbage that nobody makes a round for: so when few tasks have run for a while, a round is made in slices, and
+-- what is empty then goes back to the system. A server that does nothing does this once.
+
+local core = require "couplet.core"
+local loop, system = core.loop, core.system
+local cpu = os.clock
+
+local collector = {}
+
+local REST = 2                          -- seconds between two looks
+local QUIET = 100                       -- tasks in these that count as nothing
+local SLICE = 0.001                     -- seconds of work at a time …
+local PAUSE = 0.01                      -- … and between
+local GROWN = 1.1                       -- of what the last round left: worth another
+
+local heap_set, started, left, going
+
+local function slice()
+  if going ~= "rest" then going = nil return end
+  local till = cpu() + SLICE
+  repeat
+    if collectgarbage("step", 0) then
+      left, going = collectgarbage "count", nil
+      system.trim()
+      return
+    end
+  until cpu() >= till
+  return PAUSE
+end
+
+local function look()
+  local _, _, all = core.task.pool()
+  local quiet = all - (started or all) <= QUIET
+  started = all
+  if not quiet then
+    going = nil
+  elseif not going and collectgarbage "count" > left * GROWN then
+    going = "rest"
+    loop.timer(PAUSE, slice)            -- no task: those are counted
+  end
+  return REST
+end
+
+function collector.setup(gc)
+  gc = type(gc) == "table" and gc or {}
+  if not heap_set then
+    heap_set = true
+    system.heap()
+    left = collectgarbage "count"
+    loop.timer(REST, look)
+  end
+  if gc.mode == "generational" then
+    collectgarbage("generational", gc.minor_threshold or 20, gc.major_threshold or 100)
+  else
+    collectgarbage("incremental", gc.pause or gc.threshold or 200, gc.speed or 100, gc.step_size or 10)
+  end
+end
+
+return collector
