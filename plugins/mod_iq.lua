@@ -7,13 +7,12 @@ local directory = require "couplet.directory"
 local recent = require "couplet.recent"
 local router = require "couplet.router"
 
-local route_of, payload = core_stanza.route, core_stanza.payload
+local attr_of, payload = core_stanza.attr, core_stanza.payload
 local fire = require "couplet.hosts".get(module.host).events.fire_event
 
 module:hook("iq/full", function(event)
   local stanza = event.stanza
-  local _, to = route_of(stanza)
-  local session = directory.session(to)
+  local session = directory.session(attr_of(stanza, "to"))
   if session and client_session.send(session, stanza) then return true end
   return router.reply_error(event.origin, stanza, "cancel", "service-unavailable")
 end, -1)
@@ -46,8 +45,9 @@ local function open(target)
   local names_of = names_for(target)
   return function(event)
     local stanza = event.stanza
-    local _, _, _, type, id = route_of(stanza)
+    local type = attr_of(stanza, "type")
     if type ~= "get" and type ~= "set" then
+      local id = attr_of(stanza, "id")
       local result = fire(("iq-%s/%s/%s"):format(type, target, id), event)
       if result == nil and event.to_self and target == "bare" then return nil end          -- iq/self is next
       return true                              -- an answer nobody waits for is no reason for an error

@@ -350,14 +350,26 @@ struct handle_route handle_route(lua_State *L, int idx, struct handle *h)
 	return r;
 }
 
+/* Words that stand in every other stanza: Lua finds a string by the address of a constant quicker than by its bytes. */
+static void push_word(lua_State *L, struct str s)
+{
+	static const char *const words[] = { "iq", "message", "presence", "get", "set", "result", "error", "chat", "groupchat", "unavailable" };
+	for (size_t i = 0; s.p && i < sizeof words / sizeof *words; i++)
+		if (*words[i] == *s.p && str_is(s, words[i])) {
+			lua_pushstring(L, words[i]);
+			return;
+		}
+	push(L, s);
+}
+
 static int route(lua_State *L)
 {
 	struct handle *h = handle_check(L, 1);
 	struct handle_route r = handle_route(L, 1, h);
-	push(L, handle_name(L, 1, h));
+	push_word(L, handle_name(L, 1, h));
 	push(L, r.to);
 	push(L, r.from);
-	push(L, r.type);
+	push_word(L, r.type);
 	push(L, r.id);
 	push_ns(L, h);
 	return 6;

@@ -353,12 +353,49 @@ static void set_field(lua_State *L, int table, const char *name, struct str valu
 	lua_setfield(L, table, name);
 }
 
+static struct el_str lay(struct element *e, struct str s)
+{
+	memcpy((char *)e + e->size, s.p, s.n);
+	e->size += (uint32_t)s.n;
+	return (struct el_str){ e->size - (uint32_t)s.n, (uint32_t)s.n };
+}
+
+/* The answer to what was parsed is laid out as if parsed: no table, and nothing in it has to be checked. */
+static void reply_block(lua_State *L, struct str name, const struct handle_route *r)
+{
+	enum { SLACK = 128 };
+	const struct { struct str name, value; } attrs[] = {
+		{ STR("from"), r->to }, { STR("id"), r->id }, { STR("to"), r->from }, { STR("type"), r->type },
+	};
+	const size_t n_attrs = sizeof attrs / sizeof *attrs;
+	size_t size = sizeof(struct element) + sizeof(struct el_node) + n_attrs * sizeof(struct el_attr) + name.n;
+	for (size_t i = 0; i < n_attrs; i++)
+		size += attrs[i].name.n + attrs[i].value.n;
+	struct handle *h = handle_new(L, size + SLACK);
+	struct element *e = h->e = (struct element *)(void *)(h + 1);
+	struct el_node *n = (struct el_node *)(void *)(e + 1);
+	struct el_attr *a = (struct el_attr *)(void *)(n + 1);
+	*e = (struct element){ .size = sizeof *e + sizeof *n + (uint32_t)(n_attrs * sizeof *a), .cap = (uint32_t)(size + SLACK),
+		.root = sizeof *e };
+	h->node = e->root;
+	*n = (struct el_node){ .kind = EL_ELEMENT, .name = lay(e, name), .attrs = (uint32_t)((char *)a - (char *)e) };
+	for (size_t i = 0; i < n_attrs; i++)
+		if (attrs[i].value.p)
+			a[n->n_attrs++] = (struct el_attr){ lay(e, attrs[i].name), lay(e, attrs[i].value) };
+}
+
 static int reply(lua_State *L)
 {
 	struct handle *h = handle_check(L, 1);
 	struct str name = handle_name(L, 1, h);
 	struct handle_route r = handle_route(L, 1, h);
 	lua_settop(L, 1);
+	if (!(h->flags & HANDLE_OWN)) {
+		if (str_is(name, "iq"))
+			r.type = STR("result");
+		reply_block(L, name, &r);
+		return 1;
+	}
 	lua_pushlstring(L, name.p, name.n);
 	lua_createtable(L, 0, 4);
 	set_field(L, 3, "to", r.from);

@@ -49,21 +49,21 @@ end
 
 function client_session.send(session, x)
   local own = rawget(session, "send")
-  if own then return own(x) end
+  if own and own ~= session.own_send then return own(x) end
   return send(session, x)
 end
 
 function client_session.plain(session)
-  return session.net and not session.filters and not rawget(session, "send")
+  return session.net and not session.filters and rawget(session, "send") == rawget(session, "own_send")
 end
 
 -- Made when asked for ---------------------------------------------------------------------------------------------------
 
 local made = {
-  -- under keys of their own, so that a replacement can be told from ours
+  -- under a key of its own too, so that a replacement can be told from it
   send = function(session)
     local fn = function(x) return send(session, x) end
-    session.own_send = fn
+    session.send, session.own_send = fn, fn
     return fn
   end,
   rawsend = function(session)
@@ -100,10 +100,6 @@ local function index(session, key)
   if value ~= nil then return value end
   local make = made[key]
   if not make then return nil end
-  if key == "send" then
-    local own = rawget(session, "own_send")
-    if own then return own end
-  end
   return make(session)
 end
 
@@ -128,6 +124,7 @@ local remains_metatable = {
 function client_session.new(net, kind)
   return setmetatable({
     type = kind, id = ("c2s%x"):format(net:id()), net = net, ip = net:ip(), conntime = os.time(), notopen = true,
+    destroyed = false, closing = false, filters = false,     -- asked for each stanza: what is here need not be looked for
   }, metatable)
 end
 

@@ -200,7 +200,7 @@ function sessions.destroy_session(session, reason)
     local kept = host.events.fire_event("pre-resource-unbind", { session = session, error = reason })
     session.destroying = nil
     if kept then
-      session.net, session.conn, session.closing = nil, nil, nil
+      session.net, session.conn, session.closing = nil, nil, false
       session.log("debug", "kept without a connection")
       return
     end
@@ -233,7 +233,7 @@ function sessions.update_session(to, from)
   to.ip, to.secure, to.encrypted, to.compressed = from.ip, from.secure, from.encrypted, from.compressed
   to.since, to.conntime, to.streamid, to.notopen = from.since, from.conntime, from.streamid, from.notopen
   to.filters = from.filters
-  to.closing = nil
+  to.closing = false
   to.net:session(to)
   from.net = nil
   prosody.events.fire_event("c2s-session-updated", { session = to, from_session = from, replaced_conn = replaced_conn })

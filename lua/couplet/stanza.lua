@@ -134,7 +134,7 @@ local function error_reply(s, kind, condition, text, by)
     error("bad argument #1 to error_reply: a stanza of type error must not be answered", 2)
   end
   local answer = core.reply(s)
-  answer.attr.type = "error"
+  core.set_attr(answer, "type", "error")
   return answer:add_error(kind, condition, text, by)
 end
 
