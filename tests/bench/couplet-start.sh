@@ -1,13 +1,15 @@
 #!/bin/sh
 # SPDX-License-Identifier: MIT
 # couplet-start.sh RUNDIR PORT [nomam|mam|mamsql]: starts Couplet for the load generator (the peers' start scripts do the same).
-# Environment: CERTDIR, ACCOUNTS (default 10000), IO_THREADS (default 1), COUPLET (the program), MEASURE (the load generator's folder)
+# Environment: CERTDIR, ACCOUNTS (default 10000), IO_THREADS (default 1), COUPLET (the program), DATA (where accounts are kept; made once,
+# which takes some minutes), MEASURE (the load generator's folder)
 set -e
 here=$(cd "$(dirname "$0")" && pwd)
 source=$(cd "$here/../.." && pwd)
 [ "${3:-nomam}" = nomam ] || exit 3
-mkdir -p "$1/data"
+mkdir -p "$1" "${DATA:-$1/data}"
 run=$(cd "$1" && pwd)
+data=$(cd "${DATA:-$run/data}" && pwd)
 port=$2
 cert=${CERTDIR:-$run/cert}
 measure=${MEASURE:-$source/../shared/measure}
@@ -15,7 +17,7 @@ sh "$measure/peers/mkcert.sh" "$cert"
 cat > "$run/config.lua" <<END
 -- The same modules, accounts and freedoms as the peers get: default module set, no rate limits, plain text allowed.
 run_as_root = true
-data_path = "$run/data"
+data_path = "$data"
 certificates = "$cert"
 ssl = { certificate = "$cert/cert.pem", key = "$cert/key.pem" }
 plugin_paths = { "$measure/peers/prosody/modules" }

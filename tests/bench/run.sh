@@ -14,7 +14,7 @@ work=${WORK:-$source/build/bench}
 mkdir -p "$work"
 make -s -C "$MEASURE/xload" BUILD="$work/xload"
 make -s -C "$MEASURE/relay" BUILD="$work/relay"
-export RELAY=$work/relay/relay PROSODY_GC='mode = "generational"'
+export RELAY=$work/relay/relay PROSODY_GC='mode = "generational"' DATA=$work/data CERTDIR=$work/cert
 out=$work/results-$(date +%Y%m%d-%H%M%S).jsonl
 servers=("relay=5811=sh $MEASURE/peers/relay-start.sh"
   "couplet-io0=5821=env IO_THREADS=0 sh $here/couplet-start.sh"
