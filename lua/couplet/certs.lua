@@ -185,14 +185,26 @@ function certs.generate(host, days)
     local ok, err = system.mkdir(directory, 0x1e8)          -- 0750
     if not ok then return nil, "cannot make the certificates directory: " .. err end
   end
+  local who
   local names = { host, "*." .. host }
   if host == "localhost" then names = { host, "127.0.0.1", "::1" } end
   local certificate, key = system.make_certificate(names, days or 3650)
   if not certificate then return nil, key end
   local base = directory .. "/" .. host
+  -- never in place of somebody's own
+  if system.stat(base .. ".crt") then return nil, ("%s.crt exists, but its key does not (%s.key)"):format(base, base) end
+  if system.stat(base .. ".key") and not system.access(base .. ".key", "r") then return nil, base .. ".key is somebody else's" end
+  if system.uid() == 0 then             -- coupletctl: the server, another user, must be able to read it
+    local user = config.get("*", "user") or config.get("*", "couplet_user") or config.get("*", "prosody_user")
+    who = user and system.user(user)
+  end
   local ok, err = system.write_file(base .. ".key", key, 0x180)                -- 0600
   if ok then ok, err = system.write_file(base .. ".crt", certificate, 0x1a4) end     -- 0644
   if not ok then return nil, "cannot write the certificate: " .. err end
+  if who then
+    system.chown(base .. ".key", who.uid, who.gid)
+    system.chown(base .. ".crt", who.uid, who.gid)
+  end
   index = nil
   return { certificate = base .. ".crt", key = base .. ".key" }
 end
@@ -241,6 +253,40 @@ local function settings_for(host, service, own)
 end
 certs.settings = settings_for
 
+local hints = {
+  { "no start line", "is it a PEM file?" },
+  { "key values mismatch", "the key belongs to another certificate" },
+  { "key type mismatch", "the key belongs to another certificate" },
+  { "bad decrypt", "ssl = { password = … } opens the key" },
+  { "no cipher match", "see `openssl ciphers`" },
+}
+
+local function user_name()
+  return (system.user(system.uid()) or {}).name or system.uid()
+end
+
+-- Why there is no certificate, or what is wrong with it: file, reason, what to do.
+local function explain(host, settings, err)
+  if not settings.certificate then
+    local directory = certs.directory()
+    if system.stat(directory) and not system.access(directory, "rx") then
+      return ("user %s cannot read the directory of certificates, %s"):format(user_name(), directory)
+    end
+    if host == "*" then return ("no host has a certificate in %s"):format(directory) end
+    return ("no certificate for %s in %s; `coupletctl cert generate %s` makes one"):format(host, directory, host)
+  end
+  local part = tostring(err):match("^(%w+)")
+  local file = part == "key" and settings.key or part == "certificate" and settings.certificate
+  local hint = ""
+  for _, h in ipairs(hints) do if tostring(err):find(h[1], 1, true) then hint = "; " .. h[2] end end
+  if file and not system.stat(file) then hint = "; the file is not there, or in a directory closed to user " .. user_name()
+  elseif file and not system.access(file, "r") then hint = ("; user %s cannot read it"):format(user_name()) end
+  local key = file and config.get(host, "certificate") and "certificate" or "ssl"
+  local place = config.place(host, key) or config.place("*", key)
+  if file and file ~= settings.certificate then file = file .. " for " .. settings.certificate end
+  return ("%s%s%s%s"):format(err, file and " (" .. file .. ")" or "", hint, place and (" (%s, %s)"):format(key, place) or "")
+end
+
 local function build(settings)
   if not settings.certificate then return nil, "no certificate" end
   return core.net.tls_context(settings)
@@ -274,11 +320,10 @@ function certs.context(host, service)
   context, err = build(settings)
   contexts[id] = context or false
   if not context then
-    local text = settings.certificate and ("%s (%s)"):format(err, settings.certificate)
-      or ("no certificate for %s in %s; `coupletctl cert generate %s` makes one"):format(host, certs.directory(), host)
+    local text = explain(host, settings, err)
     if complained[host] ~= text then
       complained[host] = text
-      log(config.kind(host) == "component" and "info" or "warn", "TLS is not available on %s: %s", host, text)
+      log(config.kind(host) == "component" and "info" or "error", "TLS is not available on %s: %s", host, text)
     end
     return nil, text
   end
@@ -297,17 +342,17 @@ end
 
 function certs.direct(service, port)
   local found = port and certs.find_service_cert(service, port)
-  local settings = settings_for("*", service)
+  local settings, of = settings_for("*", service), "*"
   if found then settings.certificate, settings.key = found.certificate, found.key end
   if not settings.certificate then      -- whoever names no host gets the first host's
     for _, host in ipairs(config.hosts()) do
       local s = settings_for(host, service)
-      if config.get(host, "enabled") ~= false and s.certificate then settings = s break end
+      if config.get(host, "enabled") ~= false and s.certificate then settings, of = s, host break end
     end
   end
   settings.alpn = alpn_of(service)
   local context, err = build(settings)
-  if not context then return nil, err end
+  if not context then return nil, explain(of, settings, err) end
   fill(context, service)
   return context
 end
@@ -336,11 +381,17 @@ function certs.report()
       local settings = settings_for(host, nil, false)
       local entry = { host = host, certificate = settings.certificate, key = settings.key }
       local x = settings.certificate and parse(settings.certificate)
-      if not settings.certificate then
+      local directory = certs.directory()
+      if not settings.certificate and system.stat(directory) and not system.access(directory, "rx") then
+        entry.problem = explain(host, settings)
+      elseif not settings.certificate then
         entry.problem = wants_own(host) and "none yet; one is made at start" or "no certificate"
         entry.harmless = wants_own(host)
       elseif not x then
-        entry.problem = "cannot read it"
+        entry.problem = not system.stat(settings.certificate) and "there is no such file"
+          or system.access(settings.certificate, "r") and "is no PEM certificate" or ("user %s cannot read it"):format(user_name())
+      elseif not system.access(settings.key, "r") then
+        entry.problem = ("user %s cannot read its key, %s"):format(user_name(), settings.key)
       else
         entry.notafter, entry.notbefore, entry.names, entry.self_made = x.notafter, x.notbefore, names_of(x), x.self_issued
         local covered = false

@@ -98,6 +98,10 @@ local function drop_root(opts)
     if not system.stat(data) and system.mkdir(data, 0x1e8) then system.chown(data, who.uid, who.gid) end
     local ok, err = system.become(user, group)
     if not ok then fail("cannot become %s: %s%s", user, err, placed(key)) end
+    if not system.access(prosody.paths.plugins, "rx") then
+      fail("user %s cannot read Couplet's files in %s: let others enter the directories above it, or install Couplet", user,
+        prosody.paths.source)
+    end
     system.environment("HOME", who.home)
     system.environment("USER", who.name)
     return
@@ -128,7 +132,9 @@ local function writable(path, key)
       fail("cannot make the data directory: %s%s. Make it and give it to this user (%s), or set data_path", err, placed(key),
         (system.user(system.uid()) or {}).name or system.uid())
     end
-  elseif stat.type ~= "directory" or not system.access(path, "rwx") then
+  elseif stat.type ~= "directory" then
+    fail("%s is no directory%s. Set data_path to one", path, placed(key))
+  elseif not system.access(path, "rwx") then
     fail("cannot write to the data directory %s%s. Give it to this user (chown -R %s %s), or set data_path", path, placed(key),
       (system.user(system.uid()) or {}).name or system.uid(), path)
   end
@@ -346,8 +352,11 @@ local function boot()
   if next(prosody.hosts) == nil then
     fail("%s names no host: add VirtualHost \"your.domain\"", config.file())
   end
-  ports.open()
-  if #ports.get_active_services() == 0 then log("warn", "no port is open") end
+  local wanted = ports.open()
+  if #ports.get_active_services() == 0 then
+    if wanted > 0 then fail("none of the ports could be opened; the lines above say why") end
+    log("warn", "no port is open")
+  end
   local ok, err = require "couplet.control".open()
   if not ok then log("error", "no control socket, coupletctl will not reach this server: %s", err) end
   prosody.is_started = true
@@ -359,6 +368,9 @@ local function boot()
   end)
   log("info", "Couplet %s is up: %d host(s), %.0f ms", prosody.version, #config.hosts(), (loop.mono() - started) * 1000)
   system.notify("READY=1\nSTATUS=up")
+  loop.timer(0.05, function()             -- a moment later: reading the plugins takes a while
+    for _, text in ipairs(require "couplet.ctl.check".unknown()) do log("warn", "%s", text) end
+  end)
 end
 
 function init.start(opts)
@@ -370,7 +382,7 @@ function init.start(opts)
   local ok
   ok, err = init.load(path)
   if not ok then
-    io.stderr:write("couplet: ", err, "\n")
+    io.stderr:write("couplet: ", logging.clean(err), "\n")
     return 1
   end
   local problem

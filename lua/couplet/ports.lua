@@ -20,6 +20,7 @@
 local core = require "couplet.core"
 local certs = require "couplet.certs"
 local config = require "couplet.config"
+local ip = require "couplet.util.ip"
 local log = require "couplet.log".new "ports"
 local prosody = require "couplet.prosody"
 
@@ -50,14 +51,24 @@ local function option(service, word)
 end
 
 local function interfaces_of(service)
-  local value = option(service, "interfaces")
-  if value == nil then value = option(service, "interface") end
+  local value, key = option(service, "interfaces")
+  if value == nil then value, key = option(service, "interface") end
+  if value == nil then key = nil end
   if value == nil then value = service.default_interfaces or service.default_interface end
   if value == nil and service.private then value = config.get("*", "local_interfaces") or { "127.0.0.1", "::1" } end
-  if value == nil then value = config.get("*", "interfaces") or config.get("*", "interface") end
+  if value == nil then value, key = config.get("*", "interfaces") or config.get("*", "interface"), "interfaces" end
   if value == nil then value = { "*", "::" } end
   local out = {}
-  for _, v in ipairs(list_of(value)) do out[#out + 1] = v == "*" and "0.0.0.0" or tostring(v) end
+  for _, v in ipairs(list_of(value)) do
+    local address = v == "*" and "0.0.0.0" or tostring(v)
+    if ip.new_ip(address) then
+      out[#out + 1] = address
+    else
+      local place = key and config.place("*", key)
+      log("error", "%s: %q is no address: a numeric one, \"*\" or \"::\" is expected%s", key or service.name, address,
+        place and " (" .. place .. ")" or "")
+    end
+  end
   return out
 end
 
@@ -91,7 +102,7 @@ local function open(service, interface, port)
   settings.limits = limits
   if service.encryption == "ssl" then
     local context, err = certs.direct(service.name, port)
-    if not context then return nil, "no certificate: " .. tostring(err) end
+    if not context then return nil, tostring(err) end
     settings.tls = context
     settings.alpn = service.alpn or service.name:match("^c2s") and "xmpp-client" or service.name:match("^s2s") and "xmpp-server"
       or nil
@@ -208,9 +219,13 @@ end)
 
 function ports.hold() held = true end
 
+-- -> how many ports the configuration asks for; get_active_services() has those that are open
 function ports.open()
   held = false
-  ports.reconcile()
+  for name in pairs(services) do ports.activate(name) end
+  local n = 0
+  for _, list in pairs(services) do n = n + #list_of(ports_of(list[#list])) end
+  return n
 end
 
 function ports.close()

@@ -372,8 +372,11 @@ check.test("starts that are refused, and why", function()
   local rows = {
     { "x = = 1", "config.lua:1: unexpected symbol near '='" },
     { "run_as_root = true", "names no host: add VirtualHost" },
-    { "run_as_root = true data_path = 'config.lua' VirtualHost 'localhost'",
-      "cannot write to the data directory .*data_path, .*config.lua:1" },
+    { "run_as_root = true data_path = 'config.lua' VirtualHost 'localhost'", "config.lua is no directory .data_path, .*config.lua:1" },
+    { "run_as_root = true data_path = '/proc/couplet' VirtualHost 'localhost'",
+      "cannot make the data directory: .*data_path, .*config.lua:1" },
+    { "run_as_root = true interfaces = 'localhost' VirtualHost 'localhost'",
+      'interfaces: "localhost" is no address: a numeric one.*config.lua:1.*none of the ports could be opened' },
     { "run_as_root = true umask = 'rw' VirtualHost 'localhost'", "umask is an octal number" },
   }
   if system.uid() == 0 then
@@ -414,6 +417,12 @@ end)
 
 check.test("root is given up where an option says so", function()
   if system.uid() ~= 0 or not system.user("nobody") then return print("# skipped: not root") end
+  -- a checkout below /root, say
+  if not os.execute("setpriv --reuid=nobody --regid=nogroup --clear-groups test -r " .. source .. "/config.lua") then
+    return with(CONFIG:gsub("run_as_root = true", 'user = "nobody"') .. 'VirtualHost "localhost"\n', function(s)
+      check.ok(not pcall(s.start, s) and s:log():find("user nobody cannot read Couplet's files in ", 1, true), s:log())
+    end)
+  end
   with(CONFIG:gsub("run_as_root = true", 'user = "nobody"'):gsub('log = %b{}', 'log = "*console"') .. 'VirtualHost "localhost"\n',
     function(s)
     system.mkdir(s.dir .. "/data")
@@ -442,6 +451,7 @@ check.test("check config", function()
     { "x = hello", 0, "unknown word 'hello'" },
     { "tls_profile = 'best'", 1, "tls_profile is modern, intermediate or old" },
     { "interfaces = '127.0.0.1'", 0, "all is well" },
+    { "interfaces = 'localhost'", 1, 'error: .*config.lua:1: interfaces: "localhost" is no address' },
     { "archive_expires_after = '2 days'", 0, "all is well" },
     { "archive_expires_after = 'soon'", 1, "a time, like" },
   }

@@ -2,6 +2,7 @@
 -- ctl/check: what is wrong with the loaded configuration.
 --
 --   check.run() -> array of { level = "error" | "warning", text = }
+--   check.unknown() -> array of texts: options that nothing reads
 --   check.plugin_options() -> name -> { type =, plugin = }       what the installed plugins read or declare
 --   check.similar(word, names) -> the nearest name | nil
 --
@@ -284,6 +285,13 @@ local function check_ports(add)
           add("error", ("%s: %s: %s is no port number"):format(config.place("*", key) or config.file(), key, shown(port)))
         end
       end
+    elseif key:find("_interfaces?$") or key:find("^interfaces?$") then
+      for _, address in ipairs(type(value) == "table" and value or { value }) do
+        if address ~= "*" and not require "couplet.util.ip".new_ip(tostring(address)) then
+          add("error", ("%s: %s: %s is no address; a numeric one, \"*\" or \"::\" is expected"):format(
+            config.place("*", key) or config.file(), key, shown(address)))
+        end
+      end
     end
   end
 end
@@ -294,6 +302,15 @@ local function check_data(add)
   if stat and stat.type ~= "directory" then
     add("error", ("%s: data_path %s is no directory"):format(config.place("*", "data_path") or config.file(), data))
   end
+end
+
+-- Words nobody reads: misspelt, or of a plugin that is not here.
+function check.unknown()
+  local list = {}
+  check_options(function(_, text) if text:find(": unknown option '", 1, true) then list[#list + 1] = text end end,
+    (check.plugin_options()))
+  table.sort(list)
+  return list
 end
 
 function check.run()

@@ -15,7 +15,7 @@ Administers Couplet: the running server if there is one, its storage otherwise.
 ]]
 
 local function out(text) io.stdout:write(text, "\n") end
-local function complain(text) io.stderr:write("coupletctl: ", text, "\n") end
+local function complain(text) io.stderr:write("coupletctl: ", require "couplet.log".clean(text), "\n") end
 
 -- Words Prosody's administrators type, and what to do here.
 local elsewhere = {
@@ -365,6 +365,13 @@ function main.run(argv)
   local function show(text) if not opts.json then out(text) end end
   local ok, text, data
   if c.where == "tool" then
+    if c.name:find("^check") then       -- with the eyes of the server's user: what it cannot read is worth a word
+      ok, text = become_owner()
+      if not ok then
+        complain(text)
+        return 1
+      end
+    end
     ok, text, data = require "couplet.commands".run(c.name, args, { print = function(_, fmt, ...)
       show(select("#", ...) > 0 and fmt:format(...) or tostring(fmt))
     end, tool = opts })
@@ -391,6 +398,9 @@ function main.run(argv)
   end
   if opts.json then out(require "couplet.util.json".encode_ordered(data == nil and { text = text } or data))
   elseif text and text ~= "" then out(text) end
+  if c.name == "reload" and not opts.json then
+    for _, finding in ipairs(require "couplet.ctl.check".run()) do out(("%s: %s"):format(finding.level, finding.text)) end
+  end
   return 0
 end
 

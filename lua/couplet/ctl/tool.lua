@@ -34,9 +34,9 @@ commands.declare { name = "cert generate", args = "HOST [DAYS]", min = 1, max = 
     if not config.kind(host) then return nil, ("the configuration has no host %s"):format(host) end
     local n = days and math.tointeger(tonumber(days))
     if days and (not n or n < 1 or n > 36500) then return nil, "DAYS is a number from 1 to 36500" end
-    local old = require "couplet.core".system.stat(certs.directory() .. "/" .. host .. ".crt")
-    if old then
-      return nil, ("%s/%s.crt exists; move it away first"):format(certs.directory(), host)
+    for _, ending in ipairs { ".crt", ".key" } do
+      local path = certs.directory() .. "/" .. host .. ending
+      if require "couplet.core".system.stat(path) then return nil, path .. " exists; move it away first" end
     end
     local made, err = certs.generate(host, n)
     if not made then return nil, err end
