@@ -48,7 +48,8 @@ local function class(handlers)
     return o
   end
   local on = { xmlns = handlers.xmlns }
-  for _, event in ipairs { "opened", "secured", "stream", "element", "ended", "error", "data", "bytes", "idle", "drained", "closed" } do
+  for _, event in ipairs { "opened", "secured", "stream", "element", "ended", "error", "data", "bytes", "idle", "drained",
+    "closed" } do
     if event ~= "drained" or handlers.drained then
       on[event] = function(c, a, b)
         local o = of(c)

@@ -1,44 +1,19 @@
 /* SPDX-License-Identifier: MIT */
 /* test_bind_stream.c - XML and addresses in Lua when memory runs out: no leak, no crash, and the same result at last. */
-#include <lauxlib.h>
-#include <lualib.h>
-#include <stdlib.h>
-
 #include "base/status.h"
 #include "bind/bind.h"
 #include "check.h"
-
-/* Every allocation from the left-th on fails. */
-static long left = -1;
-
-static void *alloc(void *ud, void *p, size_t had, size_t want)
-{
-	(void)ud;
-	if (!want) {
-		free(p);
-		return NULL;
-	}
-	if (left >= 0 && (!p || want > had)) {
-		if (left == 0)
-			return NULL;
-		left--;
-	}
-	return realloc(p, want);
-}
+#include "starve.h"
 
 static lua_State *new_state(void)
 {
-	lua_State *L = lua_newstate(alloc, NULL);
-	luaL_openlibs(L);
+	lua_State *L = starve_new();
 	bind_stanza_open(L);
 	lua_setglobal(L, "stanza");
 	bind_stream_open(L);
 	lua_setglobal(L, "stream");
 	bind_jid_open(L);
 	lua_setglobal(L, "jid");
-	/* Lua's own metatable of large buffers does not survive an allocation failing while it is made. */
-	if (luaL_dostring(L, "return ('x'):rep(5000)"))
-		printf("%s\n", lua_tostring(L, -1));
 	lua_settop(L, 0);
 	return L;
 }
@@ -61,19 +36,7 @@ static void memory_runs_out(void)
 	};
 	for (int i = 0; i < COUNT(rows); i++) {
 		lua_State *L = new_state();
-		int status = LUA_ERRMEM;
-		for (long n = 0; status != LUA_OK && n < 10000; n++) {
-			lua_settop(L, 0);
-			if (luaL_loadstring(L, rows[i].code))
-				break;
-			left = n;
-			status = lua_pcall(L, 0, 1, 0);
-			left = -1;
-			if (status != LUA_OK && status != LUA_ERRMEM) {
-				printf("%s\n", lua_tostring(L, -1));
-				break;
-			}
-		}
+		int status = starve_run(L, rows[i].code);
 		CHECK_ROW(i, status == LUA_OK);
 		const char *got = lua_tostring(L, -1);
 		CHECK_ROW(i, got && !strcmp(got, rows[i].want));

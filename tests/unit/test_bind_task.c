@@ -1,31 +1,11 @@
 /* SPDX-License-Identifier: MIT */
 /* test_bind_task.c - tasks, queues and events when memory runs out: no leak, no crash, and the same result at last. */
-#include <lauxlib.h>
-#include <lualib.h>
-#include <stdlib.h>
 #include <string.h>
 
 #include "base/status.h"
 #include "bind/bind.h"
 #include "check.h"
-
-/* Every allocation from the left-th on fails. */
-static long left = -1;
-
-static void *alloc(void *ud, void *p, size_t had, size_t want)
-{
-	(void)ud;
-	if (!want) {
-		free(p);
-		return NULL;
-	}
-	if (left >= 0 && (!p || want > had)) {
-		if (left == 0)
-			return NULL;
-		left--;
-	}
-	return realloc(p, want);
-}
+#include "starve.h"
 
 static const char prelude[] =
 	"ready = {}"
@@ -37,8 +17,7 @@ static const char prelude[] =
 
 static lua_State *new_state(void)
 {
-	lua_State *L = lua_newstate(alloc, NULL);
-	luaL_openlibs(L);
+	lua_State *L = starve_new();
 	bind_task_open(L);
 	lua_setglobal(L, "task");
 	bind_events_open(L);
@@ -75,14 +54,12 @@ static void memory_runs_out(void)
 		lua_State *L = new_state();
 		int status = LUA_ERRMEM;
 		const char *got = NULL;
-		for (long n = 0; n < 10000; n++) {
+		for (long n = 0; n < STARVE_MAX; n++) {
 			lua_settop(L, 0);
 			if (luaL_loadstring(L, rows[i].code))
 				break;
-			left = n;
-			status = lua_pcall(L, 0, 1, 0);
-			int all = left > 0;             /* it had memory to the end */
-			left = -1;
+			int all;                        /* it had memory to the end */
+			status = starve_call(L, n, 0, 1, &all);
 			luaL_dostring(L, "ready = {}");
 			got = status == LUA_OK ? lua_tostring(L, 1) : NULL;
 			if (all)

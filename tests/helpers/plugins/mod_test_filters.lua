@@ -1,5 +1,6 @@
 -- SPDX-License-Identifier: MIT
--- mod_test_filters: counts the bytes of each client from the first one on, and turns what it sends by 13 letters once it has asked:
+-- mod_test_filters: counts the bytes of each client from the first one on, and turns what it sends by 13 letters once it has
+-- asked:
 --   <iq type='get'><count xmlns='test:filters'/></iq>     -> <count in='…' out='…'/>
 --   <iq type='set'><rot13 xmlns='test:filters'/></iq>     from behind this stanza on; <plain/>: no more
 
@@ -28,7 +29,8 @@ function module.unload() filters.remove_filter_hook(watch) end
 
 module:hook("iq-get/host/test:filters:count", function(event)
   local seen = event.origin.seen
-  event.origin.send(st.reply(event.stanza):tag("count", { xmlns = "test:filters", ["in"] = tostring(seen["in"]), out = tostring(seen.out) }))
+  event.origin.send(st.reply(event.stanza):tag("count",
+    { xmlns = "test:filters", ["in"] = tostring(seen["in"]), out = tostring(seen.out) }))
   return true
 end)
 
