@@ -6,6 +6,7 @@
 
 module:set_global()
 
+local clock = require "couplet.clock"
 local core = require "couplet.core"
 local client_session = require "couplet.client_session"
 local directory = require "couplet.directory"
@@ -16,7 +17,6 @@ local router = require "couplet.router"
 local sessions = require "couplet.sessions"
 local st = require "couplet.stanza"
 local task = require "couplet.task"
-local nameprep = require "couplet.util.encodings".stringprep.nameprep
 local parse = require "couplet.util.xml".parse
 
 local net, attr_of = core.net, core.stanza.attr
@@ -41,7 +41,7 @@ module:config {
 local config = module.config
 
 local enabled = {}                             -- hosts clients may connect to
-local waiting = {}                             -- sessions without a resource
+local waiting = {}                             -- sessions without a resource -> when their time is over
 local open = 0                                 -- connections, whatever their state
 
 -- Who speaks when the client has named no host of ours (RFC 6120 §4.9.1.2).
@@ -74,16 +74,17 @@ local function client_of(session, from)
   return jid.join(node, domain, resource)
 end
 
+local LANG_BYTES = 35                          -- what RFC 5646 §4.4.1 asks to have room for
+
 local function on_header(session, header, xmlns)
   if not session.notopen then return session:close "bad-format" end     -- a header inside a stream
   if xmlns ~= "jabber:client" then
     return refuse(session, "invalid-namespace", "Clients speak jabber:client here")
   end
   local to = attr_of(header, "to")
-  local host = to and nameprep(to)
-  if not host or not enabled[host] then
-    return refuse(session, "host-unknown", to and "This server does not serve " .. to:sub(1, 255) or "Which host do you want?")
-  end
+  local node, host, resource = jid.prepped_split(to or "")
+  if not host or node or resource then return refuse(session, "improper-addressing", "Which host do you want?") end
+  if not enabled[host] then return refuse(session, "host-unknown", "This server does not serve " .. host) end
   if session.username and host ~= session.host then
     return refuse(session, "host-unknown", "You have authenticated at another host")
   end
@@ -93,6 +94,8 @@ local function on_header(session, header, xmlns)
   local client, condition = client_of(session, attr_of(header, "from"))
   if condition then return refuse(session, condition) end
   session.version = "1.0"
+  local lang = attr_of(header, "xml:lang")
+  session.lang = lang and #lang <= LANG_BYTES and lang or nil
   session:open_stream(host, client and jid.bare(client))
 
   local features = st.stanza "stream:features"
@@ -184,9 +187,8 @@ function listener.opened(conn)
   open = open + 1
   local session = sessions.new_session(conn, "c2s_unauthed")
   session.queue = task.queue(step)
-  waiting[session] = true
+  waiting[session] = clock.mono() + config.c2s_timeout
   conn:session(session)
-  conn:deadline(config.c2s_timeout)
   if conn:tls() then secured(session) end
 end
 
@@ -273,6 +275,27 @@ module:hook("host-deactivated", function(host)
   end
 end)
 
+-- Whoever reports an error has ended the stream with it; an answer in kind could go on for ever.
+module:hook("stanza/http://etherx.jabber.org/streams:error", function(event)
+  local session, condition = event.origin, event.stanza.tags[1]
+  session.log("info", "the client reports a stream error: %s", condition and condition.name or "none")
+  session:close()
+  return true
+end)
+
+-- Who takes too long is told so. The connection's own deadline is a little later: it ends what cannot be told, an unfinished handshake.
+local function look()
+  local now = clock.mono()
+  for session, limit in pairs(waiting) do
+    if now >= limit then
+      waiting[session] = nil
+      task.spawn(session.close, session, { condition = "connection-timeout", text = "Logging in took too long" })
+    end
+  end
+  return math.max(config.c2s_timeout / 20, 0.5)
+end
+module:add_timer(0.5, look)
+
 local function close_all(reason)
   local list = {}
   for session in pairs(waiting) do list[#list + 1] = session end
@@ -291,13 +314,13 @@ end, -100)
 function module.save() return { waiting = waiting, open = open } end
 function module.restore(state)
   open = state.open or open
-  for session in pairs(state.waiting or {}) do waiting[session] = true end
+  for session, limit in pairs(state.waiting or {}) do waiting[session] = limit end
 end
 
 local function positive(n) return n > 0 and n or nil end
 
 local listen = {
-  window = { 1, config.c2s_window_bytes }, deadline = config.c2s_timeout,
+  window = { 1, config.c2s_window_bytes }, deadline = config.c2s_timeout * 1.1 + 1,
   max_connections = positive(config.c2s_max_connections), max_per_ip = positive(config.c2s_max_connections_per_ip),
   rate = positive(config.c2s_connection_rate)
     and { per_ip = config.c2s_connection_rate, burst = config.c2s_connection_burst, period = 1 },
