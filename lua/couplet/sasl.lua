@@ -310,8 +310,9 @@ sasl.registerMechanism("EXTERNAL", { "external" }, function(self, message)
   return step(self, message, { username = username, state = states[state] })
 end)
 
+-- The trace is optional, and so no reason to ask for it (XEP-0175 §2).
 sasl.registerMechanism("ANONYMOUS", { "anonymous" }, function(self, message)
-  if message == nil then return step(self, nil) end
+  message = message or ""
   for _ = 1, 10 do
     local username = id.medium():lower()
     if self.profile.anonymous(self, username, self.realm, message) then
