@@ -110,9 +110,13 @@ local function on_ended(session)
   session:close()
 end
 
+local COMPRESSION_FAILED = "<failure xmlns='http://jabber.org/protocol/compress'><processing-failed/></failure>"
+
 local function on_error(session, condition, text)
   if session.notopen then session:open_stream(session.host or client_session.default_host()) end
-  session:close { condition = condition, text = text }
+  -- XEP-0138 §3: what cannot be decompressed is the only trouble without a condition of its own
+  local extra = condition == "undefined-condition" and session.compressed and COMPRESSION_FAILED or nil
+  session:close { condition = condition, text = text, extra = extra }
 end
 
 local function on_closed(session, reason)
