@@ -301,6 +301,25 @@ class Client:
         self.expect("<iq type='result' id='bind'><bind xmlns='urn:ietf:params:xml:ns:xmpp-bind'><jid>*</jid></bind></iq>")
         self.bound = True
 
+    def leave(self, politely=True):
+        """Goes, and waits until the server has noticed: the next conversation is not to meet a ghost."""
+        if not self.sock or self.sock.fileno() < 0:
+            return
+        try:
+            if self.bound and politely:
+                self.send("</stream:stream>")
+            else:
+                socket.socket.shutdown(self.raw(), socket.SHUT_WR)
+            while self.sock.recv(65536):
+                pass
+        except (OSError, zlib.error):
+            pass
+        self.sock.close()
+        self.bound = False
+
+    def raw(self):
+        return self.sock.sock if isinstance(self.sock, Deflated) else self.sock
+
     def sync(self):
         """Everything this client sent has been handled when the answer is back."""
         self.pings += 1
@@ -413,10 +432,9 @@ class Talk:
                 raise Mismatch("%s received %s, not the end of the connection" % (c.name, " ".join(map(str, got))))
             c.bound = False
         elif rest == "closes TCP":
-            c.sock.close()
-            c.bound = False
+            c.leave(politely=False)
         elif rest == "half-closes TCP":
-            socket.socket.shutdown(c.sock, socket.SHUT_WR)     # SSLSocket's own would take TLS off
+            socket.socket.shutdown(c.raw(), socket.SHUT_WR)     # SSLSocket's own would take TLS off
             c.bound = False
         elif rest == "resets TCP":
             c.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
@@ -443,8 +461,7 @@ class Talk:
                     print("not ok", title)
                     print("    %s" % e)
                 for c in self.clients.values():
-                    if c.sock:
-                        c.sock.close()
+                    c.leave()
             if failed:
                 print(self.server.output()[-3000:])
         return passed, failed
