@@ -17,7 +17,6 @@ local router = require "couplet.router"
 local sessions = require "couplet.sessions"
 local st = require "couplet.stanza"
 local task = require "couplet.task"
-local parse = require "couplet.util.xml".parse
 
 local net, attr_of = core.net, core.stanza.attr
 local process = router.core_process_stanza
@@ -126,24 +125,10 @@ end
 
 -- In order ----------------------------------------------------------------------------------------------------------------------
 
--- Bytes are read by the core; a filter for them gets those of one element at a time. What it changes is parsed again.
-local function through_bytes(session, stanza)
-  local before = tostring(stanza)
-  local after = filters.run(session, "bytes/in", before)
-  if after == nil or after == before then return after and stanza end
-  local changed, err = parse(after)
-  if not changed then
-    session.log("warn", "a filter of bytes/in left what is no XML: %s", err)
-    session:close "not-well-formed"
-  end
-  return changed
-end
-
 local function element(session, stanza)
   local all = session.filters
-  if all then
-    if all["bytes/in"] then stanza = through_bytes(session, stanza) end
-    if stanza and all["stanzas/in"] then stanza = filters.run(session, "stanzas/in", stanza) end
+  if all and all["stanzas/in"] then
+    stanza = filters.run(session, "stanzas/in", stanza)
     if stanza == nil then return end
   end
   return process(session, stanza)

@@ -271,34 +271,4 @@ check.test("the server stops: system-shutdown for everybody", function()
   check.ok(session.destroyed and bound_session.destroyed)
 end)
 
-check.test("filters of bytes get those of each element, and may change or drop it", function()
-  local filters = require "couplet.filters"
-  local conn, session = opened()
-  local seen, change = {}, function(data) return data end
-  local function filter(data)
-    seen[#seen + 1] = data
-    return change(data)
-  end
-  filters.add_filter(session, "bytes/in", filter)
-  local got = {}
-  filters.add_filter(session, "stanzas/in", function(stanza) got[#got + 1] = stanza.attr.id or "none" end)
-  local function iq(id) on.element(conn, st.iq { type = "get", id = id }) end
-  iq "a"
-  check.equal({ #seen, got[1] }, { 1, "a" })
-  check.ok(seen[1]:find "^<iq")
-  change = function(data) return (data:gsub("'b'", "'changed'")) end
-  iq "b"
-  check.equal(got[2], "changed")
-  change = function() return nil end
-  iq "c"
-  check.equal(#got, 2)
-  filters.remove_filter(session, "bytes/in", filter)
-  iq "d"
-  check.equal({ #seen, got[3] }, { 3, "d" })
-  filters.add_filter(session, "bytes/in", function() return "<broken" end)
-  iq "e"
-  check.ok(text(conn):find "<not%-well%-formed")
-  check.equal(#got, 3)
-end)
-
 check.done()
