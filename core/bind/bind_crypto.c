@@ -26,8 +26,7 @@
 #include "base/mem.h"
 #include "base/rand.h"
 #include "bind/bind.h"
-#include "job.h"
-#include "logic.h"
+#include "bind/bind_ask.h"
 
 enum {
 	ITERATIONS_MAX = 10000000,      /* some seconds of a worker */
@@ -134,14 +133,10 @@ static int crypto_equals(lua_State *L)
 /* --- key derivation --- */
 
 struct derivation {
-	struct job job;
+	struct ask ask;                         /* of password and salt */
 	const struct digest *digest;
-	struct str password, salt;              /* in bytes */
 	int iterations;
 	size_t length;
-	int done;                               /* registry reference */
-	unsigned char key[LENGTH_MAX];
-	char bytes[];
 };
 
 static int derivation_args(lua_State *L, int *iterations, size_t *length)
@@ -157,36 +152,10 @@ static int derivation_args(lua_State *L, int *iterations, size_t *length)
 static void derivation_work(struct job *job)
 {
 	struct derivation *d = (struct derivation *)job;
-	if (digest_pbkdf2(d->digest, d->password, d->salt, d->iterations, d->key, d->length))
+	unsigned char *key = (unsigned char *)buf_room(&d->ask.out, d->length);
+	if (digest_pbkdf2(d->digest, d->ask.a, d->ask.b, d->iterations, key, d->length))
 		abort();                        /* the arguments were checked */
-}
-
-static int derivation_answer(lua_State *L)
-{
-	struct derivation *d = lua_touserdata(L, 1);
-	lua_rawgeti(L, LUA_REGISTRYINDEX, d->done);
-	lua_pushlstring(L, (const char *)d->key, d->length);
-	lua_call(L, 1, 0);
-	return 0;
-}
-
-static void derivation_free(struct derivation *d)
-{
-	mem_wipe(d->key, sizeof d->key);
-	mem_wipe(d->bytes, d->password.n);
-	free(d);
-}
-
-static void derivation_done(struct job *job)
-{
-	struct derivation *d = (struct derivation *)job;
-	lua_State *L = logic_lua();
-	luaL_checkstack(L, 8, NULL);
-	lua_pushcfunction(L, derivation_answer);
-	lua_pushlightuserdata(L, d);
-	bind_call(L, 1, 0, "pbkdf2");
-	luaL_unref(L, LUA_REGISTRYINDEX, d->done);
-	derivation_free(d);
+	buf_added(&d->ask.out, d->length);
 }
 
 static int crypto_pbkdf2(lua_State *L)
@@ -196,30 +165,11 @@ static int crypto_pbkdf2(lua_State *L)
 	int iterations;
 	size_t length;
 	derivation_args(L, &iterations, &length);
-	luaL_checktype(L, 6, LUA_TFUNCTION);
-	lua_settop(L, 6);
-	int done = luaL_ref(L, LUA_REGISTRYINDEX);      /* the last call here that may raise */
-	struct derivation *d = mem_alloc(sizeof *d + password.n + salt.n);
-	d->job.work = derivation_work;
-	d->job.done = derivation_done;
+	struct derivation *d = bind_ask_new(L, 6, sizeof *d, password, salt);
 	d->digest = digest;
 	d->iterations = iterations;
 	d->length = length;
-	d->done = done;
-	memcpy(d->bytes, password.p, password.n);
-	memcpy(d->bytes + password.n, salt.p, salt.n);
-	d->password = (struct str){ d->bytes, password.n };
-	d->salt = (struct str){ d->bytes + password.n, salt.n };
-	if (job_run(JOB_SASL, &d->job)) {
-		derivation_free(d);
-		lua_rawgeti(L, LUA_REGISTRYINDEX, done);
-		luaL_unref(L, LUA_REGISTRYINDEX, done);
-		lua_pushnil(L);
-		lua_pushliteral(L, "too many jobs are waiting");
-		lua_pushliteral(L, "resource-constraint");
-		lua_call(L, 3, 0);
-	}
-	return 0;
+	return bind_ask_run(&d->ask, JOB_SASL, derivation_work);
 }
 
 static int crypto_pbkdf2_sync(lua_State *L)

@@ -9,17 +9,13 @@
  */
 #include <lauxlib.h>
 #include <openssl/evp.h>
-#include <stdlib.h>
-#include <string.h>
 #include <zlib.h>
 
 #include "base/buf.h"
 #include "base/digest.h"
-#include "base/mem.h"
 #include "bind/bind.h"
+#include "bind/bind_ask.h"
 #include "bind/bind_crypto.h"
-#include "job.h"
-#include "logic.h"
 
 enum {
 	SCRYPT_MEMORY = 64 << 20,
@@ -28,23 +24,18 @@ enum {
 };
 
 struct work {
-	struct job job;
-	int done;                               /* registry reference */
-	const char *error, *code;               /* static texts */
-	struct buf out;
-	struct str a, b;                        /* in bytes */
+	struct ask ask;
 	const struct digest *digest;
 	uint64_t n, r, p;
 	size_t length;                          /* of the key, or the limit */
 	int window, level;
-	char bytes[];
 };
 
 static void failed(struct work *w, const char *error, const char *code)
 {
-	w->error = error;
-	w->code = code;
-	buf_wipe(&w->out);
+	w->ask.error = error;
+	w->ask.code = code;
+	buf_wipe(&w->ask.out);
 }
 
 /* --- on a worker --- */
@@ -53,16 +44,16 @@ static void work_hash(struct job *job)
 {
 	struct work *w = (struct work *)job;
 	unsigned char out[DIGEST_MAX];
-	digest_sum(w->digest, w->a, out);
-	buf_add(&w->out, out, digest_size(w->digest));
+	digest_sum(w->digest, w->ask.a, out);
+	buf_add(&w->ask.out, out, digest_size(w->digest));
 }
 
 static void work_scrypt(struct job *job)
 {
 	struct work *w = (struct work *)job;
-	unsigned char *out = (unsigned char *)buf_room(&w->out, w->length);
-	if (EVP_PBE_scrypt(w->a.p, w->a.n, (const unsigned char *)w->b.p, w->b.n, w->n, w->r, w->p, SCRYPT_MEMORY, out, w->length) == 1)
-		buf_added(&w->out, w->length);
+	unsigned char *out = (unsigned char *)buf_room(&w->ask.out, w->length);
+	if (EVP_PBE_scrypt(w->ask.a.p, w->ask.a.n, (const unsigned char *)w->ask.b.p, w->ask.b.n, w->n, w->r, w->p, SCRYPT_MEMORY, out, w->length) == 1)
+		buf_added(&w->ask.out, w->length);
 	else
 		failed(w, "scrypt refuses these parameters", "bad-request");
 }
@@ -75,13 +66,13 @@ static void work_deflate(struct job *job)
 		failed(w, "zlib does not start", "internal-server-error");
 		return;
 	}
-	size_t bound = deflateBound(&z, w->a.n);
-	z.next_in = (Bytef *)w->a.p;
-	z.avail_in = (uInt)w->a.n;
-	z.next_out = (Bytef *)buf_room(&w->out, bound);
+	size_t bound = deflateBound(&z, w->ask.a.n);
+	z.next_in = (Bytef *)w->ask.a.p;
+	z.avail_in = (uInt)w->ask.a.n;
+	z.next_out = (Bytef *)buf_room(&w->ask.out, bound);
 	z.avail_out = (uInt)bound;
 	if (deflate(&z, Z_FINISH) == Z_STREAM_END)
-		buf_added(&w->out, z.total_out);
+		buf_added(&w->ask.out, z.total_out);
 	else
 		failed(w, "zlib failed", "internal-server-error");
 	deflateEnd(&z);
@@ -95,18 +86,18 @@ static void work_inflate(struct job *job)
 		failed(w, "zlib does not start", "internal-server-error");
 		return;
 	}
-	z.next_in = (Bytef *)w->a.p;
-	z.avail_in = (uInt)w->a.n;
+	z.next_in = (Bytef *)w->ask.a.p;
+	z.avail_in = (uInt)w->ask.a.n;
 	int status;
 	do {
 		size_t step = 65536;
-		z.next_out = (Bytef *)buf_room(&w->out, step);
+		z.next_out = (Bytef *)buf_room(&w->ask.out, step);
 		z.avail_out = (uInt)step;
 		status = inflate(&z, Z_NO_FLUSH);
-		buf_added(&w->out, step - z.avail_out);
-	} while (status == Z_OK && w->out.len <= w->length);
+		buf_added(&w->ask.out, step - z.avail_out);
+	} while (status == Z_OK && w->ask.out.len <= w->length);
 	inflateEnd(&z);
-	if (w->out.len > w->length)
+	if (w->ask.out.len > w->length)
 		failed(w, "more data than allowed", "limit");
 	else if (status != Z_STREAM_END)
 		failed(w, "not valid compressed data", "bad-request");
@@ -114,70 +105,12 @@ static void work_inflate(struct job *job)
 
 /* --- on the logic thread --- */
 
-static int answer(lua_State *L)
-{
-	struct work *w = lua_touserdata(L, 1);
-	lua_rawgeti(L, LUA_REGISTRYINDEX, w->done);
-	if (w->error) {
-		lua_pushnil(L);
-		lua_pushstring(L, w->error);
-		lua_pushstring(L, w->code);
-	} else {
-		lua_pushlstring(L, w->out.len ? buf_data(&w->out) : "", w->out.len);
-	}
-	lua_call(L, w->error ? 3 : 1, 0);
-	return 0;
-}
-
-static void work_done(struct job *job)
-{
-	struct work *w = (struct work *)job;
-	lua_State *L = logic_lua();
-	luaL_checkstack(L, 8, NULL);
-	lua_pushcfunction(L, answer);
-	lua_pushlightuserdata(L, w);
-	bind_call(L, 1, 0, "job");
-	luaL_unref(L, LUA_REGISTRYINDEX, w->done);
-	buf_wipe(&w->out);
-	mem_wipe(w->bytes, w->a.n + w->b.n);
-	free(w);
-}
-
-/* `done` is the last of `args` arguments. Nothing after it raises. */
-static struct work *prepare(lua_State *L, int args, struct str a, struct str b)
-{
-	luaL_checktype(L, args, LUA_TFUNCTION);
-	lua_settop(L, args);
-	int done = luaL_ref(L, LUA_REGISTRYINDEX);
-	struct work *w = mem_alloc(sizeof *w + a.n + b.n);
-	memset(w, 0, sizeof *w);
-	w->done = done;
-	w->job.done = work_done;
-	if (a.n)
-		memcpy(w->bytes, a.p, a.n);
-	if (b.n)
-		memcpy(w->bytes + a.n, b.p, b.n);
-	w->a = (struct str){ w->bytes, a.n };
-	w->b = (struct str){ w->bytes + a.n, b.n };
-	return w;
-}
-
-static int run(struct work *w, void (*work)(struct job *))
-{
-	w->job.work = work;
-	if (job_run(JOB_FILE, &w->job)) {
-		failed(w, "too many jobs are waiting", "resource-constraint");
-		work_done(&w->job);
-	}
-	return 0;
-}
-
 static int job_hash(lua_State *L)
 {
 	const struct digest *digest = bind_check_digest(L, 1);
-	struct work *w = prepare(L, 3, bind_check_str(L, 2), (struct str){ 0 });
+	struct work *w = bind_ask_new(L, 3, sizeof *w, bind_check_str(L, 2), (struct str){ 0 });
 	w->digest = digest;
-	return run(w, work_hash);
+	return bind_ask_run(&w->ask, JOB_FILE, work_hash);
 }
 
 static int job_scrypt(lua_State *L)
@@ -188,12 +121,12 @@ static int job_scrypt(lua_State *L)
 	luaL_argcheck(L, r >= 1 && r <= 64, 4, "out of range");
 	luaL_argcheck(L, p >= 1 && p <= 64, 5, "out of range");
 	luaL_argcheck(L, length >= 1 && length <= LENGTH_MAX, 6, "out of range");
-	struct work *w = prepare(L, 7, password, salt);
+	struct work *w = bind_ask_new(L, 7, sizeof *w, password, salt);
 	w->n = (uint64_t)n;
 	w->r = (uint64_t)r;
 	w->p = (uint64_t)p;
 	w->length = (size_t)length;
-	return run(w, work_scrypt);
+	return bind_ask_run(&w->ask, JOB_FILE, work_scrypt);
 }
 
 static int window_of(lua_State *L)
@@ -210,10 +143,10 @@ static int job_deflate(lua_State *L)
 	lua_Integer level = luaL_checkinteger(L, 3);
 	luaL_argcheck(L, data.n <= INFLATE_MAX, 2, "too long");
 	luaL_argcheck(L, level >= 0 && level <= 9, 3, "out of range");
-	struct work *w = prepare(L, 4, data, (struct str){ 0 });
+	struct work *w = bind_ask_new(L, 4, sizeof *w, data, (struct str){ 0 });
 	w->window = window;
 	w->level = (int)level;
-	return run(w, work_deflate);
+	return bind_ask_run(&w->ask, JOB_FILE, work_deflate);
 }
 
 static int job_inflate(lua_State *L)
@@ -223,10 +156,10 @@ static int job_inflate(lua_State *L)
 	lua_Integer limit = luaL_checkinteger(L, 3);
 	luaL_argcheck(L, data.n <= INFLATE_MAX, 2, "too long");
 	luaL_argcheck(L, limit >= 0 && limit <= INFLATE_MAX, 3, "out of range");
-	struct work *w = prepare(L, 4, data, (struct str){ 0 });
+	struct work *w = bind_ask_new(L, 4, sizeof *w, data, (struct str){ 0 });
 	w->window = window;
 	w->length = (size_t)limit;
-	return run(w, work_inflate);
+	return bind_ask_run(&w->ask, JOB_FILE, work_inflate);
 }
 
 int bind_job_open(lua_State *L)

@@ -21,9 +21,8 @@
 
 #include "base/mem.h"
 #include "bind/bind.h"
+#include "bind/bind_ask.h"
 #include "bind/bind_crypto.h"
-#include "job.h"
-#include "logic.h"
 #include "sasl/cyrus.h"
 #include "sasl/exchange.h"
 
@@ -226,55 +225,27 @@ static int sasl_peek_(lua_State *L)
 }
 
 struct derivation {
-	struct job job;
+	struct ask ask;                         /* of password and salt */
 	const struct digest *digest;
-	struct str password, salt;
-	int iterations, done;
+	int iterations;
 	struct scram_key key;
-	bool ok;
-	char bytes[];
 };
 
 static void derive_work(struct job *job)
 {
 	struct derivation *d = (struct derivation *)job;
-	d->ok = !scram_derive(d->digest, d->password, d->salt, d->iterations, &d->key);
-}
-
-static int derive_answer(lua_State *L)
-{
-	struct derivation *d = lua_touserdata(L, 1);
-	lua_rawgeti(L, LUA_REGISTRYINDEX, d->done);
-	if (d->ok) {
-		lua_pushlstring(L, (char *)d->key.stored, digest_size(d->digest));
-		lua_pushlstring(L, (char *)d->key.server, digest_size(d->digest));
-		lua_call(L, 2, 0);
-	} else {
-		lua_pushnil(L);
-		lua_pushliteral(L, "salt or iterations out of range");
-		lua_pushliteral(L, "invalid");
-		lua_call(L, 3, 0);
+	if (scram_derive(d->digest, d->ask.a, d->ask.b, d->iterations, &d->key)) {
+		d->ask.error = "salt or iterations out of range";
+		d->ask.code = "invalid";
 	}
-	return 0;
 }
 
-static void derive_free(struct derivation *d)
+static int derive_push(lua_State *L, struct ask *q)
 {
-	mem_wipe(&d->key, sizeof d->key);
-	mem_wipe(d->bytes, d->password.n);
-	free(d);
-}
-
-static void derive_done(struct job *job)
-{
-	struct derivation *d = (struct derivation *)job;
-	lua_State *L = logic_lua();
-	luaL_checkstack(L, 8, NULL);
-	lua_pushcfunction(L, derive_answer);
-	lua_pushlightuserdata(L, d);
-	bind_call(L, 1, 0, "sasl derive");
-	luaL_unref(L, LUA_REGISTRYINDEX, d->done);
-	derive_free(d);
+	struct derivation *d = (struct derivation *)q;
+	lua_pushlstring(L, (char *)d->key.stored, digest_size(d->digest));
+	lua_pushlstring(L, (char *)d->key.server, digest_size(d->digest));
+	return 2;
 }
 
 static int sasl_derive(lua_State *L)
@@ -283,29 +254,11 @@ static int sasl_derive(lua_State *L)
 	struct str password = bind_check_str(L, 2), salt = bind_check_str(L, 3);
 	lua_Integer iterations = luaL_checkinteger(L, 4);
 	luaL_argcheck(L, iterations >= 1 && iterations <= SCRAM_ITERATIONS_MAX, 4, "iterations out of range");
-	luaL_checktype(L, 5, LUA_TFUNCTION);
-	lua_settop(L, 5);
-	lua_pushvalue(L, 5);
-	int done = luaL_ref(L, LUA_REGISTRYINDEX);      /* the last call here that may raise */
-	struct derivation *d = mem_zero(sizeof *d + password.n + salt.n);
-	d->job.work = derive_work;
-	d->job.done = derive_done;
+	struct derivation *d = bind_ask_new(L, 5, sizeof *d, password, salt);
+	d->ask.push = derive_push;
 	d->digest = digest;
 	d->iterations = (int)iterations;
-	d->done = done;
-	memcpy(d->bytes, password.p, password.n);
-	memcpy(d->bytes + password.n, salt.p, salt.n);
-	d->password = (struct str){ d->bytes, password.n };
-	d->salt = (struct str){ d->bytes + password.n, salt.n };
-	if (job_run(JOB_SASL, &d->job)) {
-		derive_free(d);
-		luaL_unref(L, LUA_REGISTRYINDEX, done);
-		lua_pushnil(L);
-		lua_pushliteral(L, "too many jobs are waiting");
-		lua_pushliteral(L, "resource-constraint");
-		lua_call(L, 3, 0);
-	}
-	return 0;
+	return bind_ask_run(&d->ask, JOB_SASL, derive_work);
 }
 
 int bind_sasl_open(lua_State *L)
