@@ -323,7 +323,7 @@ function certs.context(host, service)
     local text = explain(host, settings, err)
     if complained[host] ~= text then
       complained[host] = text
-      log(config.kind(host) == "component" and "info" or "error", "TLS is not available on %s: %s", host, text)
+      log(config.kind(host) == "component" and "info" or "warn", "TLS is not available on %s: %s", host, text)
     end
     return nil, text
   end

@@ -420,7 +420,9 @@ check.test("root is given up where an option says so", function()
   -- a checkout below /root, say
   if not os.execute("setpriv --reuid=nobody --regid=nogroup --clear-groups test -r " .. source .. "/config.lua") then
     return with(CONFIG:gsub("run_as_root = true", 'user = "nobody"') .. 'VirtualHost "localhost"\n', function(s)
-      check.ok(not pcall(s.start, s) and s:log():find("user nobody cannot read Couplet's files in ", 1, true), s:log())
+      s:run()
+      check.equal(s:exited(), 1)
+      check.ok(s:read("out"):find("user nobody cannot read Couplet's files in ", 1, true), s:read("out"))
     end)
   end
   with(CONFIG:gsub("run_as_root = true", 'user = "nobody"'):gsub('log = %b{}', 'log = "*console"') .. 'VirtualHost "localhost"\n',
