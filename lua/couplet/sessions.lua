@@ -56,7 +56,7 @@ function sessions.make_authenticated(session, username, role)
   else
     session.role = users.get_user_role(username, session.host)
   end
-  session.log("info", "authenticated as %s@%s", username, session.host)
+  session.log("info", "authenticated as %s@%s from IP: %s", username, session.host, session.ip or "?")
   return true
 end
 
