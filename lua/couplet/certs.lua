@@ -224,6 +224,8 @@ local function settings_for(host, service, own)
   understand(into, config.rawget("*", "ssl"))
   if host ~= "*" then understand(into, config.rawget(host, "ssl")) end
   if service then understand(into, config.get(host, service .. "_ssl")) end
+  -- SASL EXTERNAL: whoever has a certificate may show it
+  if service and service:find "^c2s" and config.get(host, "client_certificate_auth") == true then into.verify = into.verify or "request" end
   local certificate = config.get(host, "certificate")
   if type(certificate) == "table" then certificate = certificate["*"] or next(certificate) and select(2, next(certificate)) end
   if type(certificate) == "string" then
@@ -301,6 +303,7 @@ function certs.create_context(host, mode, ...)
 end
 
 local contexts = {}                      -- "host service" -> context or false
+local former = {}                        -- the same before the reload
 
 local alpn = { c2s = { "xmpp-client" }, s2s = { "xmpp-server" }, http = { "http/1.1" }, https = { "http/1.1" } }
 
@@ -318,9 +321,13 @@ function certs.context(host, service)
   local settings = settings_for(host, service)
   local err
   context, err = build(settings)
-  contexts[id] = context or false
+  contexts[id] = context or former[id] or false
   if not context then
     local text = explain(host, settings, err)
+    if former[id] then
+      log("error", "%s keeps its old certificate: %s", host, text)
+      return former[id]
+    end
     if complained[host] ~= text then
       complained[host] = text
       log(config.kind(host) == "component" and "info" or "warn", "TLS is not available on %s: %s", host, text)
@@ -368,10 +375,11 @@ function certs.start()
 end
 
 function certs.reload()
-  index, contexts = nil, {}
+  index, former, contexts = nil, contexts, {}
   complained = {}
   for host in pairs(prosody.hosts) do give(host) end
   prosody.events.fire_event("certificates-reloaded")
+  former = {}
 end
 
 function certs.report()
