@@ -1,9 +1,10 @@
 -- SPDX-License-Identifier: MIT
 -- mod_offline: keeps messages for accounts nobody is at (XEP-0160, RFC 6121 §8.5.2.2), with the time they came (XEP-0203).
 --
--- A message leaves the store only after it was handed to a session that is still there; if that session's connection has broken
--- meanwhile, the message may come twice, but it does not get lost.
+-- Messages are handed over as fast as the client takes them, and leave the store only when they have left the process; if the
+-- connection has broken meanwhile, a message may come twice, but it does not get lost.
 
+local client_session = require "couplet.client_session"
 local jid = require "couplet.jid"
 local router = require "couplet.router"
 local st = require "couplet.stanza"
@@ -15,7 +16,8 @@ module:config {
   offline_messages_max = { type = "integer", default = 1000, min = 0,
     doc = "messages kept for one account; further ones are refused" },
 }
-local BATCH = 100                              -- messages handed over between two looks at the connection
+local BATCH = 50                               -- messages read, and deleted, in one go
+local PIECE = 65536                            -- bytes handed over between two looks at the connection
 
 module:add_feature("msgoffline")
 
@@ -68,35 +70,47 @@ end, -1)
 
 local busy = {}                                -- accounts whose messages are being handed over
 
+-- Sends what the iterator gives -> ids of what has left, true if that is all of it
+local function hand_out(origin, iterator)
+  local left, sent, bytes = {}, {}, 0
+  local function flush()
+    if not client_session.flush(origin) then return false end
+    table.move(sent, 1, #sent, #left + 1, left)
+    sent, bytes = {}, 0
+    return true
+  end
+  local all = true
+  for id, stanza, when in iterator do
+    if type(stanza) == "table" and not st.is_stanza(stanza) then stanza = st.deserialize(stanza) end
+    stanza = st.clone(stanza)
+    stanza:reset():tag("delay", { xmlns = "urn:xmpp:delay", from = host,
+      stamp = os.date("!%Y-%m-%dT%H:%M:%SZ", math.floor(when)) }):up()
+    if not origin.send(stanza) then
+      all = false
+      break
+    end
+    sent[#sent + 1], bytes = id, bytes + stanza:size()
+    if bytes >= PIECE and not flush() then return left, false end
+  end
+  return left, (#sent == 0 or flush()) and all
+end
+
 local function hand_over(origin, username)
-  local after
   repeat
-    local batch = {}
-    local iterator, err = store:find(username, { limit = BATCH, after = after })
+    local iterator, err = store:find(username, { limit = BATCH })
     if not iterator then
       module:log("error", "the messages kept for %s@%s cannot be read: %s", username, host, err)
       return
     end
-    for id, stanza, when in iterator do
-      if type(stanza) == "table" and not st.is_stanza(stanza) then stanza = st.deserialize(stanza) end
-      batch[#batch + 1] = id
-      stanza = st.clone(stanza)
-      stanza:reset():tag("delay", { xmlns = "urn:xmpp:delay", from = host,
-        stamp = os.date("!%Y-%m-%dT%H:%M:%SZ", math.floor(when)) }):up()
-      if not origin.send(stanza) then
-        batch[#batch] = nil
-        break
-      end
-    end
-    if #batch == 0 or origin.destroyed then return end
+    local left, all = hand_out(origin, iterator)
+    if #left == 0 then return end
     local ok
-    ok, err = store:delete(username, { ids = batch })
+    ok, err = store:delete(username, { ids = left })
     if not ok then
       module:log("error", "messages handed to %s@%s cannot be deleted: %s", username, host, err)
       return
     end
-    after = nil
-  until #batch < BATCH
+  until not all or #left < BATCH
 end
 
 module:hook("message/offline/broadcast", function(event)

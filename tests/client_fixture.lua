@@ -161,6 +161,12 @@ local router = require "couplet.router"
 local sessions = require "couplet.sessions"
 local task = require "couplet.task"
 
+-- What is sent has left at once, or never will.
+require "couplet.client_session".flush = function(session)
+  local net = session.net
+  return net ~= nil and not net.dead and not net.is_closed
+end
+
 -- Hosts and clients -----------------------------------------------------------------------------------------------------------
 
 function fixture.option(host, key, value) config.set(host, key, value) end

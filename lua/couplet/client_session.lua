@@ -4,6 +4,8 @@
 --   client_session.new(native, type) -> session
 --   client_session.send(session, x)      what session.send(x) does, without making that function first
 --   client_session.plain(session)        may its output be written past Lua? (no filters, send not replaced)
+--   client_session.flush(session) -> bool          waits until what was sent has left; false: the connection is over
+--   client_session.flushed(session, left)          says so (mod_c2s)
 --
 -- An idle session is one small table. What plugins call as session.send, .rawsend, .log, .filter and session.conn is made
 -- when first asked for; a plugin may put its own in its place. The core's connection is session.net.
@@ -12,6 +14,7 @@ local conn = require "couplet.conn"
 local filters = require "couplet.filters"
 local logger = require "couplet.logger"
 local st = require "couplet.stanza"
+local task = require "couplet.task"
 local id = require "couplet.util.id"
 
 local client_session = {}
@@ -55,6 +58,26 @@ end
 
 function client_session.plain(session)
   return session.net and not session.filters and rawget(session, "send") == rawget(session, "own_send")
+end
+
+-- What is a lot goes out in pieces, with this between them: a connection owes no more than max_send_buffer.
+function client_session.flush(session)
+  local net = session.net
+  if not net or not net:connected() then return false end
+  return task.await(function(done)
+    local before = rawget(session, "flushing")
+    session.flushing = before and function(left)
+      before(left)
+      done(left)
+    end or done
+  end)
+end
+
+function client_session.flushed(session, left)
+  local waits = rawget(session, "flushing")
+  if not waits then return end
+  session.flushing = nil
+  waits(left)
 end
 
 -- Made when asked for ---------------------------------------------------------------------------------------------------
@@ -136,6 +159,7 @@ function client_session.retire(session)
   end
   session.type = "c2s_destroyed"
   session.destroyed = true
+  client_session.flushed(session, false)
   return setmetatable(session, remains_metatable)
 end
 
@@ -193,6 +217,7 @@ function class:close(reason)
   if not self.notopen then self.rawsend("</stream:stream>") end
   local polite = not reason and not self.peer_ended and not self.notopen
   net:session(nil)
+  client_session.flushed(self, false)
   if polite then
     net:window(1024)                       -- what still comes is taken off unseen, up to the peer's end tag;
     net:deadline(CLOSE_TIMEOUT)            -- then the listener closes the connection
