@@ -40,7 +40,6 @@ module:config {
 local config = module.config
 
 local enabled = {}                             -- hosts clients may connect to
-local waiting = {}                             -- sessions without a resource -> when their time is over
 local open = 0                                 -- connections, whatever their state
 
 -- Who speaks when the client has named no host of ours (RFC 6120 §4.9.1.2).
@@ -119,7 +118,6 @@ local function on_error(session, condition, text)
 end
 
 local function on_closed(session, reason)
-  waiting[session] = nil
   sessions.destroy_session(session, reason)
 end
 
@@ -176,7 +174,7 @@ function listener.opened(conn)
   open = open + 1
   local session = sessions.new_session(conn, "c2s_unauthed")
   session.queue = task.queue(step)
-  waiting[session] = clock.mono() + config.c2s_timeout
+  sessions.unbound[session] = clock.mono() + config.c2s_timeout        -- when its time is over
   conn:session(session)
   if conn:tls() then secured(session) end
 end
@@ -206,7 +204,8 @@ end
 
 function listener.closed(conn, reason)
   open = open - 1
-  push(conn, on_closed, reason)
+  local session = push(conn, on_closed, reason)
+  if session then client_session.flushed(session, false) end           -- what waits for it holds up the queue
 end
 
 local function bus_of(session)
@@ -226,7 +225,9 @@ listener.bytes = filters.bytes_in
 
 function listener.drained(conn)
   local session = conn:session()
-  if session then task.spawn(bus_of(session).fire_event, "c2s-ondrain", { session = session }) end
+  if not session then return end
+  client_session.flushed(session, true)
+  task.spawn(bus_of(session).fire_event, "c2s-ondrain", { session = session })
 end
 
 net.on("c2s", listener)
@@ -239,7 +240,6 @@ function module.add_host(host_module)
   enabled[host] = true
   host_module:hook("resource-bind", function(event)
     local session = event.session
-    waiting[session] = nil
     local native = session.net
     if not native then return end
     native:deadline(nil)
@@ -257,9 +257,16 @@ function module.add_host(host_module)
   host_module:hook("host-deactivating", function() enabled[host] = nil end)
 end
 
+-- Sessions without a resource, as they are now: closing one may wait.
+local function unbound()
+  local list = {}
+  for session in pairs(sessions.unbound) do list[#list + 1] = session end
+  return list
+end
+
 module:hook("host-deactivated", function(host)
   enabled[host] = nil
-  for session in pairs(waiting) do
+  for _, session in ipairs(unbound()) do
     if session.host == host then session:close { condition = "host-gone", text = "This server has stopped serving " .. host } end
   end
 end)
@@ -275,9 +282,9 @@ end)
 -- Who takes too long is told so. The connection's own deadline is a little later: it ends what cannot be told, an unfinished handshake.
 local function look()
   local now = clock.mono()
-  for session, limit in pairs(waiting) do
-    if now >= limit then
-      waiting[session] = nil
+  for session, limit in pairs(sessions.unbound) do
+    if limit ~= true and now >= limit then
+      sessions.unbound[session] = true
       task.spawn(session.close, session, { condition = "connection-timeout", text = "Logging in took too long" })
     end
   end
@@ -285,9 +292,22 @@ local function look()
 end
 module:add_timer(0.5, look)
 
+-- Who has proved who he is, or is about to, by what holds no longer; bound sessions are closed by couplet.users.
+local function close_logins(condition, text)
+  return function(event)
+    for _, session in ipairs(unbound()) do
+      local handler = session.sasl_handler
+      local name = session.username or handler and handler.claimed
+      if name == event.username and session.host == event.host then session:close { condition = condition, text = text } end
+    end
+  end
+end
+module:hook("user-password-changed", close_logins("reset", "Your password was changed"))
+module:hook("user-disabled", close_logins("not-authorized", "This account has been disabled"))
+module:hook("user-deleted", close_logins("not-authorized", "This account has been deleted"), 100)
+
 local function close_all(reason)
-  local list = {}
-  for session in pairs(waiting) do list[#list + 1] = session end
+  local list = unbound()
   for _, session in pairs(directory.full_sessions) do list[#list + 1] = session end
   for _, session in ipairs(list) do session:close(reason) end
 end
@@ -300,10 +320,9 @@ module:hook("server-stopping", function(event)
   end
 end, -100)
 
-function module.save() return { waiting = waiting, open = open } end
+function module.save() return { open = open } end
 function module.restore(state)
   open = state.open or open
-  for session, limit in pairs(state.waiting or {}) do waiting[session] = limit end
 end
 
 local function positive(n) return n > 0 and n or nil end

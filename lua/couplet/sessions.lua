@@ -7,6 +7,7 @@
 --   destroy_session(session, reason?)                       may wait
 --   update_session(to, from)                                `to` goes on with the connection of `from`
 --   retire_session(session)                                 over, without anybody being told
+--   unbound                                                 set of the sessions that have no resource yet
 --   send_to_available_resources(username, host, stanza) -> count
 --   send_to_interested_resources(username, host, stanza) -> count
 --   multicast(sessions, stanza, tos?) -> count               serialises once; tos[i]: the `to` for sessions[i]
@@ -27,7 +28,8 @@ local st = require "couplet.stanza"
 local nodeprep, resourceprep = encodings.stringprep.nodeprep, encodings.stringprep.resourceprep
 local send = client_session.send
 
-local sessions = {}
+local sessions = { unbound = {} }
+local unbound = sessions.unbound
 
 local RESOURCE_BYTES = 1023
 local SESSIONS_MAX = 100               -- resources of one user, unless max_sessions_per_user says otherwise
@@ -38,6 +40,7 @@ prosody.bare_sessions = directory.bare_sessions
 function sessions.new_session(native, kind)
   local session = client_session.new(native, kind or "c2s_unauthed")
   filters.initialize(session)
+  unbound[session] = true
   return session
 end
 
@@ -141,6 +144,7 @@ function sessions.bind_resource(session, resource)
   if not resource then return nil, kind, condition, text end
   if session.destroyed or session.resource then return nil, "cancel", "not-allowed", "The session has ended" end
 
+  unbound[session] = nil
   session.resource = resource
   session.full_jid = bare .. "/" .. resource
   session.type = "c2s"
@@ -189,6 +193,7 @@ end
 
 function sessions.retire_session(session)
   if session.destroyed then return end
+  unbound[session] = nil
   return client_session.retire(session)
 end
 
@@ -217,6 +222,7 @@ function sessions.destroy_session(session, reason)
     host.events.fire_event("resource-unbind", { session = session, error = reason })
   end
   session.log("info", "session of %s ended: %s", session.full_jid or session.ip, reason or "closed")
+  unbound[session] = nil
   client_session.retire(session)
 end
 client_session.destroy = sessions.destroy_session
