@@ -132,29 +132,31 @@ local function converted(username, account)
   return accounts:get(username)
 end
 
+-- -> account | nil, message, trouble: the store cannot tell
 local function load(username)
   local account, err = accounts:get(username)
-  if not account then return nil, err end
+  if not account then return nil, err, err ~= nil end
   return converted(username, account)
 end
 
--- True if the password is right, whatever the state of the account; nil, message otherwise. It costs the same if there is
--- no such account.
+-- True if the password is right, whatever the state of the account; nil, message, account, trouble otherwise. It costs the same if
+-- there is no such account.
 local function compare(username, password)
-  local account, err = load(username)
+  local account, err, trouble = load(username)
+  if trouble then return nil, err, nil, true end
   password = prepared(password)
   for _, name in ipairs(strength) do
     local keys = account and keys_of(account, name)
     if keys and password then
       local stored = make(name, password, keys.salt, keys.iterations)
-      if not stored then return nil, "The server is too busy.", account end
+      if not stored then return nil, "The server is too busy.", account, true end
       if not hashes.equals(stored, keys.stored) then return nil, "Wrong password.", account end
       return true, nil, account
     end
   end
   for _, name in ipairs(strength) do
     if wanted:contains(name) then
-      make(name, password or "x", uuid.generate(), iterations)
+      if not make(name, password or "x", uuid.generate(), iterations) then return nil, "The server is too busy.", account, true end
       break
     end
   end
@@ -233,8 +235,8 @@ function provider.users() return accounts:users() end
 local profile = { iterations = iterations }
 
 function profile.plain_test(_, username, password)
-  local ok, _, account = compare(username, password)
-  if not account then return nil, nil end
+  local ok, _, account, trouble = compare(username, password)
+  if trouble or not account then return nil, nil, trouble end
   if ok then complete(username, account, prepared(password)) end
   return ok, not account.disabled
 end
@@ -242,9 +244,9 @@ end
 for name, hash in pairs(known) do
   if wanted:contains(name) then
     profile["scram_" .. hash:gsub("sha", "sha_")] = function(_, username)
-      local account = load(username)
+      local account, _, trouble = load(username)
       local keys = account and keys_of(account, name)
-      if not keys then return nil end
+      if not keys then return nil, nil, nil, nil, nil, trouble end
       return keys.stored, keys.server, keys.iterations, keys.salt, not account.disabled
     end
   end

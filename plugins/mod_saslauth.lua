@@ -4,11 +4,13 @@
 --
 -- Failures are counted twice: on the stream (max_sasl_attempts wrong proofs, then it is closed) and per account and address,
 -- where each one over the threshold doubles the time that must pass. Whoever comes too early gets temporary-auth-failure before
--- anything is asked about the account, whether it exists or not; another address is not concerned.
+-- anything is asked about the account, whether it exists or not; another address is not concerned. It is asked
+-- again before the verdict is told, so that guesses made side by side get no more answers than guesses in turn.
 
 local base64 = require "util.base64"
 local clock = require "couplet.clock"
 local jid = require "util.jid"
+local task = require "couplet.task"
 local recent = require "couplet.recent"
 local sessionmanager = require "core.sessionmanager"
 local st = require "util.stanza"
@@ -92,10 +94,43 @@ end
 local function gate(session)
   local address = address_of(session)
   return function(_, username)
-    if waiting(username .. "\0" .. address) then
+    if waiting(username .. "\0" .. address) or waiting("\0" .. address) then
       return "temporary-auth-failure", "Too many failures; try again later"
     end
   end
+end
+
+-- Steps that wait for the store or for a key. More of one address stand in line, so that a crowd from there does not keep everybody
+-- else waiting.
+local IN_FLIGHT = 8
+local lines = {}                                 -- address -> { n = in flight, first, last, [first … last] = who waits }
+
+local function stand_in_line(address)
+  local line = lines[address]
+  if not line then
+    line = { n = 0, first = 1, last = 0 }
+    lines[address] = line
+  end
+  if line.n < IN_FLIGHT then
+    line.n = line.n + 1
+    return
+  end
+  task.await(function(done)
+    line.last = line.last + 1
+    line[line.last] = done
+  end)
+end
+
+local function next_in_line(address)
+  local line = lines[address]
+  local go = line[line.first]
+  if go then                                     -- the place goes on to whoever is next
+    line[line.first] = nil
+    line.first = line.first + 1
+    return go()
+  end
+  line.n = line.n - 1
+  if line.n == 0 then lines[address] = nil end
 end
 
 -- Answers -----------------------------------------------------------------------------------------------------------------
@@ -187,8 +222,15 @@ local function process(session, element)
   elseif element.name == "response" then
     message = ""
   end
-  local handler = session.sasl_handler
+  local handler, address = session.sasl_handler, address_of(session)
+  stand_in_line(address)
+  local native = session.net
+  if session.destroyed or session.sasl_handler ~= handler or native and not native:connected() then
+    next_in_line(address)
+    return true
+  end
   local ok, status, data, more = xpcall(handler.process, debug.traceback, handler, message)
+  next_in_line(address)
   if session.destroyed then return true end
   if not ok then
     module:log("error", "authentication of %s: %s", session.ip or "?", status)

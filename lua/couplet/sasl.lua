@@ -10,7 +10,8 @@
 --
 -- Profile: plain, plain_test, scram_sha_1, scram_sha_256, scram_sha_512, digest_md5, external, anonymous, oauthbearer;
 -- mechanisms = map, if not all that these make possible; cb = map of channel binding functions;
--- [+] iterations: what invented keys for unknown names say.
+-- [+] iterations: what invented keys for unknown names say. [+] One value more from plain_test and scram_*, true: nobody can tell now (the
+-- store fails, the server is too busy); that is a temporary-auth-failure and no guess.
 -- [+] What mod_saslauth sets on a handler: announced (map: the mechanisms the client was told), secret (what invented keys
 -- depend on), gate (fn(handler, username) -> condition, text to refuse that name before anything is asked about it).
 --
@@ -134,6 +135,10 @@ end
 
 local function step(self, message, credentials)
   if self.over then return "failure", "malformed-request", "The exchange is over" end
+  if self.gate and self.claimed then             -- it may have closed while the credentials were fetched
+    local refused, text = self.gate(self, self.claimed)
+    if refused then return fail(self, refused, text) end
+  end
   local exchange = self.exchange
   if not exchange then
     local err, condition
@@ -191,10 +196,12 @@ local function from_password(self, hash, name)
     iterations = DERIVED }
 end
 
+-- nil: they cannot be had now.
 local function scram_credentials(self, hash, backend, name)
   local profile = self.profile
   if not profile[backend] then return from_password(self, hash, name) end
-  local stored, server, iterations, salt, state = profile[backend](self, name)
+  local stored, server, iterations, salt, state, trouble = profile[backend](self, name)
+  if trouble then return nil end
   if not (stored and server and iterations and salt) then
     return { username = name, iterations = profile.iterations or ITERATIONS }
   end
@@ -209,7 +216,7 @@ local function scram(hash, backend, plus_name)
     if not name then return found, condition, text end
     self.named = true
     local credentials = scram_credentials(self, hash, backend, name)
-    if not credentials then return fail(self, "temporary-auth-failure") end
+    if not credentials then return fail(self, "temporary-auth-failure", "The server cannot look that up now") end
     local offered = (self.announced or self:mechanisms())[plus_name]
     local fn = found.binding and binding_function(self, found.binding)
     local data = fn and fn(self)
@@ -253,7 +260,9 @@ sasl.registerMechanism("PLAIN", { "plain", "plain_test" }, function(self, messag
     correct = type(correct) == "string" and correct ~= "" and saslprep(correct) or nil
     right = correct ~= nil and crypto.equals(correct, password)
   else
-    right, state = profile.plain_test(self, name, password, self.realm)
+    local trouble
+    right, state, trouble = profile.plain_test(self, name, password, self.realm)
+    if trouble then return fail(self, "temporary-auth-failure", "The server cannot look that up now") end
   end
   return step(self, message, { username = name, state = states[state], right = right and true or false })
 end)
