@@ -38,6 +38,8 @@ end
 
 -- Addresses ---------------------------------------------------------------------------------------------------------------------
 -- An address taken apart: { jid = normal form, node, host, resource, bare, target = "full|bare|host" }; false: it is none.
+-- Long ones are not remembered: a peer could make us keep thousands of them.
+local REMEMBERED_BYTES = 512
 local recall, remember = require "couplet.recent".new(4096)
 
 local function parse(text)
@@ -54,7 +56,7 @@ local function address(text)
   local found = recall(text)
   if found == nil then
     found = parse(text)
-    remember(text, found)
+    if #text <= REMEMBERED_BYTES then remember(text, found) end
   end
   return found
 end
