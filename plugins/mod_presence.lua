@@ -22,6 +22,9 @@ local route_of, set_attr = core_stanza.route, core_stanza.set_attr
 local address, post = router.address, router.core_post_stanza
 local host = module.host
 
+module:config {
+  presence_size_limit = { type = "integer", default = 16384, min = 1024, doc = "bytes of a presence that is broadcast" },
+}
 local DIRECTED_MAX = 2000                      -- addresses one session's directed presence is remembered for
 local subscription_types = { subscribe = true, subscribed = true, unsubscribe = true, unsubscribed = true }
 local from_states = { from = true, both = true }
@@ -136,6 +139,9 @@ local function read_priority(stanza)
 end
 
 local function came(origin, stanza)
+  if stanza:size() > module.config.presence_size_limit then     -- kept, and given to everybody who asks or comes
+    return router.reply_error(origin, stanza, "modify", "policy-violation", "Presence this large is not broadcast")
+  end
   local priority = read_priority(stanza)
   if not priority then
     return router.reply_error(origin, stanza, "modify", "bad-request", "A priority is a number from -128 to 127")

@@ -1,6 +1,7 @@
 -- SPDX-License-Identifier: MIT
 -- mod_private: a drawer for clients' own XML (XEP-0049). One element per name and namespace and user.
 
+local recent = require "couplet.recent"
 local st = require "util.stanza"
 
 module:config{
@@ -14,6 +15,19 @@ local private = module:open_store("private", "map")
 local whole = module:open_store("private", "keyval")
 
 module:add_feature("jabber:iq:private")
+
+local count_of, note = recent.new(1000)                  -- elements of an account: the drawer is not emptied to count them
+
+local function count(username)
+  local n = count_of(username)
+  if n then return n end
+  local all, err = whole:get(username)
+  if err then return nil, err end
+  n = 0
+  for _ in pairs(all or {}) do n = n + 1 end
+  note(username, n)
+  return n
+end
 
 -- -> the reply to send
 local function handle(username, stanza)
@@ -30,18 +44,20 @@ local function handle(username, stanza)
     return st.reply(stanza):query("jabber:iq:private"):add_child(kept and st.deserialize(kept) or st.clone(tag, true))
   end
   if #tostring(tag) > max_size then return st.error_reply(stanza, "modify", "not-acceptable", "The element is too large") end
-  local value
-  if #tag > 0 then                                       -- an empty element removes what was kept
-    value = st.preserialize(tag)
-    local all, err = whole:get(username)
-    if err then return st.error_reply(stanza, "wait", "internal-server-error") end
-    local n = 0
-    for _ in pairs(all or {}) do n = n + 1 end
-    if n >= max_elements and not all[key] then
+  local value = #tag > 0 and st.preserialize(tag) or nil -- an empty element removes what was kept
+  local n, err = count(username)
+  local kept
+  if n then kept, err = private:get(username, key) end
+  if err then return st.error_reply(stanza, "wait", "internal-server-error") end
+  if value and not kept then
+    if (count_of(username) or n) >= max_elements then
       return st.error_reply(stanza, "wait", "resource-constraint", "Too many elements are kept already")
     end
+    note(username, (count_of(username) or n) + 1)
   end
-  local ok, err = private:set(username, key, value)
+  local ok
+  ok, err = private:set(username, key, value)
+  if not ok or kept and not value then note(username, nil) end          -- counted anew
   if not ok then
     module:log("error", "cannot keep private XML of %s: %s", username, err)
     return st.error_reply(stanza, "wait", "internal-server-error")
@@ -52,4 +68,8 @@ end
 module:hook("iq/self/jabber:iq:private:query", function(event)
   event.origin.send(handle(event.origin.username, event.stanza))
   return true
+end)
+
+module:hook_global("user-deleted", function(event)
+  if event.host == module.host then note(event.username, nil) end
 end)

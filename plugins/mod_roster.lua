@@ -11,6 +11,7 @@ local NS = "jabber:iq:roster"
 
 module:config {
   roster_items_max = { type = "integer", default = 5000, min = 1, doc = "contacts of one account" },
+  roster_bytes_max = { type = "integer", default = 1048576, min = 10000, doc = "bytes of addresses, names and groups of one account's contacts" },
   roster_name_length_max = { type = "integer", default = 1023, min = 1, doc = "bytes of a contact's name or group" },
   roster_groups_max = { type = "integer", default = 100, min = 1, doc = "groups of one contact" },
 }
@@ -70,12 +71,6 @@ local function read_item(item)
   return { name = name, groups = groups }
 end
 
-local function size(list)
-  local n = 0
-  for _ in pairs(list) do n = n + 1 end
-  return n - 1
-end
-
 -- Ends what the contact and the user see of each other; the item is gone already, so nothing of this changes it.
 local function end_subscriptions(origin, contact, item, asked)
   local bare = origin.username .. "@" .. host
@@ -127,10 +122,6 @@ module:hook("iq-set/self/" .. NS .. ":query", function(event)
 
   local wish, kind, condition, text = read_item(item)
   if not wish then return refuse(event, kind, condition, text) end
-  local list = origin.roster
-  if not list[contact] and size(list) >= config.roster_items_max then
-    return refuse(event, "wait", "resource-constraint", "The contact list is full")
-  end
   local ok, err
   ok, kind, condition, text, err = roster.add_to_roster(origin, contact, wish)
   if not ok then

@@ -8,6 +8,7 @@
 -- one. It is changed and handed to the store without waiting in between, so no change is lost; if the store refuses, the change
 -- is taken back and the caller hears why. Items are replaced, never edited in place.
 
+local config = require "couplet.config"
 local directory = require "couplet.directory"
 local hosts = require "couplet.hosts"
 local sessions = require "couplet.sessions"
@@ -22,8 +23,51 @@ local roster = {}
 -- Subscription requests of strangers an account keeps at most, and the size up to which the whole request is kept.
 local PENDING_MAX, PENDING_BYTES = 200, 1024
 local CACHE = 1024
+-- What one account may keep, unless roster_items_max and roster_bytes_max say otherwise.
+local ITEMS_MAX, BYTES_MAX = 5000, 1024 * 1024
 
 local recall, remember = recent.new(CACHE)             -- bare jid -> roster of an account without sessions
+
+-- Bounds --------------------------------------------------------------------------------------------------------------
+
+local weights = setmetatable({}, { __mode = "k" })     -- list -> { n =, bytes = }, from the first question on
+
+local function bytes_of(jid, item)
+  if not item then return 0 end
+  local n = #jid + #(item.name or "")
+  for group in pairs(item.groups or {}) do n = n + #group end
+  return n
+end
+
+local function weigh(list)
+  local w = weights[list]
+  if w then return w end
+  w = { n = 0, bytes = 0 }
+  for jid, item in pairs(list) do
+    if jid then w.n, w.bytes = w.n + 1, w.bytes + bytes_of(jid, item) end
+  end
+  weights[list] = w
+  return w
+end
+
+-- May the item take its place in the list? true | nil, err
+local function fits(host, list, jid, item)
+  local old, w = list[jid], weigh(list)
+  local more = bytes_of(jid, item) - bytes_of(jid, old)
+  if old and more <= 0 then return true end
+  if w.n + (old and 0 or 1) <= (config.get(host, "roster_items_max") or ITEMS_MAX)
+    and w.bytes + more <= (config.get(host, "roster_bytes_max") or BYTES_MAX) then return true end
+  return nil, { type = "wait", condition = "resource-constraint", text = "The contact list is full" }
+end
+
+local function place(list, jid, item)
+  local w, old = weights[list], list[jid]
+  if w then
+    w.n = w.n + (item and 1 or 0) - (old and 1 or 0)
+    w.bytes = w.bytes + bytes_of(jid, item) - bytes_of(jid, old)
+  end
+  list[jid] = item
+end
 
 -- Loading -------------------------------------------------------------------------------------------------------------
 
@@ -88,6 +132,7 @@ function roster.save_roster(username, host, list, jid)
   if not driver then return nil, err end
   local ok
   if jid == nil then
+    weights[list] = nil                                -- somebody changed it by hand
     ok, err = driver:set(username, list)
   elseif jid == false then
     ok, err = driver:set_key(username, false, data)
@@ -106,9 +151,9 @@ end
 -- Replaces one item and stores it; takes it back if that fails.
 local function put(username, host, list, jid, item)
   local old = list[jid]
-  list[jid] = item
+  place(list, jid, item)
   local ok, err = roster.save_roster(username, host, list, jid)
-  if not ok and list[jid] == item then list[jid] = old end
+  if not ok and list[jid] == item then place(list, jid, old) end
   return ok, err
 end
 
@@ -161,7 +206,9 @@ function roster.add_to_roster(session, jid, wish)
   local item = copy(list[jid])
   item.name, item.groups = wish.name, wish.groups or {}
   item.subscription = item.subscription or "none"
-  local ok, err = put(session.username, session.host, list, jid, item)
+  local ok, err = fits(session.host, list, jid, item)
+  if not ok then return nil, err.type, err.condition, err.text, err end
+  ok, err = put(session.username, session.host, list, jid, item)
   if not ok then return nil, "wait", "internal-server-error", "Unable to save roster", err end
   return true
 end
@@ -281,6 +328,10 @@ function roster.transition(username, host, jid, direction, kind, stanza)
   local result = { pass = pass, reply = reply, before = before, after = after, visible = item ~= old_item }
   result.changed = result.visible or before.in_ ~= after.in_
   if not result.changed then return result end
+  if item and not old_item then
+    local room, full = fits(host, list, jid, item)
+    if not room then return nil, full end
+  end
   if after.in_ ~= before.in_ then
     if after.in_ and count(pending) >= PENDING_MAX then
       log("info", "%s@%s has %d unanswered subscription requests; one from %s is dropped", username, host, PENDING_MAX, jid)
