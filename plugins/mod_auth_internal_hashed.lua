@@ -139,8 +139,8 @@ local function load(username)
   return converted(username, account)
 end
 
--- True if the password is right, whatever the state of the account; nil, message, account, trouble otherwise. It costs the same if
--- there is no such account.
+-- True if the password is right, whatever the state of the account; nil, message, account, trouble otherwise. It costs the
+-- same if there is no such account.
 local function compare(username, password)
   local account, err, trouble = load(username)
   if trouble then return nil, err, nil, true end
@@ -156,7 +156,9 @@ local function compare(username, password)
   end
   for _, name in ipairs(strength) do
     if wanted:contains(name) then
-      if not make(name, password or "x", uuid.generate(), iterations) then return nil, "The server is too busy.", account, true end
+      if not make(name, password or "x", uuid.generate(), iterations) then
+        return nil, "The server is too busy.", account, true
+      end
       break
     end
   end

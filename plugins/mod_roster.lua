@@ -11,7 +11,8 @@ local NS = "jabber:iq:roster"
 
 module:config {
   roster_items_max = { type = "integer", default = 5000, min = 1, doc = "contacts of one account" },
-  roster_bytes_max = { type = "integer", default = 1048576, min = 10000, doc = "bytes of addresses, names and groups of one account's contacts" },
+  roster_bytes_max = { type = "integer", default = 1048576, min = 10000,
+    doc = "bytes of addresses, names and groups of all contacts of one account" },
   roster_name_length_max = { type = "integer", default = 1023, min = 1, doc = "bytes of a contact's name or group" },
   roster_groups_max = { type = "integer", default = 100, min = 1, doc = "groups of one contact" },
 }

@@ -100,8 +100,8 @@ local function gate(session)
   end
 end
 
--- Steps that wait for the store or for a key. More of one address stand in line, so that a crowd from there does not keep everybody
--- else waiting.
+-- Steps that wait for the store or for a key. More of one address stand in line, so that a crowd from there does not keep
+-- everybody else waiting.
 local IN_FLIGHT = 8
 local lines = {}                                 -- address -> { n = in flight, first, last, [first … last] = who waits }
 

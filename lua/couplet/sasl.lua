@@ -10,8 +10,8 @@
 --
 -- Profile: plain, plain_test, scram_sha_1, scram_sha_256, scram_sha_512, digest_md5, external, anonymous, oauthbearer;
 -- mechanisms = map, if not all that these make possible; cb = map of channel binding functions;
--- [+] iterations: what invented keys for unknown names say. [+] One value more from plain_test and scram_*, true: nobody can tell now (the
--- store fails, the server is too busy); that is a temporary-auth-failure and no guess.
+-- [+] iterations: what invented keys for unknown names say. [+] One value more from plain_test and scram_*, true: nobody can
+-- tell now (the store fails, the server is too busy); that is a temporary-auth-failure and no guess.
 -- [+] What mod_saslauth sets on a handler: announced (map: the mechanisms the client was told), secret (what invented keys
 -- depend on), gate (fn(handler, username) -> condition, text to refuse that name before anything is asked about it).
 --
