@@ -279,7 +279,8 @@ module:hook("stanza/http://etherx.jabber.org/streams:error", function(event)
   return true
 end)
 
--- Who takes too long is told so. The connection's own deadline is a little later: it ends what cannot be told, an unfinished handshake.
+-- Who takes too long is told so. The connection's own deadline is a little later: it ends what cannot be told, an unfinished
+-- handshake.
 local function look()
   local now = clock.mono()
   for session, limit in pairs(sessions.unbound) do

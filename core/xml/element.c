@@ -18,14 +18,6 @@ struct str element_attr(const struct element *e, const struct el_node *n, struct
 	return (struct str){ NULL, 0 };
 }
 
-const struct el_node *element_child(const struct element *e, const struct el_node *n, struct str name, struct str ns)
-{
-	for (const struct el_node *c = el_node(e, n->first); c; c = el_node(e, c->next))
-		if (c->kind == EL_ELEMENT && str_eq(el_str(e, c->name), name) && (!ns.p || str_eq(el_str(e, c->ns), ns)))
-			return c;
-	return NULL;
-}
-
 /* Offsets stay valid when the block moves; pointers into it do not. */
 static uint32_t take(struct element_builder *b, size_t size, size_t align)
 {

@@ -60,8 +60,6 @@ static inline const struct el_attr *el_attrs(const struct element *e, const stru
 
 /* The value of an attribute; p == NULL if absent. */
 struct str element_attr(const struct element *e, const struct el_node *n, struct str name);
-/* First child element with this name and namespace (ns.p == NULL: any), or NULL. */
-const struct el_node *element_child(const struct element *e, const struct el_node *n, struct str name, struct str ns);
 
 /* --- building ---------------------------------------------------------------------------------------------------------
  * The builder owns the block until element_builder_take(). Strings are copied. Sizes must have met their limit before:

@@ -397,7 +397,8 @@ function certs.report()
         entry.harmless = wants_own(host)
       elseif not x then
         entry.problem = not system.stat(settings.certificate) and "there is no such file"
-          or system.access(settings.certificate, "r") and "is no PEM certificate" or ("user %s cannot read it"):format(user_name())
+          or system.access(settings.certificate, "r") and "is no PEM certificate"
+            or ("user %s cannot read it"):format(user_name())
       elseif not system.access(settings.key, "r") then
         entry.problem = ("user %s cannot read its key, %s"):format(user_name(), settings.key)
       else

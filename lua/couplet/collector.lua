@@ -3,9 +3,9 @@
 --
 --   collector.setup(gc)      gc: the option, a table or nil; again after a reload
 --
--- Garbage is collected as it is made (incremental, a new round when the heap has doubled). After a burst, of logins for example, up to
--- half of the heap is garbage that nobody makes a round for: so when few tasks have run for a while, a round is made in slices, and
--- what is empty then goes back to the system. A server that does nothing does this once.
+-- Garbage is collected as it is made (incremental, a new round when the heap has doubled). After a burst, of logins for example,
+-- up to half of the heap is garbage that nobody makes a round for: so when few tasks have run for a while, a round is made in
+-- slices, and what is empty then goes back to the system. A server that does nothing does this once.
 
 local core = require "couplet.core"
 local loop, system = core.loop, core.system

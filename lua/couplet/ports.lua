@@ -294,8 +294,6 @@ function ports.get_active_services()
   return list
 end
 
--- names of options that services bring along, for `check config`
-function ports.option_words() return { "ports", "port", "interfaces", "interface", "ssl", "private" } end
 
 prosody.events.add_handler("item-added/net-provider", function(event)
   ports.register_service(event.item.name, event.item)

@@ -372,7 +372,8 @@ check.test("starts that are refused, and why", function()
   local rows = {
     { "x = = 1", "config.lua:1: unexpected symbol near '='" },
     { "run_as_root = true", "names no host: add VirtualHost" },
-    { "run_as_root = true data_path = 'config.lua' VirtualHost 'localhost'", "config.lua is no directory .data_path, .*config.lua:1" },
+    { "run_as_root = true data_path = 'config.lua' VirtualHost 'localhost'",
+      "config.lua is no directory .data_path, .*config.lua:1" },
     { "run_as_root = true data_path = '/proc/couplet' VirtualHost 'localhost'",
       "cannot make the data directory: .*data_path, .*config.lua:1" },
     { "run_as_root = true interfaces = 'localhost' VirtualHost 'localhost'",
