@@ -101,4 +101,11 @@ VirtualHost "localhost"
 -- VirtualHost "example.org"
 --   admins = { "you@example.org" }
 
+-- Services on hosts of their own. With a plugin, inside the server:
+-- Component "rooms.example.org" "muc"
+-- Without one, a process of its own attaches on port 5347 of this machine (component_ports, component_interfaces):
+-- Component "irc.example.org"
+--	component_secret = "a long random text, the same in the gateway's configuration"
+--	name = "IRC gateway"
+
 -- Include "conf.d/*.cfg.lua"

@@ -10,12 +10,14 @@ local router = require "couplet.router"
 local attr_of, payload = core_stanza.attr, core_stanza.payload
 local fire = require "couplet.hosts".get(module.host).events.fire_event
 
-module:hook("iq/full", function(event)
+-- On a component the addresses are its plugin's.
+local has_resources = module:get_host_type() == "local"
+if has_resources then module:hook("iq/full", function(event)
   local stanza = event.stanza
   local session = directory.session(attr_of(stanza, "to"))
   if session and client_session.send(session, stanza) then return true end
   return router.reply_error(event.origin, stanza, "cancel", "service-unavailable")
-end, -1)
+end, -1) end
 
 -- The names of the events for requests to a target, made once for each kind of child (and not without end: children are the
 -- client's to invent).
@@ -49,7 +51,7 @@ local function open(target)
     if type ~= "get" and type ~= "set" then
       local id = attr_of(stanza, "id")
       local result = fire(("iq-%s/%s/%s"):format(type, target, id), event)
-      if result == nil and event.to_self and target == "bare" then return nil end          -- iq/self is next
+      if result == nil and (not has_resources or event.to_self and target == "bare") then return nil end  -- others are next
       return true                              -- an answer nobody waits for is no reason for an error
     end
     local child, xmlns = payload(stanza)

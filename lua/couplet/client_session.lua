@@ -6,6 +6,8 @@
 --   client_session.plain(session)        may its output be written past Lua? (no filters, send not replaced)
 --   client_session.flush(session) -> bool          waits until what was sent has left; false: the connection is over
 --   client_session.flushed(session, left)          says so (mod_c2s)
+--   client_session.kind(methods) -> new(native, type)      sessions of others who speak much like clients: methods and
+--                                        constants that differ; base_type is needed, and over(session, text): it has been closed
 --
 -- An idle session is one small table. What plugins call as session.send, .rawsend, .log, .filter and session.conn is made
 -- when first asked for; a plugin may put its own in its place. The core's connection is session.net.
@@ -118,22 +120,29 @@ local made = {
   end,
 }
 
-local function index(session, key)
-  local value = class[key]
-  if value ~= nil then return value end
+local function lazily(session, key)
   local make = made[key]
   if not make then return nil end
   return make(session)
 end
 
-local metatable = { __index = index, __name = "session" }
-metatable.__tostring = function(session)
+local function show(session)
   return ("%s session %s"):format(rawget(session, "type"), rawget(session, "full_jid") or rawget(session, "id") or "")
 end
 
+local function metatable_of(methods)
+  return { __name = "session", __tostring = show, __index = function(session, key)
+    local value = methods[key]
+    if value ~= nil then return value end
+    return lazily(session, key)
+  end }
+end
+
+local metatable = metatable_of(class)
+
 -- What is left of a session when it is over: sending does nothing.
 local function nothing() return false end
-local remains = { base_type = "c2s", destroyed = true, send = nothing, rawsend = nothing, close = nothing }
+local remains = { destroyed = true, send = nothing, rawsend = nothing, close = nothing }
 function remains.filter(_, data) return data end
 local remains_metatable = {
   __index = function(session, key)
@@ -144,20 +153,31 @@ local remains_metatable = {
   __name = "session",
 }
 
-function client_session.new(net, kind)
+local function new(net, kind, base, meta)
   return setmetatable({
-    type = kind, id = ("c2s%x"):format(net:id()), net = net, ip = net:ip(), conntime = os.time(), notopen = true,
+    type = kind, id = ("%s%x"):format(base, net:id()), net = net, ip = net:ip(), conntime = os.time(), notopen = true,
     destroyed = false, closing = false, filters = false,     -- asked for each stanza: what is here need not be looked for
-  }, metatable)
+  }, meta)
+end
+
+function client_session.new(net, kind) return new(net, kind, "c2s", metatable) end
+
+function client_session.kind(methods)
+  for key, value in pairs(class) do
+    if methods[key] == nil then methods[key] = value end
+  end
+  local meta = metatable_of(methods)
+  return function(net, kind) return new(net, kind, methods.base_type, meta) end
 end
 
 -- Turns a session into one that is over; who still holds it may read what it was.
 function client_session.retire(session)
+  local base = session.base_type
   for _, key in ipairs { "net", "conn", "own_send", "send", "rawsend", "filter", "filters", "close", "stream", "sasl_handler",
     "roster", "presence", "directed", "queue" } do
     session[key] = nil
   end
-  session.type = "c2s_destroyed"
+  session.type, session.base_type = base .. "_destroyed", base
   session.destroyed = true
   client_session.flushed(session, false)
   return setmetatable(session, remains_metatable)
@@ -224,8 +244,10 @@ function class:close(reason)
   else
     net:close(CLOSE_TIMEOUT)
   end
-  client_session.destroy(self, text)
+  self:over(text)
 end
+
+function class:over(text) return client_session.destroy(self, text) end
 
 -- Set by couplet.sessions and mod_c2s: who is told that a session is over, and which host speaks before one is known.
 function client_session.destroy() end

@@ -45,7 +45,8 @@ end
 -- The core must know whose bytes to hand over.
 local function changed(session, kind)
   local net = kind == "bytes/in" and session.net
-  if net then net:tap(session.filters ~= nil and session.filters[kind] ~= nil) end
+  local all = session.filters
+  if net then net:tap(all and all[kind] ~= nil or false) end
 end
 
 -- What has come in on a connection: filtered, then given back to be parsed. The next piece comes after that. A filter that

@@ -6,6 +6,9 @@ local fake = require "fakehost"
 local names = {}
 for path in io.popen "ls plugins/mod_*.lua":lines() do names[#names + 1] = path:match "mod_(.+)%.lua$" end
 
+local plugin = require "couplet.plugin"
+local component = "service.example.org"        -- where a plugin for components alone goes
+
 -- These are the host's own from the start, or alone on a host of their own.
 local begun = { auth_internal_hashed = true, authz_internal = true, storage_memory = true }
 
@@ -14,8 +17,13 @@ for _, name in ipairs(names) do
     local host = fake.new { global = { data_path = "/nonexistent" } }
     local before = host.events.count()
     local ok, err = xpcall(function()
-      if not begun[name] then host:load(name) end
-      local again, why = host:reload(name)
+      local place = name == "component" and component or host.name
+      if place == component then
+        host:component(component, name)
+      elseif not begun[name] then
+        host:load(name)
+      end
+      local again, why = host:run(plugin.reload, place, name)
       if not again then error("did not reload: " .. tostring(why), 0) end
       if begun[name] then return end
       local on = again.module.host

@@ -271,4 +271,30 @@ check.test("the server stops: system-shutdown for everybody", function()
   check.ok(session.destroyed and bound_session.destroyed)
 end)
 
+check.test("bytes of a session with a filter for them go through it before they are parsed", function()
+  local filters = require "couplet.filters"
+  local conn, session = opened()
+  local change = function(data) return data end
+  local function filter(data) return change(data) end
+  check.equal(conn.calls.tap, nil)
+  filters.add_filter(session, "bytes/in", filter)
+  check.equal(conn.calls.tap[1], true)
+  on.bytes(conn, "<a/>")
+  check.equal(conn.calls.feed[1], "<a/>")
+  change = function(data) return data:upper() end
+  on.bytes(conn, "<b/>")
+  check.equal(conn.calls.feed[1], "<B/>")
+  change = function() return nil end
+  on.bytes(conn, "<c/>")
+  check.equal(conn.calls.feed[1], "")              -- dropped, and more may come
+  filters.remove_filter(session, "bytes/in", filter)
+  check.equal(conn.calls.tap[1], false)
+  on.bytes(conn, "<d/>")                           -- was on its way
+  check.equal(conn.calls.feed[1], "<d/>")
+  filters.add_filter(session, "bytes/in", function() error "broken" end)
+  conn.calls.feed = nil
+  on.bytes(conn, "<e/>")
+  check.equal({ conn.calls.feed, conn.calls.abort[1] }, { nil, "a filter failed" })
+end)
+
 check.done()
