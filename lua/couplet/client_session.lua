@@ -5,7 +5,7 @@
 --   client_session.send(session, x)      what session.send(x) does, without making that function first
 --   client_session.plain(session)        may its output be written past Lua? (no filters, send not replaced)
 --   client_session.flush(session) -> bool          waits until what was sent has left; false: the connection is over
---   client_session.flushed(session, left)          says so (mod_c2s)
+--   client_session.flushed(session, left)          says so (mod_c2s: only clients' sessions can be waited for)
 --   client_session.kind(methods) -> new(native, type)      sessions of others who speak much like clients: methods and
 --                                        constants that differ; base_type is needed, and over(session, text): it has been closed
 --
