@@ -1,4 +1,5 @@
 -- SPDX-License-Identifier: MIT
+-- directory_test.lua: who is where: users, resources, connections.
 local check = require "check"
 local directory = require "couplet.directory"
 

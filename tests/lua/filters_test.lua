@@ -1,4 +1,5 @@
 -- SPDX-License-Identifier: MIT
+-- filters_test.lua: filters of sessions: their order, what they change and drop, and their end.
 local check = require "check"
 local filters = require "couplet.filters"
 

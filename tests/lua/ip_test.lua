@@ -1,4 +1,5 @@
 -- SPDX-License-Identifier: MIT
+-- ip_test.lua: addresses, their classes, and matching them against networks.
 local check = require "check"
 local ip = require "couplet.util.ip"
 

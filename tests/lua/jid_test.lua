@@ -1,4 +1,5 @@
 -- SPDX-License-Identifier: MIT
+-- jid_test.lua: addresses taken apart, prepared, compared and escaped (RFC 7622, XEP-0106).
 local check = require "check"
 local jid = require "couplet.jid"
 local encodings = require "couplet.util.encodings"

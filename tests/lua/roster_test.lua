@@ -1,4 +1,5 @@
 -- SPDX-License-Identifier: MIT
+-- roster_test.lua: rosters as they are stored, changes taken back, requests of strangers.
 local check = require "check"
 local fixture = require "client_fixture"
 local roster = require "couplet.roster"

@@ -1,4 +1,5 @@
 -- SPDX-License-Identifier: MIT
+-- xmppstream_test.lua: util.xmppstream as plugins use it, over the core's parser.
 local check = require "check"
 local xml = require "couplet.util.xml"
 local xmppstream = require "couplet.util.xmppstream"

@@ -1,4 +1,5 @@
 -- SPDX-License-Identifier: MIT
+-- mod_offline_test.lua: messages for an account that is away: kept, bounded, handed over once.
 local check = require "check"
 local fixture = require "client_fixture"
 local st = require "couplet.stanza"
