@@ -45,7 +45,8 @@ function Conn:send(x)
 end
 function Conn:close() self.is_closed = true end
 function Conn:done() self.dones = (self.dones or 0) + 1 end
-for _, name in ipairs { "deadline", "idle_after", "window", "limits", "starttls", "restart", "compress", "tap", "feed", "abort" } do
+for _, name in ipairs { "deadline", "idle_after", "window", "limits", "starttls", "restart", "compress", "tap", "feed",
+  "abort" } do
   Conn[name] = function(self, ...) self.calls[name] = table.pack(...) end
 end
 

@@ -225,7 +225,9 @@ local function settings_for(host, service, own)
   if host ~= "*" then understand(into, config.rawget(host, "ssl")) end
   if service then understand(into, config.get(host, service .. "_ssl")) end
   -- SASL EXTERNAL: whoever has a certificate may show it
-  if service and service:find "^c2s" and config.get(host, "client_certificate_auth") == true then into.verify = into.verify or "request" end
+  if service and service:find "^c2s" and config.get(host, "client_certificate_auth") == true then
+    into.verify = into.verify or "request"
+  end
   local certificate = config.get(host, "certificate")
   if type(certificate) == "table" then certificate = certificate["*"] or next(certificate) and select(2, next(certificate)) end
   if type(certificate) == "string" then

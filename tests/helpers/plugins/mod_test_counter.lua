@@ -1,5 +1,6 @@
 -- SPDX-License-Identifier: MIT
--- mod_test_counter: answers <count/> with how often it was asked, its host's option and its generation. What it knows outlives a reload.
+-- mod_test_counter: answers <count/> with how often it was asked, its host's option and its generation. What it knows outlives a
+-- reload.
 
 local st = require "util.stanza"
 
@@ -14,7 +15,8 @@ function module.restore(state) asked, generation = state.asked, state.generation
 module:hook("iq-get/host/" .. NS .. ":count", function(event)
   asked = asked + 1
   event.origin.send(st.reply(event.stanza):tag("count", {
-    xmlns = NS, asked = tostring(asked), generation = tostring(generation), greeting = module:get_option_string("counter_greeting", "none"),
+    xmlns = NS, asked = tostring(asked), generation = tostring(generation),
+    greeting = module:get_option_string("counter_greeting", "none"),
   }))
   return true
 end)
