@@ -19,6 +19,7 @@ struct pool {
 	pthread_cond_t some;
 	struct msg *first, **last;          /* waiting, oldest first */
 	int waiting;
+	int idle;                           /* workers that sleep and have not been signalled */
 	bool stop;
 	pthread_t ids[THREADS_MAX];
 	int started;
@@ -56,8 +57,10 @@ static void *worker(void *arg)
 	thread_become(THREAD_JOB, pool->name);
 	for (;;) {
 		pthread_mutex_lock(&pool->lock);
-		while (!pool->first && !pool->stop)
+		while (!pool->first && !pool->stop) {
+			pool->idle++;
 			pthread_cond_wait(&pool->some, &pool->lock);
+		}
 		struct msg *msg = pool->first;
 		if (!msg) {
 			pthread_mutex_unlock(&pool->lock);
@@ -92,8 +95,12 @@ enum status job_run(enum job_class class, struct job *job)
 	pool->waiting++;
 	pool->out++;
 	bool start = pool->started < pool->threads && pool->waiting > 0 && pool->out > pool->started;
-	pthread_cond_signal(&pool->some);
+	bool wake = pool->idle > 0;
+	if (wake)
+		pool->idle--;
 	pthread_mutex_unlock(&pool->lock);
+	if (wake)
+		pthread_cond_signal(&pool->some);        /* not with the lock held: whoever wakes would sleep again at once */
 	if (start) {
 		thread_start(&pool->ids[pool->started], worker, pool);
 		pool->started++;
@@ -125,6 +132,7 @@ void job_stop(void)
 			pthread_join(pool->ids[i], NULL);
 		pool->started = 0;
 		pool->stop = false;
+		pool->idle = 0;
 	}
 	if (logic_lane())
 		lane_turn(logic_lane());

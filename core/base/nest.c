@@ -30,7 +30,7 @@ struct nest {                        /* at the start of its pages */
 
 /* The calling thread's dropped nests, the warm ones on top; outside of them, because looking into one would touch it. */
 static _Thread_local struct nest **spare;
-static _Thread_local size_t n_spare, cap_spare;
+static _Thread_local size_t n_spare, cap_spare, n_warm;
 
 static void keep(struct nest *n)
 {
@@ -53,6 +53,8 @@ struct nest *nest_new(void)
 			keep((struct nest *)(void *)(slab + at));
 	}
 	struct nest *n = spare[--n_spare];
+	if (n_warm)
+		n_warm--;
 	*n = (struct nest){ .used = sizeof *n };
 	return n;
 }
@@ -64,10 +66,10 @@ void nest_drop(struct nest **ref)
 	if (!n)
 		return;
 	keep(n);
-	if (n_spare <= WARM)
+	if (n_warm++ < WARM)
 		return;
 	/* Cold: the one WARM places below, which has been here longest of the warm ones. */
-	madvise(spare[n_spare - 1 - WARM], NEST, MADV_DONTNEED);
+	madvise(spare[n_spare - n_warm--], NEST, MADV_DONTNEED);
 }
 
 static bool inside(const struct nest *n, const void *p)

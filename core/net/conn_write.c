@@ -235,6 +235,10 @@ static enum status flush_tls(struct conn *c)
 			}
 			sent(c, part.n);
 		}
+		if (c->closing && !c->first && !c->said_goodbye) {       /* in the same packet as the end of the stream */
+			c->said_goodbye = true;
+			tls_goodbye(c->tls, wire);
+		}
 		conn_wire_out(c);
 		if (c->dead)
 			return ST_CLOSED;
