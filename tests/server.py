@@ -10,6 +10,7 @@ block stops the server and raises if it did not exit with 0 or a sanitizer compl
 """
 import os
 import pathlib
+import random
 import shutil
 import signal
 import socket
@@ -40,10 +41,17 @@ MODULES = ["disco", "roster", "saslauth", "tls", "private", "vcard", "ping", "re
 
 
 def free_port():
-    with socket.socket() as s:
-        s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        s.bind(("127.0.0.1", 0))
-        return s.getsockname()[1]
+    """One nobody listens on, below the range from which the system takes ports for outgoing connections: one of those could
+    be taken by a client of another test before our server has it."""
+    while True:
+        port = random.SystemRandom().randrange(10000, 32000)
+        with socket.socket() as s:
+            s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                s.bind(("127.0.0.1", port))
+                return port
+            except OSError:
+                continue
 
 
 def sanitizer_environment():
