@@ -183,6 +183,7 @@ end
 
 local function succeed(session, handler, data)
   local ok, err = sessionmanager.make_authenticated(session, handler.username, handler.role)
+  if session.destroyed then return true end
   if not ok then
     session.log("warn", "SASL succeeded, but the session cannot be authenticated: %s", err)
     return fail(session, handler, "not-authorized", "User authenticated successfully, but username was invalid")
