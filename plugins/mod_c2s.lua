@@ -141,14 +141,39 @@ local function finish(session, native, ok, err)
   return ok
 end
 
+-- A stanza that takes long keeps everybody waiting. Its account, with all its sessions (which share one roster), then rests as long
+-- again: nobody gets more than half of the time, and everybody else gets a turn between any two such stanzas.
+local TIRING, REST_MAX = 0.01, 1                 -- seconds
+local resting = setmetatable({}, { __mode = "k" })      -- roster -> until when
+local at_work
+
+local function rest(account)
+  while account and resting[account] do
+    local left = resting[account] - clock.mono()
+    if left > 0 then task.sleep(left) else resting[account] = nil end
+  end
+end
+
+local function worked(session, began)
+  local now = clock.mono()
+  if now - began < TIRING or at_work ~= session or not session.roster then return end        -- or it waited, and others worked
+  resting[session.roster] = now + math.min(now - began, REST_MAX)
+end
+
 -- A stanza; or, without one, what = { session, function, arguments }.
 local function step(session, stanza)
   if stanza then
     if session.destroyed or session.closing then return end
-    local native = session.net
+    if next(resting) then
+      rest(session.roster)
+      if session.destroyed or session.closing then return end
+    end
+    local native, began = session.net, clock.mono()
+    at_work = session
     if not finish(session, native, xpcall(element, explain, session, stanza)) and not session.destroyed then
       pcall(router.reply_error, session, stanza, "wait", "internal-server-error")
     end
+    worked(session, began)
   else
     local what = session
     session = what[1]

@@ -29,7 +29,8 @@ STAGES = {
     "tsan": ("tsan", ["unit", "tsan"]),
     "fuzz": ("fuzz", ["fuzz"]),
 }
-TSAN = ["tests/lua/net_io2_test.lua", "tests/lua/store_sqlite_test.lua", "tests/wire/login.talk", "tests/peers/slixmpp_test.py"]
+TSAN = ["tests/lua/net_io2_test.lua", "tests/lua/store_sqlite_test.lua", "tests/wire/login.talk", "tests/peers/slixmpp_test.py",
+        "tests/wire/chaos_test.py"]
 
 
 def directory(preset):

@@ -5,6 +5,7 @@ import collections
 import pathlib
 import socket
 import sys
+import time
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
 from check import done, equal, test  # noqa: E402
@@ -179,11 +180,34 @@ def big_presence(server):
     c.sock.close()
 
 
+@test("whoever asks for much work gets half of the time, with all sessions together")
+def burning(server):
+    sessions = [logged_in(server, "benvolio", "burn%d" % i) for i in range(3)]
+    romeo = logged_in(server, "romeo")
+    romeo.sync()
+    started, count = time.monotonic(), 25
+    for c in sessions:
+        c.send("<iq type='get' to='localhost' id='burn'><burn xmlns='urn:couplet:test:burn'/></iq>" * count)
+    worst = 0
+    for _ in range(20):
+        asked = time.monotonic()
+        romeo.sync()
+        worst = max(worst, time.monotonic() - asked)
+    assert worst < (0.3 if not SANITIZER else 5), "others waited %.2f s" % worst
+    for c in sessions:
+        for _ in range(count):
+            c.expect("<iq type='result' id='burn'/>")
+        c.sock.close()
+    took = time.monotonic() - started
+    assert took > 1.7 * 0.02 * count * len(sessions), "%.2f s" % took
+    romeo.sock.close()
+
+
 config = """
 roster_items_max = 50
 roster_bytes_max = 20000
 limits = {}
 """
-with Server(accounts=PASSWORDS, config=config) as server:
+with Server(accounts=PASSWORDS, config=config, modules=["test_burn"]) as server:
     failed = done(server)
 sys.exit(failed != 0)
