@@ -156,7 +156,8 @@ end
 
 local function worked(session, began)
   local now = clock.mono()
-  if now - began < TIRING or at_work ~= session or not session.roster then return end        -- or it waited, and others worked
+  if at_work ~= session then return end          -- it has waited, and others have worked
+  if now - began < TIRING or not session.roster then return end
   resting[session.roster] = now + math.min(now - began, REST_MAX)
 end
 
