@@ -75,6 +75,15 @@ class Reader:
         self.p.StartElementHandler, self.p.EndElementHandler = self.start, self.end
         self.p.CharacterDataHandler = self.chars
         self.stack, self.events, self.fragment = [], [], fragment
+        self.half = b""                 # a tag that is not all there
+
+    def feed(self, data):
+        """Whole tags only: Debian's expat puts off a half one until as much again has come, which may be never."""
+        data = self.half + data
+        whole = data.rfind(b">") + 1
+        self.half = data[whole:]
+        if whole:
+            self.p.Parse(data[:whole], False)
 
     def start(self, name, attrs):
         ns, _, local = name.rpartition(" ")
@@ -226,7 +235,7 @@ class Client:
             if not data:
                 return ("eof",)
             try:
-                self.reader.p.Parse(data, False)
+                self.reader.feed(data)
             except xml.parsers.expat.ExpatError as e:
                 raise Mismatch("%s received broken XML (%s): %r" % (self.name, e, data[:500]))
             self.queue, self.reader.events = self.queue + self.reader.events, []
@@ -266,7 +275,7 @@ class Client:
         data = b"" if self.queue else self.sock.recv(65536)
         if not data or data.strip():
             raise Mismatch("%s received %r, not white space" % (self.name, self.queue or data))
-        self.reader.p.Parse(data, False)
+        self.reader.feed(data)
 
     def open_stream(self, host=None):
         self.reader = Reader()
