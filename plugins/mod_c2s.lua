@@ -141,8 +141,8 @@ local function finish(session, native, ok, err)
   return ok
 end
 
--- A stanza that takes long keeps everybody waiting. Its account, with all its sessions (which share one roster), then rests as long
--- again: nobody gets more than half of the time, and everybody else gets a turn between any two such stanzas.
+-- A stanza that takes long keeps everybody waiting. Its account, with all its sessions (which share one roster), then rests as
+-- long again: nobody gets more than half of the time, and everybody else gets a turn between any two such stanzas.
 local TIRING, REST_MAX = 0.01, 1                 -- seconds
 local resting = setmetatable({}, { __mode = "k" })      -- roster -> until when
 local at_work
