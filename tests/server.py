@@ -8,9 +8,11 @@
 COUPLET_BUILD names the build directory (default: build); a sanitizer build is run with its runtime preloaded. Leaving the
 block stops the server and raises if it did not exit with 0 or a sanitizer complained.
 """
+import json
 import os
 import pathlib
 import random
+import re
 import shutil
 import signal
 import socket
@@ -90,7 +92,7 @@ def certificate():
 class Server:
     def __init__(self, config="", accounts=None, modules=(), hosts='VirtualHost "localhost"\n', template=CONFIG, env=None, keep=False):
         self.dir = pathlib.Path(tempfile.mkdtemp(prefix="couplet-test-"))
-        self.port, self.tls_port = free_port(), free_port()
+        self.port, self.tls_port = 0, 0              # chosen by the system when the server starts
         self.env = {**os.environ, **sanitizer_environment(), **(env or {})}
         self.process = None
         self.keep = keep or bool(os.environ.get("COUPLET_KEEP"))
@@ -127,7 +129,15 @@ class Server:
                     self.kill()
                     raise RuntimeError("couplet did not start:\n" + self.output())
         os.unlink(notify)
+        self.find_ports()
         return self
+
+    def find_ports(self):
+        """The log says which ports it got; without such a log coupletctl does."""
+        found = dict(re.findall(r" (c2s\w*) listens on \S+ port (\d+)", self.log()))
+        if not found:
+            found = {p["service"]: p["port"] for p in json.loads(self.ctl("--json", "status")[1])["ports"]}
+        self.port, self.tls_port = int(found.get("c2s", 0)), int(found.get("c2s_direct_tls", 0))
 
     def output(self):
         out = ""
