@@ -29,6 +29,8 @@ STAGES = {
     "tsan": ("tsan", ["unit", "tsan"]),
     "fuzz": ("fuzz", ["fuzz"]),
 }
+SLOW = ["luarocks_test", "daemon_test", "prosody_config_test", "abuse_test", "chaos_test", "time.talk", "hostile_test", "net_", "xmppjs_test",
+        "federation_test"]                # begin first: the stage ends with the last of them
 TSAN = ["tests/lua/net_io2_test.lua", "tests/lua/store_sqlite_test.lua", "tests/wire/login.talk", "tests/peers/slixmpp_test.py",
         "tests/wire/chaos_test.py"]
 
@@ -100,7 +102,7 @@ def run(path, build):
 def main():
     ap = argparse.ArgumentParser(prog="./dev test", description="Runs the whole suite, or the named stages or files.")
     ap.add_argument("--list", action="store_true", help="name the stages and their files")
-    ap.add_argument("--jobs", type=int, default=max(2, os.cpu_count() or 2), help="files side by side")
+    ap.add_argument("--jobs", type=int, default=0, help="files side by side (default: two per core, most of them wait; fuzzers: one per core)")
     ap.add_argument("--on", default=None, help="build preset for single files (default: release)")
     ap.add_argument("what", nargs="*")
     a = ap.parse_args()
@@ -130,8 +132,10 @@ def main():
             continue
         build = directory(preset)
         todo = [f for kind in kinds for f in ([kind] if "/" in kind else files(kind, build))]
+        todo.sort(key=lambda f: min([i for i, name in enumerate(SLOW) if name in f], default=len(SLOW)))
         print("== %s: %d files" % (stage, len(todo)), flush=True)
-        with concurrent.futures.ThreadPoolExecutor(a.jobs) as pool:
+        cores = os.cpu_count() or 2
+        with concurrent.futures.ThreadPoolExecutor(a.jobs or (cores if "fuzz" in kinds else 2 * cores)) as pool:
             for done in concurrent.futures.as_completed([pool.submit(run, f, build) for f in todo]):
                 path, passed, failed, skipped, seconds, out = done.result()
                 for i, n in enumerate((passed, failed, skipped)):
