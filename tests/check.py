@@ -14,7 +14,7 @@ def test(name):
     return add
 
 
-def done(*args, timeout=120):
+def done(*args, timeout=120, last=None):
     """Runs every test with args, prints "N passed, N failed" and ends the process."""
     passed = failed = 0
     for name, fn in _tests:
@@ -29,6 +29,8 @@ def done(*args, timeout=120):
             print("not ok", name)
             traceback.print_exc(file=sys.stdout)
         sys.stdout.flush()
+    if last:
+        last()
     print("%d passed, %d failed" % (passed, failed))
     return failed
 
