@@ -15,6 +15,7 @@ local store = module:open_store("offline", "archive")
 module:config {
   offline_messages_max = { type = "integer", default = 1000, min = 0,
     doc = "messages kept for one account; further ones are refused" },
+  offline_bytes_max = { type = "integer", default = 16777216, min = 0, doc = "bytes of them, counted from the start of the server" },
 }
 local BATCH = 50                               -- messages read, and deleted, in one go
 local PIECE = 65536                            -- bytes handed over between two looks at the connection
@@ -34,17 +35,22 @@ local function worth_keeping(stanza)
   return false
 end
 
-local known = {}                               -- username -> messages stored, at most: others may have deleted some
+-- username -> { n = messages stored, at most: others may have deleted some; bytes = of those stored since the server started }
+local known = {}
 
-local function count(username)
-  if known[username] and known[username] < module.config.offline_messages_max then return known[username] end
-  local iterator, total = store:find(username, { limit = 0, total = true })
-  if not iterator then return nil, total end
-  if not total then
-    total = 0
-    for _ in store:find(username) do total = total + 1 end
+local function kept(username)
+  local entry = known[username]
+  if entry and entry.n < module.config.offline_messages_max and entry.bytes < module.config.offline_bytes_max then return entry end
+  local iterator, n = store:find(username, { limit = 0, total = true })
+  if not iterator then return nil, n end
+  if not n then
+    n = 0
+    for _ in store:find(username) do n = n + 1 end
   end
-  return total
+  entry = known[username] or { bytes = 0 }
+  entry.n, entry.bytes = n, n > 0 and entry.bytes or 0
+  known[username] = entry
+  return entry
 end
 
 module:hook("message/offline/handle", function(event)
@@ -52,13 +58,14 @@ module:hook("message/offline/handle", function(event)
   local type = stanza.attr.type or "normal"
   if type == "error" or type == "headline" or type == "groupchat" then return nil end
   if not worth_keeping(stanza) then return true end
-  local n, err = count(username)
-  if not n then return router.fail(origin, stanza, err) end
-  if n >= module.config.offline_messages_max then
-    module:log("info", "%s@%s has %d messages waiting; one from %s is refused", username, host, n, stanza.attr.from)
+  local entry, err = kept(username)
+  if not entry then return router.fail(origin, stanza, err) end
+  local bytes = stanza:size()
+  if entry.n >= module.config.offline_messages_max or entry.bytes + bytes > module.config.offline_bytes_max then
+    module:log("info", "%s@%s has %d messages waiting; one from %s is refused", username, host, entry.n, stanza.attr.from)
     return nil                                 -- the sender gets service-unavailable
   end
-  known[username] = n + 1
+  entry.n, entry.bytes = entry.n + 1, entry.bytes + bytes
   local id
   id, err = store:append(username, nil, stanza, os.time(), jid.bare(stanza.attr.from or host))
   if id then return true end

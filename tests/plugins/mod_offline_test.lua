@@ -4,6 +4,7 @@ local check = require "check"
 local fixture = require "client_fixture"
 local st = require "couplet.stanza"
 fixture.option("h.example", "offline_messages_max", 3)
+fixture.option("h.example", "offline_bytes_max", 3000)
 fixture.host "h.example"
 
 local HINTS = "urn:xmpp:hints"
@@ -98,6 +99,21 @@ check.test("what could not be handed over stays", function()
   end
   juliet:send(st.presence())
   check.equal(#waiting(), 2)
+end)
+
+check.test("the bytes kept for one account are bounded", function()
+  local romeo = fresh()
+  for i = 1, 2 do romeo:send(st.message({ to = "juliet@h.example", type = "chat", id = tostring(i) }, ("x"):rep(2000))) end
+  romeo:expect("message", { type = "error", id = "2" })
+  check.equal(#waiting(), 1)
+  fixture.login "juliet@h.example/home":send(st.presence())
+  check.equal(#waiting(), 0)
+  fixture.reset()
+  fixture.account "juliet@h.example"
+  romeo = fixture.login "romeo@h.example/orchard"
+  romeo:send(st.message({ to = "juliet@h.example", type = "chat", id = "3" }, ("x"):rep(2000)))
+  romeo:nothing("message")
+  check.equal(#waiting(), 1)
 end)
 
 check.done()
