@@ -31,6 +31,7 @@ modules_enabled = {
   "roster";           -- contact lists
   "saslauth";         -- logging in
   "tls";              -- encryption
+  "dialback";         -- other servers prove their domain by being asked (XEP-0220)
   "private";          -- small private data of clients (XEP-0049)
   "vcard";            -- business cards (XEP-0054)
   "ping";             -- is anybody there? (XEP-0199)
@@ -51,7 +52,7 @@ modules_enabled = {
   -- "compression";   -- XEP-0138; costs memory and, with TLS, may leak what it compresses
 }
 
--- Always loaded, unless named here: presence message iq offline c2s
+-- Always loaded, unless named here: presence message iq offline c2s s2s s2s_auth_certs
 modules_disabled = {
   -- "offline";       -- keep messages for those who are away
 }
@@ -67,7 +68,20 @@ c2s_require_encryption = true
 
 limits = {
   c2s = { rate = "10kb/s", burst = "2s" };    -- what one client may send; more waits in the network
+  s2sin = { rate = "300kb/s", burst = "3s" }; -- what another server may send on one connection
 }
+
+---------- Other servers ----------
+
+s2s_ports = { 5269 }                -- with STARTTLS
+s2s_direct_tls_ports = { 5270 }     -- TLS from the first byte; found by others through the DNS record _xmpps-server._tcp
+
+s2s_require_encryption = true       -- no talk without TLS
+s2s_secure_auth = true              -- nor without a certificate that is good for the domain, except with:
+s2s_insecure_domains = { }          -- { "old.example" }: these may prove themselves by dialback alone
+-- disallow_s2s = true              -- this server talks to nobody else
+
+-- More plugins: s2s_whitelist = { … } (only these), s2s_blacklist = { … } (all but these)
 
 ---------- Certificates ----------
 

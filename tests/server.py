@@ -35,6 +35,9 @@ plugin_paths = {{ "{source}/tests/helpers/plugins" }}
 interfaces = {{ "127.0.0.1" }}
 c2s_ports = {{ {port} }}
 c2s_direct_tls_ports = {{ {tls_port} }}
+s2s_ports = {{ }}
+s2s_direct_tls_ports = {{ }}
+disallow_s2s = true
 log = {{ {{ levels = {{ min = "debug" }}, to = "file", filename = "{dir}/couplet.log" }} }}
 test_accounts = {{ {accounts} }}
 """

@@ -2,6 +2,7 @@
 -- certs: which certificate a host has, and the TLS contexts made of them (known to plugins as core.certmanager).
 --
 --   certs.context(host, service?) -> context | nil, message     for STARTTLS; made once, anew after a reload
+--   certs.client_context(host) -> context | nil, message        for connections to other servers
 --   certs.direct(service) -> context | nil, message             for ports that start with TLS: picks the host by SNI
 --   certs.create_context(host, mode, …) -> context, message, settings    made anew; further tables override settings
 --   certs.find_host_cert(host) -> { certificate =, key = } | nil
@@ -253,6 +254,11 @@ local function settings_for(host, service, own)
     end
     if found then into.certificate, into.key = found.certificate, found.key end
   end
+  -- Servers show certificates to each other; what is wrong with one is judged by plugins, at each connection anew.
+  if service and service:find "^s2s" then
+    into.tickets = false
+    if into.verify ~= "require" then into.verify = "request" end
+  end
   return into
 end
 certs.settings = settings_for
@@ -338,6 +344,19 @@ function certs.context(host, service)
   end
   complained[host] = nil
   return context
+end
+
+-- With the host's certificate if it has one; TLS to other servers works without.
+function certs.client_context(host)
+  local id = host .. " s2s client"
+  if not contexts[id] then
+    local settings = settings_for(host, "s2s")
+    settings.verify = "request"
+    local context, err = core.net.tls_context(settings)
+    if not context then return nil, err end
+    contexts[id] = context
+  end
+  return contexts[id]
 end
 
 local function fill(context, service)

@@ -28,6 +28,8 @@ certificates = "{dir}/certs"
 interfaces = {{ "127.0.0.1" }}
 c2s_ports = {{ {port} }}
 c2s_direct_tls_ports = {{ {tls_port} }}
+s2s_ports = {{ }}
+s2s_direct_tls_ports = {{ }}
 log = {{ debug = "{dir}/couplet.log" }}
 allow_registration = true
 """

@@ -36,6 +36,8 @@ run_as_root = true
 interfaces = { "127.0.0.1" }
 c2s_ports = { 0 }
 c2s_direct_tls_ports = { 0 }
+s2s_ports = { }
+s2s_direct_tls_ports = { }
 modules_enabled = { "disco", "roster", "saslauth", "tls", "ping", "version", "time" }
 plugin_paths = { "plugins" }
 log = { debug = "couplet.log" }
@@ -233,10 +235,10 @@ check.test("reload takes what changed, and nothing that is broken", function()
     s:start()
     local before = s:status()
     s:write("config.lua", CONFIG .. 'VirtualHost "localhost"\nmodules_enabled = {\n "uptime" "last" }\n')
-    expect(s, "reload", 1, "config.lua:10: '}' expected .*near '\"last\"'")
-    expect(s, "check config", 1, "config.lua:10: ")
+    expect(s, "reload", 1, "config.lua:12: '}' expected .*near '\"last\"'")
+    expect(s, "check config", 1, "config.lua:12: ")
     s:signal("SIGHUP")
-    wait_for("the message", function() return s:read("couplet.log"):find("stays as it was: .*config.lua:10: '}' expected") end)
+    wait_for("the message", function() return s:read("couplet.log"):find("stays as it was: .*config.lua:12: '}' expected") end)
     check.equal(before.pid, tonumber(s:read("data/couplet.pid")))
 
     s:write("config.lua", CONFIG:gsub('c2s_direct_tls_ports = { 0 }', "c2s_direct_tls_ports = { }")
@@ -484,7 +486,8 @@ end)
 check.test("the configuration Debian's prosody ships starts a server", function()
   local shipped = "/etc/prosody/prosody.cfg.lua"
   if not system.stat(shipped) then return print("# skipped: Debian's prosody is not installed here") end
-  with('c2s_ports = { 0 } c2s_direct_tls_ports = { 0 } s2s_ports = { } http_ports = { } https_ports = { }\n'
+  with('c2s_ports = { 0 } c2s_direct_tls_ports = { 0 } s2s_ports = { } s2s_direct_tls_ports = { }\n'
+    .. 'http_ports = { } https_ports = { }\n'
     .. 'data_path = "data" interfaces = { "127.0.0.1" } Include "prosody.cfg.lua"\n', function(s)
     s:write("prosody.cfg.lua", system.read_file(shipped))
     s:start("--root")

@@ -218,6 +218,50 @@ commands.declare { name = "c2s close", args = "JID|HOST|all [REASON]",
     return true, n .. (n == 1 and " client" or " clients") .. " disconnected"
   end }
 
+-- --- other servers ---
+
+-- Those of one host of ours, or with one domain; "all".
+local function s2s_sessions(what)
+  local list = {}
+  for session in require "couplet.s2s".each() do
+    local incoming = session.direction == "incoming"
+    local here, remote = incoming and session.to_host or session.from_host, incoming and session.from_host or session.to_host
+    if not what or what == "all" or what == here or what == remote or incoming and session.hosts[what] then
+      list[#list + 1] = { session = session, here = here or "?", remote = remote or "?", incoming = incoming, ip = session.ip,
+        state = session.authenticated_remote and session.mechanism or session.destroyed and "ended" or "not proved",
+        secure = session.secure or false, waiting = session.sendq and session.sendq.last - session.sendq.first + 1 or 0 }
+    end
+  end
+  table.sort(list, function(a, b)
+    if a.here ~= b.here then return a.here < b.here end
+    if a.remote ~= b.remote then return a.remote < b.remote end
+    return a.session.id < b.session.id
+  end)
+  return list
+end
+
+commands.declare { name = "s2s list", args = "[DOMAIN]", help = "connections with other servers", max = 1,
+  run = function(ctx, what)
+    local data = {}
+    for _, entry in ipairs(s2s_sessions(what)) do
+      local tls = entry.secure and entry.session.net and entry.session.net:tls()
+      ctx:print("%-24s %s %-24s %-22s %-10s %s%s", entry.here, entry.incoming and "<-" or "->", entry.remote,
+        entry.ip or "connecting", entry.state, tls and tls.version .. " " .. tls.cipher or "in the clear",
+        entry.waiting > 0 and (", %d stanzas wait"):format(entry.waiting) or "")
+      data[#data + 1] = { host = entry.here, remote = entry.remote, direction = entry.session.direction, ip = entry.ip,
+        proved_by = entry.state, tls = tls and tls.version, waiting = entry.waiting }
+    end
+    return true, #data .. (#data == 1 and " connection" or " connections"), data
+  end }
+
+commands.declare { name = "s2s close", args = "DOMAIN|all", min = 1,
+  help = "close the connections with a server, or of a host, or all",
+  run = function(_, what)
+    local list = s2s_sessions(what)
+    for _, entry in ipairs(list) do entry.session:close(nil, "closed by the administrator") end
+    return true, ("%d %s closed"):format(#list, #list == 1 and "connection" or "connections")
+  end }
+
 -- --- hosts and ports ---
 
 commands.declare { name = "host list", help = "hosts, with their kind",

@@ -1,0 +1,191 @@
+-- SPDX-License-Identifier: MIT
+-- server_session.lua: the session of another server: what it can do (PLUGIN-API §5). couplet.s2s knows what becomes of it.
+--
+--   server_session.new(direction, net | nil) -> session          direction "incoming" or "outgoing"; net: connection of the core
+--   server_session.attach(session, net)                           an outgoing session has its connection
+--   server_session.retire(session)                                over; who still holds it may read what it was
+--
+-- session.sends2s(x) writes to the connection. session.send(x) is for answers to a stanza that came in on it: they go their
+-- own way back, for the stream they came on has one direction.
+
+local conn = require "couplet.conn"
+local core = require "couplet.core"
+local filters = require "couplet.filters"
+local hosts = require "couplet.hosts"
+local id = require "couplet.util.id"
+local logger = require "couplet.logger"
+local st = require "couplet.stanza"
+
+local class = {}                       -- methods all sessions share
+local server_session = { methods = class }
+
+local STREAMS = "urn:ietf:params:xml:ns:xmpp-streams"
+local CLOSE_TIMEOUT = 5                -- seconds the peer has for its own </stream:stream>
+
+local attr_of = core.stanza.attr
+local escape = st.xml_escape
+
+-- Sending ---------------------------------------------------------------------------------------------------------------
+
+local function rawsend(session, bytes)
+  local net = session.net
+  if not net then return false end
+  local all = session.filters
+  if all and all["bytes/out"] then
+    bytes = filters.run(session, "bytes/out", tostring(bytes))
+    if bytes == nil then return true end
+  end
+  return net:send(bytes)
+end
+
+local function sends2s(session, x)
+  if not session.net then return false end
+  if st.is_stanza(x) then
+    if attr_of(x, "xmlns") == "jabber:client" then         -- what a plugin wrote out; here it is the stream's own
+      x = st.clone(x)
+      x.attr.xmlns = nil
+    end
+    local all = session.filters
+    if all and all["stanzas/out"] then
+      x = filters.run(session, "stanzas/out", x)
+      if x == nil then return true end
+    end
+  end
+  session.active = os.time()
+  return rawsend(session, x)
+end
+
+local ROUTED = { message = true, presence = true, iq = true }
+
+local function answer(session, x)
+  if not st.is_stanza(x) or not ROUTED[x.name] or not attr_of(x, "to") then return session.sends2s(x) end
+  local router = require "couplet.router"
+  return router.core_route_stanza(hosts.get(session.host), x)
+end
+
+-- Sessions --------------------------------------------------------------------------------------------------------------
+
+local function index(session, key)
+  if key == "conn" then
+    local net = rawget(session, "net")
+    if not net then return nil end
+    local wrapped = conn.wrap(net)
+    session.conn = wrapped
+    return wrapped
+  end
+  return class[key]
+end
+
+local metatable = { __index = index, __name = "session" }
+metatable.__tostring = function(session)
+  return ("%s session %s to %s"):format(session.type, tostring(session.from_host), tostring(session.to_host))
+end
+
+local function nothing() return false end
+local remains = { __name = "session" }
+remains.__index = { destroyed = true, send = nothing, sends2s = nothing, rawsend = nothing, close = nothing }
+function remains.__index.filter(_, data) return data end
+
+local count = 0
+
+function server_session.new(direction, net)
+  local incoming = direction == "incoming"
+  count = count + 1
+  local session = {
+    type = incoming and "s2sin_unauthed" or "s2sout_unauthed", base_type = incoming and "s2sin" or "s2sout",
+    direction = direction, id = ("s2s%s%x"):format(incoming and "in" or "out", count), conntime = os.time(), active = os.time(),
+    notopen = true, hosts = {}, elements = 0,
+  }
+  session.log = logger.init(session.id)
+  session.rawsend = function(bytes) return rawsend(session, bytes) end
+  session.sends2s = function(x) return sends2s(session, x) end
+  session.send = function(x) return answer(session, x) end
+  session.filter = filters.runner(session)
+  setmetatable(session, metatable)
+  if net then server_session.attach(session, net) end
+  return session
+end
+
+function server_session.attach(session, net)
+  session.net, session.conn, session.ip = net, nil, net:ip()
+  net:session(session)
+  filters.initialize(session)
+end
+
+function server_session.retire(session)
+  for _, key in ipairs { "net", "conn", "send", "sends2s", "rawsend", "filter", "filters", "queue", "race", "timer",
+    "features" } do
+    session[key] = nil
+  end
+  session.type = session.base_type .. "_destroyed"
+  session.destroyed = true
+  return setmetatable(session, remains)
+end
+
+-- The stream ------------------------------------------------------------------------------------------------------------
+
+-- Our stream header (RFC 6120 §4.7). The side that was called names the stream.
+function class:open_stream(from, to)
+  if self.direction == "incoming" then self.streamid = self.streamid or id.long() end
+  self.header_sent = true
+  local function attribute(name, value) return value and (" %s='%s'"):format(name, escape(value)) or "" end
+  return self.rawsend("<?xml version='1.0'?><stream:stream xmlns='jabber:server' xmlns:stream='http://etherx.jabber.org/streams'"
+    .. " xmlns:db='jabber:server:dialback'" .. attribute("id", self.direction == "incoming" and self.streamid or nil)
+    .. attribute("from", from) .. attribute("to", to) .. " version='1.0' xml:lang='en'>")
+end
+
+-- A new stream is to come on the same connection (after SASL).
+function class:reset_stream()
+  self.notopen, self.header_sent, self.streamid = true, nil, nil
+  self.net:restart()
+end
+
+local function error_text(reason)
+  if type(reason) == "string" then
+    reason = { condition = reason }
+  elseif st.is_stanza(reason) then
+    return ("<stream:error>%s</stream:error>"):format(tostring(reason)), reason:get_text() or reason.name
+  end
+  local parts = { "<stream:error>", ("<%s xmlns='%s'/>"):format(reason.condition or "undefined-condition", STREAMS) }
+  if reason.text then
+    parts[#parts + 1] = ("<text xmlns='%s' xml:lang='en'>%s</text>"):format(STREAMS, escape(tostring(reason.text)))
+  end
+  if reason.extra then parts[#parts + 1] = tostring(reason.extra) end
+  parts[#parts + 1] = "</stream:error>"
+  local text = reason.condition or "undefined-condition"
+  return table.concat(parts), reason.text and text .. ": " .. tostring(reason.text) or text
+end
+
+-- Ends the stream: reason as for clients; said: what is logged, if not that; bounce: { condition, text } for what waits in
+-- the queue.
+function class:close(reason, said, bounce)
+  if self.closing then return end
+  self.closing = true
+  local net, text = self.net, nil
+  if net then
+    if not self.header_sent and (reason or not self.peer_ended) then
+      self:open_stream(self.host, self.direction == "incoming" and self.from_host or self.to_host)
+    end
+    if reason then
+      local xml
+      xml, text = error_text(reason)
+      self.rawsend(xml)
+    end
+    if self.header_sent then self.rawsend("</stream:stream>") end
+    net:session(nil)
+    if not reason and not self.peer_ended and not self.notopen then
+      net:window(1024)                     -- what still comes is taken off unseen, up to the peer's end tag
+      net:deadline(CLOSE_TIMEOUT)
+    else
+      net:close(CLOSE_TIMEOUT)
+    end
+  elseif reason then
+    text = select(2, error_text(reason))
+  end
+  server_session.destroy(self, said or text, bounce)
+end
+
+-- Set by couplet.s2s.
+function server_session.destroy() end
+
+return server_session

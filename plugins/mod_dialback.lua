@@ -1,0 +1,230 @@
+-- SPDX-License-Identifier: MIT
+-- mod_dialback: a domain is proved by asking it (XEP-0220), with keys that need no memory (XEP-0185).
+--
+-- The dance: the originating server sends <db:result/> with its key (prove, below); the receiving server connects to the domain
+-- and asks <db:verify/> (ask); the authoritative server answers (on_verify); the receiving server tells the originating one.
+-- Any number of domain pairs may be proved on one incoming stream, each in its own time; trouble with one is an error inside the
+-- dialback element and does not touch the stream.
+
+local dialback = require "couplet.dialback"
+local equals = require "couplet.util.hashes".equals
+local hosts = require "couplet.hosts"
+local nameprep = require "couplet.util.encodings".stringprep.nameprep
+local s2s = require "couplet.s2s"
+local st = require "couplet.stanza"
+
+local NS, FEATURE = "jabber:server:dialback", "urn:xmpp:features:dialback"
+local STANZAS = "urn:ietf:params:xml:ns:xmpp-stanzas"
+
+module:config {
+  dialback_secret = { type = "string", secret = true, doc = "secret of the keys; needed where several machines serve a domain" },
+  dialback_max_domains = { type = "integer", default = 100, min = 1, doc = "domain pairs on one incoming stream" },
+  dialback_max_questions = { type = "integer", default = 20, min = 1, doc = "of these, how many may be under way" },
+}
+local config = module.config
+
+local function domain_of(text)
+  local domain = text and #text <= 1023 and nameprep(text)
+  return domain and domain ~= "" and domain or nil
+end
+
+-- The host if it is ours and does dialback.
+local function our(name)
+  local host = name and hosts.get(name)
+  return host and host.modules.dialback and host or nil
+end
+
+local function text_of(element)
+  return #element.tags == 0 and element:get_text() or ""
+end
+
+local kinds = { ["remote-connection-failed"] = "cancel", ["remote-server-timeout"] = "wait", ["resource-constraint"] = "wait",
+  ["policy-violation"] = "modify", ["not-authorized"] = "auth", forbidden = "auth", ["not-acceptable"] = "modify" }
+
+-- from, to as the answer has them.
+local function reply(session, name, from, to, id, kind, condition)
+  local answer = st.stanza("db:" .. name, { from = from, to = to, id = id, type = kind })
+  if kind == "error" then
+    answer:tag("error", { type = kinds[condition] or "cancel" }):tag(condition, { xmlns = STANZAS }):up():up()
+  end
+  session.sends2s(answer)
+  return true
+end
+
+module:hook("s2s-stream-features", function(event)
+  if event.origin.type ~= "s2sin_unauthed" then return end
+  event.features:tag("dialback", { xmlns = FEATURE }):tag("errors"):up():up()
+end)
+
+-- The authoritative server: was this key ours? Anybody may ask (steps 2 and 3).
+local function on_question(session, element)
+  local attr = element.attr
+  local receiving, originating = domain_of(attr.from), domain_of(attr.to)
+  if not receiving or not originating or not attr.id then
+    return session:close { condition = "improper-addressing", text = "Dialback needs from, to and id" }
+  end
+  if not our(originating) then return reply(session, "verify", attr.to, attr.from, attr.id, "error", "item-not-found") end
+  local key = dialback.key(dialback.secret_of(originating), receiving, originating, attr.id)
+  local valid = equals(key, text_of(element))
+  if not valid then session.log("warn", "%s asks about a key for %s that is not ours", receiving, originating) end
+  return reply(session, "verify", attr.to, attr.from, attr.id, valid and "valid" or "invalid")
+end
+
+-- The receiving server asks (step 2): done(kind, condition) once --------------------------------------------------------
+
+local function send_question(session, question)
+  question.sent = true
+  session.sends2s(st.stanza("db:verify", { from = question.here, to = question.remote, id = question.id }):text(question.key))
+end
+
+local function ask(here, remote, id, key, done)
+  local session, condition = s2s.outgoing(here, remote)
+  if not session then return done("error", condition) end
+  session.questions = session.questions or {}
+  local question = { here = here, remote = remote, id = id, key = key, done = done }
+  table.insert(session.questions, question)
+  if session.usable and not session.sasl_under_way or session.type == "s2sout" then send_question(session, question) end
+end
+
+module:hook("s2s/ready", function(event)
+  for _, question in ipairs(event.session.questions or {}) do
+    if not question.sent then send_question(event.session, question) end
+  end
+end)
+
+local function on_answer(session, element)
+  local attr = element.attr
+  local remote, here = domain_of(attr.from), domain_of(attr.to)
+  for i, question in ipairs(session.questions or {}) do
+    if question.sent and question.id == attr.id and question.remote == remote and question.here == here then
+      table.remove(session.questions, i)
+      if attr.type == "valid" then
+        question.done "valid"
+      elseif attr.type == "invalid" then
+        question.done "invalid"
+      else
+        question.done("error", "remote-server-timeout")
+      end
+      return true
+    end
+  end
+  session.log("debug", "an answer to a question nobody asked")
+  return true
+end
+
+module:hook("s2sout-destroyed", function(event)
+  local session = event.session
+  local questions = session.questions or {}
+  session.questions = nil
+  local condition = session.notopen and "remote-connection-failed" or "remote-server-timeout"
+  if event.bounce and event.bounce.condition == "remote-server-not-found" then condition = "remote-server-not-found" end
+  for _, question in ipairs(questions) do question.done("error", condition) end
+end)
+
+-- The receiving server: somebody claims a domain (steps 1 and 4) --------------------------------------------------------
+
+local function answered(session, claim, kind, condition)
+  if session.destroyed or session.closing then return end
+  session.claims = session.claims - 1
+  local here, remote = claim.here, claim.remote
+  if kind == "valid" then
+    if s2s.make_authenticated(session, remote, "dialback", here) then
+      reply(session, "result", here, remote, nil, "valid")
+    elseif not session.destroyed and not session.closing then
+      reply(session, "result", here, remote, nil, "error", "not-authorized")
+    end
+  elseif kind == "invalid" then
+    session.log("warn", "%s is not who it says: the key is not that of %s", session.ip, remote)
+    if session.authenticated_remote then return reply(session, "result", here, remote, nil, "error", "forbidden") end
+    reply(session, "result", here, remote, nil, "invalid")
+    session:close(nil, "dialback says no")
+  else
+    session.log("info", "cannot verify %s: %s", remote, condition)
+    reply(session, "result", here, remote, nil, "error", condition)
+  end
+end
+
+local function count(t)
+  local n = 0
+  for _ in pairs(t) do n = n + 1 end
+  return n
+end
+
+local function on_claim(session, element)
+  local attr = element.attr
+  local here, remote = domain_of(attr.to), domain_of(attr.from)
+  if not here or not remote then
+    return session:close { condition = "improper-addressing", text = "Dialback needs from and to" }
+  end
+  if hosts.get(remote) then return session:close { condition = "invalid-from", text = "That is a domain of ours" } end
+  local function trouble(condition) return reply(session, "result", attr.to, attr.from, nil, "error", condition) end
+  if not our(here) then return trouble "item-not-found" end
+  if not session.secure and s2s.needs_tls(here) then
+    return trouble "policy-violation"
+  end
+  session.from_host = session.from_host or remote
+  if not session.notopen and not s2s.check_certificate(session, remote) then
+    session.log("info", "%s: the certificate is not good: %s", remote, session.cert_problem or "refused")
+    return trouble "not-authorized"
+  end
+  if session.destroyed then return true end
+  session.claims = session.claims or 0
+  if session.claims >= config.dialback_max_questions
+    or not session.hosts[remote] and count(session.hosts) >= config.dialback_max_domains then
+    return trouble "resource-constraint"
+  end
+  session.claims = session.claims + 1
+  session.hosts[remote] = session.hosts[remote] or { authed = false }
+  session.log("debug", "claims to be %s", remote)
+  local claim = { here = here, remote = remote }
+  ask(here, remote, session.streamid, text_of(element), function(kind, condition) answered(session, claim, kind, condition) end)
+  return true
+end
+
+-- The originating server (steps 1 and 4) --------------------------------------------------------------------------------
+
+module:hook("s2s/authenticate", function(event)
+  local session = event.session
+  if not session.streamid then return nil end
+  local key = dialback.key(dialback.secret_of(session.from_host), session.to_host, session.from_host, session.streamid)
+  session.dialback_key = key
+  session.sends2s(st.stanza("db:result", { from = session.from_host, to = session.to_host }):text(key))
+  return true
+end)
+
+local function on_verdict(session, element)
+  local attr = element.attr
+  if not session.dialback_key or session.type ~= "s2sout_unauthed" or domain_of(attr.from) ~= session.to_host
+    or domain_of(attr.to) ~= session.from_host then
+    session.log("debug", "a verdict nobody waits for")
+    return true
+  end
+  session.dialback_key = nil
+  if attr.type == "valid" then
+    local ok = s2s.make_authenticated(session, session.to_host, "dialback")
+    if not ok and not session.destroyed then session:close "policy-violation" end
+    return true
+  end
+  local bounce = { condition = "internal-server-error", text = "The other server does not believe us" }
+  if attr.type ~= "invalid" then
+    local reason
+    for child in element:childtags() do
+      if child.name == "error" then reason = child.tags[1] and child.tags[1].name end
+    end
+    bounce = { condition = "remote-server-timeout", text = "The other server cannot verify us: " .. (reason or "error") }
+  end
+  session:close(nil, bounce.text, bounce)
+  return true
+end
+
+module:hook("stanza/" .. NS .. ":verify", function(event)
+  local session, element = event.origin, event.stanza
+  if session.direction == "incoming" and not element.attr.type then return on_question(session, element) or true end
+  if session.direction == "outgoing" and element.attr.type then return on_answer(session, element) end
+end)
+
+module:hook("stanza/" .. NS .. ":result", function(event)
+  local session, element = event.origin, event.stanza
+  if session.direction == "incoming" and not element.attr.type then return on_claim(session, element) or true end
+  if session.direction == "outgoing" and element.attr.type then return on_verdict(session, element) end
+end)

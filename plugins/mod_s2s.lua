@@ -1,0 +1,605 @@
+-- SPDX-License-Identifier: MIT
+-- mod_s2s: connections with other servers: streams in both directions, and the way out for stanzas (RFC 6120 §4, §10.4).
+--
+-- Who is who is proved by other plugins: mod_tls makes streams safe, mod_s2s_auth_certs looks at certificates (and does SASL
+-- EXTERNAL), mod_dialback asks the domain itself. They hook the stream features, and on outgoing streams these events of the
+-- host:
+--   s2s/authenticate { session, features }      prove us; true: under way
+--   s2s/ready { session }                       the stream may be used for dialback's questions
+-- Each stream is handled in order, waits included, through one queue of its own.
+
+module:set_global()
+
+local core = require "couplet.core"
+local certs = require "couplet.certs"
+local clock = require "couplet.clock"
+local dial = require "couplet.dial"
+local filters = require "couplet.filters"
+local hosts = require "couplet.hosts"
+local router = require "couplet.router"
+local s2s = require "couplet.s2s"
+local server_session = require "couplet.server_session"
+local st = require "couplet.stanza"
+local task = require "couplet.task"
+local encodings = require "couplet.util.encodings"
+
+local nameprep, to_ascii = encodings.stringprep.nameprep, encodings.idna.to_ascii
+local net, attr_of, route_of = core.net, core.stanza.attr, core.stanza.route
+local process = router.core_process_stanza
+local STREAMS = "http://etherx.jabber.org/streams"
+
+module:config {
+  s2s_timeout = { type = "period", default = 90, min = 5,
+    doc = "time from the beginning of a connection to a proved domain" },
+  s2s_connect_timeout = { type = "period", default = 20, min = 1,
+    doc = "time for one address: TCP, and the other side's stream header" },
+  s2s_keepalive = { type = "period", default = 300, min = 10,
+    doc = "silence after which a space is sent, to see whether anybody is there" },
+  s2s_idle_timeout = { type = "period", default = "1h", min = 30,
+    doc = "outgoing connections without traffic are closed after so long" },
+  s2s_stanza_size_limit = { type = "integer", default = 524288, min = 10000, doc = "bytes of one stanza" },
+  s2s_login_stanza_size_limit = { type = "integer", default = 16384, min = 4096,
+    doc = "the same before the other side is proved" },
+  s2s_login_elements = { type = "integer", default = 100, min = 10,
+    doc = "elements one stream may send before anything is proved" },
+  s2s_window = { type = "integer", default = 64, min = 1, doc = "stanzas of one server that may wait unhandled" },
+  s2s_window_bytes = { type = "integer", default = 262144, min = 4096, doc = "and their bytes" },
+  s2s_max_send_buffer = { type = "integer", default = 8 * 1024 * 1024, min = 65536,
+    doc = "bytes kept for a server that does not read; over it the connection ends" },
+  s2s_send_queue_size = { type = "integer", default = 10000, min = 1,
+    doc = "stanzas that wait for a connection to one domain" },
+  s2s_max_connections = { type = "integer", default = 0, min = 0,
+    doc = "servers' connections at a time, both directions; 0: as many as the system gives" },
+  s2s_max_connections_per_ip = { type = "integer", default = 0, min = 0,
+    doc = "incoming ones from one address; 0: no limit" },
+  s2s_max_unproved_per_ip = { type = "integer", default = 20, min = 1,
+    doc = "incoming ones from one address that have proved nothing yet" },
+  s2s_max_pending = { type = "integer", default = 1000, min = 1,
+    doc = "domains to which connections are being made at a time" },
+  disallow_s2s = { type = "boolean", default = false, doc = "this host talks to no other server" },
+}
+local config = module.config
+
+local enabled = {}                     -- hosts that talk to other servers
+local open = 0                         -- connections, whatever their state
+local unproved = {}                    -- address -> incoming connections that have proved nothing
+local pending = 0                      -- outgoing sessions not yet authenticated
+
+-- Whoever has one IPv6 address has its /64.
+local function address_group(ip)
+  if not ip:find(":", 1, true) or ip:find "%." then return ip end
+  local groups = {}
+  for group in (ip:match "^(.-)::" or ip):gmatch "[^:]+" do groups[#groups + 1] = group end
+  return table.concat(groups, ":", 1, math.min(4, #groups)) .. "::"
+end
+
+local function proved(session)
+  local group = session.unproved_from
+  if not group then return end
+  session.unproved_from = nil
+  unproved[group] = unproved[group] > 1 and unproved[group] - 1 or nil
+end
+
+local bus_of = s2s.bus_of
+local function fire(session, event, data) return bus_of(session).fire_event(event, data) end
+
+-- Certificates ----------------------------------------------------------------------------------------------------------
+
+-- Is what the other side shows good enough for this domain? Closes the stream if not. A plugin judges (mod_s2s_auth_certs).
+function s2s.check_certificate(session, remote)
+  if not session.secure then return true end
+  local tls = session.net and session.net:tls()
+  if not tls then return true end
+  local cert = session.conn:ssl_peercertificate()
+  local verdict = fire(session, "s2s-check-certificate", { session = session, host = remote, cert = cert, tls = tls })
+  return verdict ~= false
+end
+
+local function certificate_trouble(session, remote)
+  local what = session.cert_problem or "not trusted"
+  session.log("info", "the certificate of %s is refused: %s", remote, what)
+  local bounce = { condition = "remote-server-timeout", text = "The certificate of this domain is not good: " .. what }
+  local text = ("The certificate of %s is not good: %s"):format(remote, what)
+  session:close({ condition = "not-authorized", text = text }, nil, bounce)
+end
+
+-- Stream headers --------------------------------------------------------------------------------------------------------
+
+local function refuse(session, condition, text)
+  return session:close { condition = condition, text = text }
+end
+
+local function is_old(text)
+  local major = math.tointeger(tonumber(text and text:match "^(%d%d?%d?)%.%d+$"))
+  return not major or major < 1
+end
+
+local function domain_of(text)
+  local domain = text and #text <= 1023 and nameprep(text)
+  return domain and domain ~= "" and not domain:find "[@/]" and domain or nil
+end
+
+local function features_for(session)
+  local features = st.stanza "stream:features"
+  fire(session, "s2s-stream-features", { origin = session, features = features, session = session })
+  if session.destroyed or session.closing then return end
+  features:reset()
+  session.sends2s(features)
+end
+
+-- The other side has called us.
+local function on_incoming(session, header)
+  local to, from = attr_of(header, "to"), attr_of(header, "from")
+  local here, remote = domain_of(to), domain_of(from)
+  local old = is_old(attr_of(header, "version"))
+  session.version = old and 0 or 1
+  if not to then return refuse(session, "improper-addressing", "Which host do you want?") end
+  if not here or not enabled[here] then
+    return refuse(session, "host-unknown", "This server does not serve " .. to:sub(1, 255))
+  end
+  if from and not remote or remote and enabled[remote] then
+    return refuse(session, "invalid-from", from and remote and "That is a domain of ours" or "No valid domain in from")
+  end
+  if session.authenticated_remote then           -- after SASL
+    if remote and remote ~= session.from_host then return refuse(session, "invalid-from", "You have proved another domain") end
+    if here ~= session.to_host then return refuse(session, "host-unknown", "You have authenticated at another host") end
+  else
+    session.to_host, session.host, session.from_host = here, here, remote
+  end
+  if old and not session.secure and s2s.needs_tls(here) then
+    return refuse(session, "unsupported-version", "TLS is needed here, and that needs XMPP 1.0")
+  end
+  if remote and not s2s.check_certificate(session, remote) then
+    if session.destroyed then return end
+    return certificate_trouble(session, remote)
+  end
+  if session.destroyed then return end
+  session.notopen = nil
+  session:open_stream(here, remote)
+  if old then
+    fire(session, "s2s-stream-features-legacy", { origin = session, features = st.stanza "stream:features" })
+  else
+    features_for(session)
+  end
+end
+
+-- We have called the other side.
+local function on_outgoing(session, header)
+  local old = is_old(attr_of(header, "version"))
+  session.version = old and 0 or 1
+  session.streamid, session.notopen = attr_of(header, "id"), nil
+  session.race:stop()
+  session.net:deadline(config.s2s_timeout)
+  local claimed = domain_of(attr_of(header, "from"))
+  if claimed and claimed ~= session.to_host then
+    return refuse(session, "invalid-from", "I wanted " .. session.to_host)
+  end
+  if not s2s.check_certificate(session, session.to_host) then
+    if session.destroyed then return end
+    return certificate_trouble(session, session.to_host)
+  end
+  if session.destroyed or not old then return end
+  if not session.secure and s2s.needs_tls(session.from_host) then
+    return session:close({ condition = "policy-violation", text = "TLS is needed here, and that needs XMPP 1.0" }, nil,
+      { condition = "remote-server-timeout", text = "The other server knows no TLS" })
+  end
+  s2s.stream_ready(session)
+end
+
+local function on_header(session, header, xmlns)
+  if not session.notopen then return session:close "bad-format" end
+  if xmlns ~= "jabber:server" then
+    return refuse(session, "invalid-namespace", "Servers speak jabber:server here")
+  end
+  if session.direction == "incoming" then return on_incoming(session, header) end
+  return on_outgoing(session, header)
+end
+
+-- Outgoing: what comes after the features -------------------------------------------------------------------------------
+
+local function wanted(session) return session.sendq ~= nil end
+
+-- TLS is as it should be. Proves us if somebody waits for that, and lets dialback ask its questions.
+function s2s.stream_ready(session)
+  session.usable = true
+  if wanted(session) and not session.proving then
+    session.proving = true
+    local under_way = fire(session, "s2s/authenticate", { session = session, features = session.features })
+    if session.destroyed then return end
+    if not under_way then
+      return session:close({ condition = "undefined-condition", text = "No common way to prove a domain" }, nil,
+        { condition = "remote-server-timeout", text = "No common way to prove a domain" })
+    end
+  end
+  if not session.sasl_under_way then fire(session, "s2s/ready", { session = session }) end
+end
+
+local function on_features(event)
+  local session = event.origin
+  if session.direction ~= "outgoing" then return nil end
+  session.features = event.stanza
+  if session.external_auth == "succeeded" and session.type == "s2sout_unauthed" then
+    session.sasl_under_way = nil
+    if not s2s.make_authenticated(session, session.to_host, "EXTERNAL") then
+      return session:close("policy-violation") or true
+    end
+    fire(session, "s2sout-stream-features", { session = session, features = event.stanza })
+    fire(session, "s2s/ready", { session = session })
+    return true
+  end
+  if not session.secure and s2s.needs_tls(session.from_host) then
+    session:close({ condition = "policy-violation", text = "TLS is needed here" }, nil,
+      { condition = "remote-server-timeout", text = "The other server offers no TLS" })
+    return true
+  end
+  if session.type == "s2sout_unauthed" then s2s.stream_ready(session) end
+  return true
+end
+
+-- Stanzas that come in --------------------------------------------------------------------------------------------------
+
+local KINDS = { message = true, presence = true, iq = true }
+
+-- RFC 6120 §8.1.1.2, §8.1.2.2: both addresses there, and of a pair that has been proved on this stream.
+local function check_addresses(session, stanza)
+  local _, to, from = route_of(stanza)
+  local sender, place = from and router.address(from), to and router.address(to)
+  if not sender or not place then
+    refuse(session, "improper-addressing", "A stanza between servers has a valid `to` and `from`")
+    return false
+  end
+  if s2s.authorized(session, sender.host, place.host) then return true end
+  local known = session.hosts[sender.host]
+  if known and known.authed then
+    refuse(session, "host-unknown", "Not proved for " .. place.host)
+  else
+    refuse(session, "invalid-from", "Not proved on this stream: " .. sender.host)
+  end
+  return false
+end
+
+local remote_error = { ["host-unknown"] = "remote-server-not-found", ["host-gone"] = "remote-server-not-found" }
+
+-- The other side ends the stream with an error.
+local function on_stream_error(session, element)
+  local condition, text = "undefined-condition", nil
+  for child in element:childtags() do
+    if child.attr.xmlns == "urn:ietf:params:xml:ns:xmpp-streams" then
+      if child.name == "text" then text = child:get_text() else condition = child.name end
+    end
+  end
+  local said = ("%s%s"):format(condition, text and ": " .. text:sub(1, 255) or "")
+  session.log("info", "the other side says %s", said)
+  session:close(nil, "the other side said " .. said,
+    { condition = remote_error[condition] or "remote-server-timeout", text = "The other server said: " .. said })
+end
+
+local function element(session, stanza)
+  local name, _, _, _, _, xmlns = route_of(stanza)
+  if xmlns == STREAMS and name == "error" then return on_stream_error(session, stanza) end
+  if session.notopen then return session:close "bad-format" end
+  if KINDS[name] and (not xmlns or xmlns == "jabber:server") then
+    if session.type ~= "s2sin" then
+      return refuse(session, "not-authorized", "Prove your domain first")
+    end
+    if not check_addresses(session, stanza) then return end
+    session.active = os.time()
+  elseif session.type == "s2sin_unauthed" then
+    session.elements = session.elements + 1
+    if session.elements > config.s2s_login_elements then
+      return refuse(session, "policy-violation", "Too much before any domain is proved")
+    end
+  end
+  local all = session.filters
+  if all and all["stanzas/in"] then
+    stanza = filters.run(session, "stanzas/in", stanza)
+    if stanza == nil then return end
+  end
+  return process(session, stanza)
+end
+
+-- In order --------------------------------------------------------------------------------------------------------------
+
+local explain = debug.traceback
+
+local function finish(native, ok, err)
+  if not ok then module:log("error", "%s", err) end
+  if native then native:done() end
+  return ok
+end
+
+local function step(session, stanza)
+  if stanza then
+    if session.destroyed or session.closing then return end
+    local native = session.net
+    if not finish(native, xpcall(element, explain, session, stanza)) and not session.destroyed and session.type == "s2sin"
+      and KINDS[stanza.name] then
+      pcall(router.reply_error, session, stanza, "wait", "internal-server-error")
+    end
+  else
+    local what = session
+    session = what[1]
+    if session.destroyed then return end
+    finish(what.counted and session.net, xpcall(what[2], explain, session, what[3], what[4]))
+  end
+end
+
+local listener = { xmlns = "jabber:server" }
+module.environment.listener = listener
+
+local attempts = {}                    -- connection -> attempt, until it has become a session's
+
+-- counted: an event that holds a place in the connection's window until it has been handled
+local function push(conn, counted, fn, ...)
+  local session = conn:session()
+  if session then session.queue:push { session, fn, counted = counted, ... } end
+  return session
+end
+
+local function on_ended(session)
+  session.peer_ended = true
+  session:close(nil, "closed by the other side",
+    { condition = "remote-server-timeout", text = "The other server closed the stream" })
+end
+
+local function on_error(session, condition, text)
+  session:close({ condition = condition, text = text }, nil,
+    { condition = "remote-server-timeout", text = "The other server does not speak XMPP well: " .. condition })
+end
+
+local function on_closed(session, reason)
+  if session.direction == "outgoing" and session.notopen and session.race and not session.race.over then
+    session.net, session.conn, session.header_sent, session.secure, session.encrypted = nil, nil, nil, nil, nil
+    return session.race:again(reason)            -- no stream came about: other addresses may be better
+  end
+  s2s.destroy_session(session, reason,
+    { condition = "remote-server-timeout", text = "The connection broke: " .. tostring(reason) })
+end
+
+local function secured(session)
+  session.secure, session.encrypted = true, true
+end
+
+function listener.opened(conn)
+  local attempt = attempts[conn]
+  if attempt then
+    if not attempt.candidate.tls then attempt:up() end
+    return
+  end
+  open = open + 1
+  local session = s2s.new_incoming(conn)
+  session.queue = task.queue(step)
+  if conn:tls() then secured(session) end
+  local group = address_group(session.ip)
+  unproved[group] = (unproved[group] or 0) + 1
+  session.unproved_from = group
+  if unproved[group] > config.s2s_max_unproved_per_ip then
+    session.queue:push { session, refuse, "resource-constraint",
+      "Too many connections from your address that have proved nothing" }
+  end
+end
+
+function listener.secured(conn)
+  local attempt = attempts[conn]
+  if attempt then return attempt:up() end
+  local session = conn:session()
+  if not session then return end
+  secured(session)
+  if session.direction == "outgoing" then push(conn, false, session.open_stream, session.from_host, session.to_host) end
+end
+
+function listener.element(conn, stanza)
+  local session = conn:session()
+  if session then return session.queue:push(session, stanza) end
+  conn:done()                          -- our stream is closed: nobody listens
+end
+
+function listener.stream(conn, header, xmlns)
+  if not push(conn, true, on_header, header, xmlns) then conn:done() end
+end
+
+function listener.ended(conn)
+  if not push(conn, true, on_ended) then conn:close() end
+end
+
+function listener.error(conn, condition, text)
+  if not push(conn, true, on_error, condition, text) then conn:close() end
+end
+
+function listener.closed(conn, reason)
+  local attempt = attempts[conn]
+  if attempt then
+    attempts[conn] = nil
+    open = open - 1
+    return attempt:down(reason)
+  end
+  open = open - 1
+  push(conn, false, on_closed, reason)
+end
+
+-- Silence: is the other side still there, and is the connection still of use?
+function listener.idle(conn)
+  local session = conn:session()
+  if not session then return conn:close() end
+  task.spawn(function()
+    if bus_of(session).fire_event("s2s-read-timeout", { session = session }) then return end
+    local quiet = os.time() - session.active
+    if session.direction == "outgoing" and quiet >= config.s2s_idle_timeout or quiet >= 2 * config.s2s_idle_timeout then
+      session:close(nil, "nothing to do")
+    else
+      session.rawsend " "
+    end
+  end)
+end
+
+net.on("s2s", listener)
+
+-- Outgoing --------------------------------------------------------------------------------------------------------------
+
+local function login_limits()
+  return { stanza_bytes = config.s2s_login_stanza_size_limit, max_send_buffer = config.s2s_max_send_buffer }
+end
+
+local function connect_to(session, candidate, attempt)
+  local context, err
+  if candidate.tls then
+    context, err = certs.client_context(session.from_host)
+    if not context then return nil, err end
+  end
+  session.log("debug", "trying %s port %d%s", candidate.address, candidate.port, candidate.tls and " (TLS)" or "")
+  local conn
+  conn, err = net.connect {
+    address = candidate.address, port = candidate.port, class = "s2s", tls = context,
+    alpn = candidate.tls and "xmpp-server" or nil, server_name = candidate.tls and to_ascii(session.to_host) or nil,
+    limits = login_limits(), window = { 1, config.s2s_window_bytes }, deadline = config.s2s_connect_timeout,
+  }
+  if not conn then return nil, err end
+  open = open + 1
+  attempts[conn] = attempt
+  return conn
+end
+
+local function begin(session)
+  session.queue = task.queue(step)
+  session.timer = clock.timer(config.s2s_timeout, function()
+    task.spawn(function()
+      if session.type ~= "s2sout_unauthed" then return end
+      session:close(session.net and "connection-timeout" or nil, "not proved in time",
+        { condition = "remote-server-timeout", text = "The other server took too long" })
+    end)
+  end)
+  session.race = dial.race {
+    next = dial.candidates(session.to_host),
+    connect = function(candidate, attempt) return connect_to(session, candidate, attempt) end,
+    won = function(conn, candidate)
+      attempts[conn] = nil
+      server_session.attach(session, conn)
+      if candidate.tls then secured(session) end
+      session.queue:push { session, session.open_stream, session.from_host, session.to_host }
+    end,
+    lost = function(condition, text)
+      task.spawn(s2s.destroy_session, session, text, { condition = condition, text = text })
+    end,
+  }
+end
+
+-- The session from here to there; made if there is none. Stanzas wait in it (s2s.enqueue), and dialback's questions do.
+function s2s.outgoing(from_host, to_host)
+  local home = hosts.get(from_host)
+  local session = home.s2sout[to_host]
+  if session and not session.closing and not session.destroyed then return session end
+  if pending >= config.s2s_max_pending then return nil, "resource-constraint", "Too many connections are being made" end
+  session = s2s.new_outgoing(from_host, to_host)
+  pending = pending + 1
+  session.counted = true
+  local event = { session = session }
+  if home.events.fire_event("s2sout-pre-connect", event) == false then
+    s2s.destroy_session(session, event.reason or "refused by a plugin")
+    return nil, "remote-server-not-found", event.reason
+  end
+  begin(session)
+  if session.destroyed then return nil, s2s.backing_off(from_host, to_host) or "remote-server-timeout" end
+  return session
+end
+
+local function counted(session)
+  if session.counted then
+    session.counted = nil
+    pending = pending - 1
+  end
+end
+
+local function route(event)
+  local from_host, to_host, stanza = event.from_host, event.to_host, event.stanza
+  local session = hosts.get(from_host).s2sout[to_host]
+  if session and session.type == "s2sout" and not session.closing and not session.sendq then
+    if session.sends2s(stanza) then return true end
+  end
+  local fresh = not session or session.closing or session.destroyed
+  local condition, text
+  if fresh then
+    condition, text = s2s.backing_off(from_host, to_host)
+    if condition then return s2s.refuse(stanza, condition, text) or true end
+  end
+  if fresh then session, condition, text = s2s.outgoing(from_host, to_host) end
+  if not session then return s2s.refuse(stanza, condition, text) or true end
+  if not s2s.enqueue(session, stanza) then
+    return s2s.refuse(stanza, "resource-constraint", "Too much waits for that server") or true
+  end
+  if session.usable and not session.proving then s2s.stream_ready(session) end
+  return true
+end
+
+-- Hosts -----------------------------------------------------------------------------------------------------------------
+
+local function at_work(event)
+  local session = event.session
+  proved(session)
+  counted(session)
+  if session.timer then session.timer:stop() end
+  local native = session.net
+  if not native then return end
+  native:deadline(nil)
+  native:idle_after(config.s2s_keepalive < math.huge and config.s2s_keepalive or nil)
+  native:window(config.s2s_window, config.s2s_window_bytes)
+  native:limits { stanza_bytes = config.s2s_stanza_size_limit }
+end
+
+local function over(event)
+  proved(event.session)
+  counted(event.session)
+end
+
+local function gone_from(host)
+  for session in s2s.each() do
+    if session.host == host then session:close { condition = "host-gone", text = "This server has stopped serving " .. host } end
+  end
+end
+
+function module.add_host(host_module)
+  local host = host_module.host
+  if host_module:get_option_boolean("disallow_s2s", false) then return end
+  enabled[host] = true
+  host_module:hook("route/remote", route, -1)
+  host_module:hook("stanza/" .. STREAMS .. ":features", on_features)
+  for _, base in ipairs { "s2sin", "s2sout" } do
+    host_module:hook(base .. "-established", at_work, 1000)
+    host_module:hook(base .. "-destroyed", over, 1000)
+  end
+  host_module:hook_global("host-deactivating", function(event)
+    if event.host ~= host then return end
+    enabled[host] = nil
+    gone_from(host)
+  end)
+  host_module:on_unload(function() enabled[host] = nil end)
+end
+
+module:hook("s2sin-destroyed", over)             -- those that never named a host
+
+module:hook("server-stopping", function(event)
+  for session in s2s.each() do
+    session:close { condition = "system-shutdown", text = event.reason or "The server stops" }
+  end
+end, -50)
+
+function module.save() return { open = open, pending = pending, unproved = unproved, attempts = attempts } end
+function module.restore(state)
+  open, pending, unproved = state.open or open, state.pending or pending, state.unproved or unproved
+  attempts = state.attempts or attempts
+end
+
+local function positive(n) return n > 0 and n or nil end
+
+local listen = {
+  window = { 1, config.s2s_window_bytes }, deadline = config.s2s_timeout, max_connections = positive(config.s2s_max_connections),
+  max_per_ip = positive(config.s2s_max_connections_per_ip),
+}
+
+module:provides("net", {
+  name = "s2s", class = "s2s", listen = listen, limits = login_limits, default_port = 5269, encryption = "starttls",
+  multiplex = { protocol = "xmpp-server" },
+})
+module:provides("net", {
+  name = "s2s_direct_tls", class = "s2s", listen = listen, limits = login_limits, default_port = 5270, encryption = "ssl",
+  alpn = "xmpp-server", multiplex = { protocol = "xmpp-server" },
+})

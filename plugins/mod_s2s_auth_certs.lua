@@ -1,0 +1,153 @@
+-- SPDX-License-Identifier: MIT
+-- mod_s2s_auth_certs: other servers proved by their certificates: the judgement (RFC 6120 §13.7.2, RFC 9525), and SASL EXTERNAL
+-- in both directions (RFC 6120 §6, XEP-0178).
+--
+-- session.cert_chain_status and cert_identity_status are "valid" or not; with s2s_secure_auth (the default) a stream whose
+-- certificate is not good for its domain ends. Without, such a domain may still be proved by dialback, over TLS.
+
+local base64 = require "couplet.util.base64"
+local encodings = require "couplet.util.encodings"
+local s2s = require "couplet.s2s"
+local st = require "couplet.stanza"
+local x509 = require "couplet.util.x509"
+
+local nameprep = encodings.stringprep.nameprep
+local SASL = "urn:ietf:params:xml:ns:xmpp-sasl"
+local ATTEMPTS_MAX = 3
+
+module:config {
+  s2s_secure_auth = { type = "boolean", default = true,
+    doc = "other servers need a certificate that is good for their domain; false: dialback over TLS will do" },
+  s2s_secure_domains = { type = "set", default = {}, doc = "domains that need one although s2s_secure_auth is false" },
+  s2s_insecure_domains = { type = "set", default = {}, doc = "domains that need none although it is true" },
+}
+local config = module.config
+
+local function must_be_good(domain)
+  if config.s2s_secure_auth then return not config.s2s_insecure_domains:contains(domain) end
+  return config.s2s_secure_domains:contains(domain)
+end
+
+-- Names in a certificate: common names do not count (RFC 9525 §2).
+local function names_it(cert, domain)
+  if not (cert.dns_names[1] or cert.srv_names[1] or cert.xmpp_addrs[1]) then return false end
+  return x509.verify_identity(domain, "_xmpp-server", cert)
+end
+
+-- "valid" | "none" | "invalid", "valid" | "invalid", what is wrong
+local function judge(tls, cert, domain)
+  if not cert then return "none", "none", "there is none" end
+  local errors = tls.verify_errors or {}
+  local identity = names_it(cert, domain) and "valid" or "invalid"
+  if errors[1] then return "invalid", identity, (errors[1]:gsub("^%d+ ", "")) end
+  return "valid", identity, identity ~= "valid" and "it does not name " .. domain or nil
+end
+
+module:hook("s2s-check-certificate", function(event)
+  local session, domain = event.session, event.host
+  local chain, identity, problem = judge(event.tls, event.cert, domain)
+  session.cert_chain_status, session.cert_identity_status, session.cert_problem = chain, identity, problem
+  session.cert_chain_errors = event.tls.verify_errors
+  session.log("debug", "certificate of %s: %s", domain, problem or "good")
+  if problem and must_be_good(domain) then return false end
+end)
+
+local function good(session)
+  return session.secure and session.cert_chain_status == "valid" and session.cert_identity_status == "valid"
+end
+
+-- Nothing is proved without TLS where a certificate is needed, whoever says so.
+module:hook("s2s-authenticated", function(event)
+  if not event.session.secure and must_be_good(event.host) then
+    event.session.log("info", "%s: a certificate is needed, and there is no TLS", event.host)
+    return false
+  end
+end, 10)
+
+-- Incoming -----------------------------------------------------------------------------------------------------------------
+
+module:hook("s2s-stream-features", function(event)
+  local session = event.origin
+  if session.type ~= "s2sin_unauthed" or not session.from_host or not good(session) then return end
+  event.features:tag("mechanisms", { xmlns = SASL }):text_tag("mechanism", "EXTERNAL"):up()
+end)
+
+local function refused(session, condition, text)
+  session.sasl_failures = (session.sasl_failures or 0) + 1
+  session.log("info", "SASL refused: %s%s", condition, text and ": " .. text or "")
+  local failure = st.stanza("failure", { xmlns = SASL }):tag(condition):up()
+  if text then failure:text_tag("text", text, { ["xml:lang"] = "en" }) end
+  session.sends2s(failure)
+  if session.sasl_failures >= ATTEMPTS_MAX then
+    session:close { condition = "policy-violation", text = "Too many failed attempts to authenticate" }
+  end
+  return true
+end
+
+-- The name in <auth/>: nil, or one that must be that of the stream header.
+local function authzid(element)
+  local text = element:get_text()
+  if #element.tags > 0 then return nil, "malformed-request" end
+  if not text or text == "" or text == "=" then return nil end
+  local name = base64.decode_strict(text)
+  if not name then return nil, "incorrect-encoding" end
+  name = nameprep(name)
+  if not name or name == "" then return nil, "invalid-authzid" end
+  return name
+end
+
+module:hook("stanza/" .. SASL .. ":auth", function(event)
+  local session, element = event.origin, event.stanza
+  if session.type ~= "s2sin_unauthed" then return nil end
+  if not session.secure then return refused(session, "encryption-required") end
+  if element.attr.mechanism ~= "EXTERNAL" then return refused(session, "invalid-mechanism") end
+  if not session.from_host then return refused(session, "not-authorized", "The stream header named no domain") end
+  local name, condition = authzid(element)
+  if condition then return refused(session, condition) end
+  if name and name ~= session.from_host then
+    return refused(session, "invalid-authzid", "The stream header named another domain")
+  end
+  if not good(session) then return refused(session, "not-authorized", session.cert_problem) end
+  if not s2s.make_authenticated(session, session.from_host, "EXTERNAL") then
+    return session.closing or session.destroyed or refused(session, "not-authorized", "This domain is not wanted here")
+  end
+  session.sends2s(st.stanza("success", { xmlns = SASL }))
+  session:reset_stream()
+  return true
+end)
+
+-- Outgoing -----------------------------------------------------------------------------------------------------------------
+
+module:hook("s2s/authenticate", function(event)
+  local session = event.session
+  if session.external_auth or not session.secure or not event.features then return nil end
+  local mechanisms = event.features:get_child("mechanisms", SASL)
+  local offered = false
+  for mechanism in (mechanisms or st.stanza "none"):childtags("mechanism", SASL) do
+    offered = offered or mechanism:get_text() == "EXTERNAL"
+  end
+  if not offered then return nil end
+  session.external_auth, session.sasl_under_way = "attempted", true
+  session.sends2s(st.stanza("auth", { xmlns = SASL, mechanism = "EXTERNAL" }):text(base64.encode(session.from_host)))
+  return true
+end, 100)
+
+module:hook("stanza/" .. SASL .. ":success", function(event)
+  local session = event.origin
+  if session.type ~= "s2sout_unauthed" or session.external_auth ~= "attempted" then return nil end
+  session.external_auth = "succeeded"
+  session:reset_stream()
+  session:open_stream(session.from_host, session.to_host)
+  return true
+end)
+
+-- Some servers offer what they then refuse: other ways are left.
+module:hook("stanza/" .. SASL .. ":failure", function(event)
+  local session = event.origin
+  if session.type ~= "s2sout_unauthed" or session.external_auth ~= "attempted" then return nil end
+  local reason = event.stanza.tags[1]
+  session.log("info", "%s does not take our certificate (%s)", session.to_host, reason and reason.name or "no reason given")
+  session.external_auth, session.sasl_under_way, session.proving = "failed", nil, nil
+  s2s.stream_ready(session)
+  return true
+end)
