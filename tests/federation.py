@@ -1,0 +1,422 @@
+# SPDX-License-Identifier: MIT
+"""federation.py - a small internet on one machine: DNS (nsd), a certificate authority, and servers that find each other.
+
+    lab = Lab()                                        # zone "lab." on 127.0.0.1
+    verona = lab.couplet("verona.lab", accounts={"romeo": "secret"}, config="…")
+    mantua = lab.prosody("mantua.lab", accounts={"juliet": "secret"})
+    lab.start()                                        # DNS first, then the servers
+    lab.zone["verona.lab"] = [("127.0.0.1", port)]     # SRV targets, in order; lab.publish() makes a change known
+    with lab: …                                        # stops everything and raises if something ended badly
+
+raw = Raw.connect(port) speaks to a server by hand: raw.send(text), raw.expect(regex), raw.starttls(lab, name).
+"""
+import base64
+import os
+import pathlib
+import re
+import shutil
+import socket
+import ssl
+import subprocess
+import tempfile
+import time
+
+from server import DEADLINE, SOURCE, Server, free_port
+
+TEMPLATE = """
+run_as_root = true
+data_path = "{dir}/data"
+certificates = "{dir}/none"
+plugin_paths = {{ "{source}/tests/helpers/plugins" }}
+interfaces = {{ "127.0.0.1" }}
+c2s_ports = {{ {port} }}
+c2s_direct_tls_ports = {{ {tls_port} }}
+log = {{ {{ levels = {{ min = "debug" }}, to = "file", filename = "{dir}/couplet.log" }} }}
+test_accounts = {{ {accounts} }}
+"""
+
+DNS = """dns = { servers = { "127.0.0.1@%d" }, trust_anchor = false, timeout = 5,
+  options = { ["do-not-query-localhost:"] = "no", ["cache-max-ttl:"] = "0", ["infra-host-ttl:"] = "0" } }
+"""
+
+PROSODY = """
+run_as_root = true
+pidfile = "{dir}/prosody.pid"
+data_path = "{dir}/data"
+certificates = "{dir}/certs"
+plugin_paths = {{ }}
+interfaces = {{ "127.0.0.1" }}
+local_interfaces = {{ "127.0.0.1" }}
+c2s_ports = {{ {port} }}
+s2s_ports = {{ {s2s} }}
+s2s_direct_tls_ports = {{ {s2s_tls} }}
+http_ports = {{ }}
+https_ports = {{ }}
+legacy_ssl_ports = {{ }}
+modules_enabled = {{ "roster", "saslauth", "tls", "dialback", "disco", "ping", "version" }}
+authentication = "internal_plain"
+storage = "internal"
+log = {{ debug = "{dir}/prosody.log" }}
+unbound = {{ resolvconf = false, hoststxt = false, forward = {{ "127.0.0.1@{dns}" }},
+  options = {{ ["do-not-query-localhost:"] = "no", ["cache-max-ttl:"] = "0" }} }}
+use_ipv6 = false
+"""
+
+
+def run(*argv):
+    subprocess.run(argv, check=True, capture_output=True)
+
+
+class Authority:
+    """Makes certificates; what is wrong with one is asked for by name."""
+
+    def __init__(self, directory):
+        self.dir = pathlib.Path(directory)
+        self.ca = self._root("ca")
+        self._root("other")
+
+    def _root(self, name):
+        run("openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "30",
+            "-subj", "/CN=%s" % name, "-addext", "basicConstraints=critical,CA:TRUE", "-keyout", str(self.dir / (name + ".key")),
+            "-out", str(self.dir / (name + ".crt")))
+        return self.dir / (name + ".crt")
+
+    def issue(self, name, kind="good"):
+        """-> (certificate, key). kind: good, expired, selfsigned, strange (an authority nobody trusts), wrong (another name), cn (no
+        subjectAltName)"""
+        base = self.dir / ("%s-%s" % (name, kind))
+        cert, key = base.with_suffix(".crt"), base.with_suffix(".key")
+        if cert.exists():
+            return cert, key
+        san = "" if kind == "cn" else "subjectAltName=DNS:%s" % ("nobody.lab" if kind == "wrong" else name)
+        ext = base.with_suffix(".ext")
+        ext.write_text("basicConstraints=CA:FALSE\nextendedKeyUsage=serverAuth,clientAuth\n%s\n" % san)
+        request = ["openssl", "req", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-subj", "/CN=" + name,
+                   "-keyout", str(key)]
+        if kind == "selfsigned":
+            run(*request, "-x509", "-days", "30", "-addext", san, "-out", str(cert))
+            return cert, key
+        run(*request, "-out", str(base) + ".csr")
+        issuer = "other" if kind == "strange" else "ca"
+        if kind != "expired":
+            run("openssl", "x509", "-req", "-in", str(base) + ".csr", "-CA", str(self.dir / (issuer + ".crt")), "-CAkey",
+                str(self.dir / (issuer + ".key")), "-CAcreateserial", "-days", "30", "-extfile", str(ext), "-out", str(cert))
+            return cert, key
+        state = self.dir / "state"                  # only `openssl ca` can make a certificate of the past
+        state.mkdir(exist_ok=True)
+        (state / "index.txt").touch()
+        (state / "serial").write_text("77\n")
+        (state / "ca.cnf").write_text("[ca]\ndefault_ca=d\n[d]\ndatabase=%s/index.txt\nserial=%s/serial\nnew_certs_dir=%s\n"
+                                      "default_md=sha256\npolicy=p\nunique_subject=no\n[p]\ncommonName=supplied\n" % (state, state, state))
+        run("openssl", "ca", "-batch", "-config", str(state / "ca.cnf"), "-cert", str(self.dir / "ca.crt"), "-keyfile",
+            str(self.dir / "ca.key"), "-in", str(base) + ".csr", "-startdate", "20200101000000Z", "-enddate", "20200201000000Z",
+            "-extfile", str(ext), "-notext", "-out", str(cert))
+        return cert, key
+
+
+class Couplet(Server):
+    def __init__(self, lab, hosts, accounts, kind, config, modules):
+        self.s2s, self.s2s_tls, self.hosts = free_port(), free_port(), hosts
+        text = ""
+        for host in hosts:
+            cert, key = lab.authority.issue(host, kind)
+            text += 'VirtualHost "%s"\ncertificate = "%s"\nkey = "%s"\n' % (host, cert, key)
+        config = "s2s_ports = { %d }\ns2s_direct_tls_ports = { %d }\nssl = { cafile = '%s' }\n%s%s" % (
+            self.s2s, self.s2s_tls, lab.authority.ca, DNS % lab.dns_port, config)
+        super().__init__(config=config, accounts={"%s@%s" % (name, hosts[0]): word for name, word in (accounts or {}).items()},
+                         modules=["dialback", *modules], hosts=text, template=TEMPLATE)
+
+
+class Prosody:
+    """Debian's Prosody."""
+
+    def __init__(self, lab, hosts, accounts, kind, config, modules):
+        self.dir = pathlib.Path(tempfile.mkdtemp(prefix="prosody-test-"))
+        self.port, self.s2s, self.s2s_tls, self.hosts, self.process = free_port(), free_port(), free_port(), hosts, None
+        text = PROSODY.format(dir=self.dir, port=self.port, s2s=self.s2s, s2s_tls=self.s2s_tls, dns=lab.dns_port)
+        text += "modules_enabled:append { %s }\n" % ", ".join('"%s"' % m for m in modules) if modules else ""
+        text += "ssl = { cafile = '%s' }\n%s\n" % (lab.authority.ca, config)
+        for host in hosts:
+            cert, key = lab.authority.issue(host, kind)
+            (self.dir / "certs").mkdir(exist_ok=True)
+            shutil.copy(cert, self.dir / "certs" / (host + ".crt"))
+            shutil.copy(key, self.dir / "certs" / (host + ".key"))
+            text += 'VirtualHost "%s"\n' % host
+        for name, word in (accounts or {}).items():
+            where = self.dir / "data" / hosts[0].replace(".", "%2e") / "accounts"
+            where.mkdir(parents=True, exist_ok=True)
+            (where / (name + ".dat")).write_text('return { ["password"] = "%s" };\n' % word)
+        (self.dir / "prosody.cfg.lua").write_text(text)
+
+    def start(self):
+        self.out = open(self.dir / "out", "ab")
+        self.process = subprocess.Popen(["prosody", "-F", "--config", str(self.dir / "prosody.cfg.lua")], stdin=subprocess.DEVNULL,
+                                        stdout=self.out, stderr=self.out, cwd=self.dir)
+        wait_for_port(self.port, self)
+        wait_for_port(self.s2s, self)
+        return self
+
+    def log(self):
+        return "".join(f.read_text(errors="replace") for f in (self.dir / "out", self.dir / "prosody.log") if f.exists())
+
+    def kill(self):
+        if self.process and self.process.poll() is None:
+            self.process.kill()
+            self.process.wait()
+
+    def stop(self):
+        if self.process and self.process.poll() is None:
+            self.process.terminate()
+            try:
+                self.process.wait(DEADLINE)
+            except subprocess.TimeoutExpired:
+                self.kill()
+        self.process = None
+
+    def output(self):
+        return self.log()[-8000:]
+
+
+def wait_for_port(port, server=None):
+    end = time.monotonic() + DEADLINE
+    while True:
+        try:
+            socket.create_connection(("127.0.0.1", port), 1).close()
+            return
+        except OSError:
+            if time.monotonic() > end or server and server.process.poll() is not None:
+                raise RuntimeError("port %d does not open\n%s" % (port, server.log() if server else ""))
+            time.sleep(0.05)
+
+
+class Lab:
+    def __init__(self):
+        self.dir = pathlib.Path(tempfile.mkdtemp(prefix="couplet-lab-"))
+        self.authority = Authority(self.dir)
+        self.dns_port = free_port()
+        self.zone, self.direct, self.extra = {}, {}, []     # SRV targets of _xmpp-server and _xmpps-server; further lines
+        self.serial = 0
+        self.servers, self.nsd = [], None
+
+    def couplet(self, *hosts, accounts=None, kind="good", config="", modules=(), publish=True):
+        return self._add(Couplet(self, hosts, accounts, kind, config, modules), hosts, publish)
+
+    def prosody(self, *hosts, accounts=None, kind="good", config="", modules=(), publish=True):
+        return self._add(Prosody(self, hosts, accounts, kind, config, modules), hosts, publish)
+
+    def _add(self, server, hosts, publish):
+        self.servers.append(server)
+        for host in hosts if publish else ():
+            self.zone[host] = [("127.0.0.1", server.s2s)]
+        return server
+
+    def zone_text(self):
+        self.serial += 1
+        lines = ["$ORIGIN lab.", "$TTL 1", "@ IN SOA ns hostmaster %d 3600 600 86400 1" % self.serial, "@ IN NS ns", "ns IN A 127.0.0.1"]
+        n = 0
+        for service, table in (("_xmpp-server", self.zone), ("_xmpps-server", self.direct)):
+            for domain, targets in table.items():
+                for priority, (address, port) in enumerate(targets):
+                    n += 1
+                    if address == ".":
+                        lines.append("%s._tcp.%s. IN SRV 0 0 0 ." % (service, domain))
+                    else:
+                        lines += ["%s._tcp.%s. IN SRV %d 10 %d h%d" % (service, domain, priority, port, n),
+                                  "h%d IN %s %s" % (n, "AAAA" if ":" in address else "A", address)]
+        return "\n".join(lines + self.extra) + "\n"
+
+    def publish(self):
+        (self.dir / "lab.zone").write_text(self.zone_text())
+        if self.nsd:
+            self.nsd.send_signal(1)         # SIGHUP: read the zone anew
+            self._wait_for_dns()
+
+    def _wait_for_dns(self):
+        """Asks until the zone answers with the newest serial number."""
+        question = b"\x12\x34\x00\x00\x00\x01\x00\x00\x00\x00\x00\x00\x03lab\x00\x00\x06\x00\x01"
+        end = time.monotonic() + DEADLINE
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as s:
+            s.settimeout(0.2)
+            while True:
+                try:
+                    s.sendto(question, ("127.0.0.1", self.dns_port))
+                    answer = s.recv(4096)
+                    if self.serial.to_bytes(4, "big") in answer[12:]:
+                        return
+                except OSError:
+                    pass
+                if time.monotonic() > end or self.nsd.poll() is not None:
+                    raise RuntimeError("DNS does not start:\n" + (self.dir / "nsd.out").read_text(errors="replace"))
+                time.sleep(0.02)
+
+    def start_dns(self):
+        (self.dir / "nsd.conf").write_text("""server:
+  ip-address: 127.0.0.1@%d
+  username: ""
+  chroot: ""
+  zonesdir: "%s"
+  database: ""
+  pidfile: "%s/nsd.pid"
+  xfrdfile: "%s/xfrd.state"
+  zonelistfile: "%s/zone.list"
+  rrl-ratelimit: 0
+  server-count: 1
+remote-control:
+  control-enable: no
+zone:
+  name: "lab."
+  zonefile: "lab.zone"
+""" % (self.dns_port, *[self.dir] * 4))
+        with open(self.dir / "nsd.out", "ab") as out:
+            self.nsd = subprocess.Popen([shutil.which("nsd") or "/usr/sbin/nsd", "-d", "-c", str(self.dir / "nsd.conf")], stdin=subprocess.DEVNULL,
+                                        stdout=out, stderr=out)
+        self._wait_for_dns()
+
+    def stop_dns(self):
+        if self.nsd:
+            self.nsd.terminate()
+            self.nsd.wait()
+            self.nsd = None
+
+    def start(self):
+        self.publish()
+        self.start_dns()
+        for server in self.servers:
+            server.start()
+        return self
+
+    def __enter__(self):
+        try:
+            return self.start()
+        except BaseException:
+            self.__exit__(True, None, None)
+            raise
+
+    def __exit__(self, kind, value, trace):
+        problem = None
+        for server in self.servers:
+            try:
+                server.kill() if kind else server.stop()
+            except Exception as e:
+                problem = e
+            if not os.environ.get("COUPLET_KEEP"):
+                shutil.rmtree(server.dir, ignore_errors=True)
+        self.stop_dns()
+        if not os.environ.get("COUPLET_KEEP"):
+            shutil.rmtree(self.dir, ignore_errors=True)
+        if problem and not kind:
+            raise problem
+
+
+HEADER = ("<?xml version='1.0'?><stream:stream xmlns='jabber:server' xmlns:stream='http://etherx.jabber.org/streams' "
+          "xmlns:db='jabber:server:dialback'%s>")
+
+
+def header(**attributes):
+    """attribute id_, from_ …; version='1.0' unless version=None"""
+    attributes.setdefault("version", "1.0")
+    return HEADER % "".join(" %s='%s'" % (name.rstrip("_"), value) for name, value in attributes.items() if value is not None)
+
+
+class Raw:
+    """One side of a stream between servers, by hand."""
+
+    def __init__(self, sock):
+        self.sock, self.text, self.stream_id = sock, "", None
+        sock.settimeout(DEADLINE)
+
+    @classmethod
+    def connect(cls, port):
+        return cls(socket.create_connection(("127.0.0.1", port), DEADLINE))
+
+    def send(self, text):
+        self.sock.sendall(text.encode())
+        return self
+
+    def expect(self, pattern):
+        """Reads until the pattern is there; what was before it is forgotten."""
+        end = time.monotonic() + DEADLINE
+        while True:
+            found = re.search(pattern, self.text, re.S)
+            if found:
+                self.text = self.text[found.end():]
+                return found
+            if time.monotonic() > end:
+                raise AssertionError("no %r in %r" % (pattern, self.text))
+            try:
+                data = self.sock.recv(65536)
+            except (TimeoutError, ssl.SSLError, ConnectionError) as e:
+                raise AssertionError("no %r in %r (%s)" % (pattern, self.text, e))
+            if not data:
+                raise AssertionError("no %r in %r before the end" % (pattern, self.text))
+            self.text += data.decode()
+
+    def ended(self):
+        """Reads to the end of the connection -> what came."""
+        try:
+            while True:
+                data = self.sock.recv(65536)
+                if not data:
+                    break
+                self.text += data.decode()
+        except (ConnectionError, ssl.SSLError):
+            pass
+        return self.text
+
+    def open(self, from_, to, **more):
+        self.send(header(from_=from_, to=to, **more))
+        self.stream_id = self.expect(r"<stream:stream[^>]* id='([^']+)'[^>]*>").group(1)
+        return self
+
+    def secure(self, lab, certificate=None, server=False):
+        ctx = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER if server else ssl.PROTOCOL_TLS_CLIENT)
+        ctx.check_hostname, ctx.verify_mode = False, ssl.CERT_NONE
+        if certificate:
+            ctx.load_cert_chain(*map(str, certificate))
+        self.sock = ctx.wrap_socket(self.sock, server_side=server)
+        self.sock.settimeout(DEADLINE)
+        self.text = ""
+        return self
+
+    def opened_tls(self, lab, from_, to, certificate=None):
+        """Header, STARTTLS with that client certificate, header again; the features have come."""
+        self.open(from_, to).expect("</stream:features>")
+        self.send("<starttls xmlns='urn:ietf:params:xml:ns:xmpp-tls'/>").expect("<proceed[^>]*/>")
+        self.secure(lab, certificate).open(from_, to)
+        self.features = self.expect("<stream:features>.*?</stream:features>|<stream:features/>").group(0)
+        return self
+
+    def external(self, name):
+        return self.send("<auth xmlns='urn:ietf:params:xml:ns:xmpp-sasl' mechanism='EXTERNAL'>%s</auth>" %
+                         base64.b64encode(name.encode()).decode())
+
+    def close(self):
+        self.sock.close()
+
+
+class RawServer:
+    """Somebody who listens where a server is expected."""
+
+    def __init__(self):
+        self.listener = socket.create_server(("127.0.0.1", 0))
+        self.listener.settimeout(DEADLINE)
+        self.port = self.listener.getsockname()[1]
+
+    def accept(self):
+        return Raw(self.listener.accept()[0])
+
+    def accept_tls(self, lab, name, certificate, features=""):
+        """-> Raw, after the peer's second header; our features have been sent."""
+        raw = self.accept()
+        to = lambda r: r.expect("<stream:stream[^>]*>").group(0)
+        to(raw)
+        raw.send(header(from_=name, id="one") + "<stream:features><starttls xmlns='urn:ietf:params:xml:ns:xmpp-tls'/></stream:features>")
+        raw.expect("<starttls[^>]*/>")
+        raw.send("<proceed xmlns='urn:ietf:params:xml:ns:xmpp-tls'/>")
+        raw.secure(lab, certificate, server=True)
+        to(raw)
+        raw.send(header(from_=name, id="two") + "<stream:features>%s</stream:features>" % features)
+        return raw
+
+    def close(self):
+        self.listener.close()
