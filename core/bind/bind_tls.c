@@ -3,7 +3,7 @@
  *
  *   net.tls_context{ certificate =, key =, password = (PEM text or file names), min_version =, max_version = "TLSv1.2", ciphers =,
  *     ciphersuites =, curves =, dh =, ca_file =, ca_path =, verify = "none" | "request" | "require", alpn = "name" | {...},
- *     tickets = false, hosts = { ["name"] = context } } -> context | nil, message
+ *     trust = context (its authorities are shared, not read again), tickets = false, hosts = { ["name"] = context } } -> context | nil, message
  *   context:host(name, other | nil)    clients that ask for name ("a.example", "*.a.example") get the other's certificate
  *
  * Without a certificate a context serves clients only. With "request" and "require" whatever is wrong with a peer's certificate
@@ -87,7 +87,8 @@ static int net_tls_context(lua_State *L)
 		.certificate = text(L, "certificate"), .key = text(L, "key"), .password = text(L, "password"),
 		.min_version = text(L, "min_version"), .max_version = text(L, "max_version"), .ciphers = text(L, "ciphers"),
 		.ciphersuites = text(L, "ciphersuites"), .curves = text(L, "curves"), .dh = text(L, "dh"),
-		.ca_file = text(L, "ca_file"), .ca_path = text(L, "ca_path"), .verify = verify_of(L),
+		.ca_file = text(L, "ca_file"), .ca_path = text(L, "ca_path"), .trust = bind_tls_field(L, 1, "trust"),
+		.verify = verify_of(L),
 	};
 	lua_getfield(L, 1, "tickets");
 	o.no_tickets = lua_isboolean(L, -1) && !lua_toboolean(L, -1);

@@ -9,6 +9,8 @@
 #include <openssl/pem.h>
 #include <openssl/ssl.h>
 #include <openssl/x509v3.h>
+#include <ctype.h>
+#include <dirent.h>
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdio.h>
@@ -210,6 +212,48 @@ static int verify_mode(enum tls_verify verify)
 		: SSL_VERIFY_PEER | SSL_VERIFY_FAIL_IF_NO_PEER_CERT;
 }
 
+/* Has the directory names of certificates by hash (c_rehash)? */
+static bool has_hashes(const char *path)
+{
+	DIR *dir = path ? opendir(path) : NULL;
+	bool found = false;
+	struct dirent *entry;
+	while (dir && !found && (entry = readdir(dir))) {
+		int i = 0;
+		while (isxdigit((unsigned char)entry->d_name[i]))
+			i++;
+		found = i == 8 && entry->d_name[8] == '.' && isdigit((unsigned char)entry->d_name[9]);
+	}
+	if (dir)
+		closedir(dir);
+	return found;
+}
+
+/* A directory is looked into when a chain needs it; a file of all authorities costs 50 ms and some megabytes at once. */
+static void system_authorities(SSL_CTX *ssl)
+{
+	const char *dir = getenv(X509_get_default_cert_dir_env()), *file = getenv(X509_get_default_cert_file_env());
+	bool by_dir = dir || !file;
+	if (by_dir && has_hashes(dir ? dir : X509_get_default_cert_dir()))
+		SSL_CTX_set_default_verify_dir(ssl);
+	else
+		SSL_CTX_set_default_verify_paths(ssl);
+}
+
+static enum status authorities(struct maker *m, SSL_CTX *ssl, const struct tls_options *o)
+{
+	if (o->trust)
+		SSL_CTX_set1_cert_store(ssl, SSL_CTX_get_cert_store(o->trust->ssl));
+	else if (o->ca_file && SSL_CTX_load_verify_file(ssl, o->ca_file) != 1)
+		return bad(m, "ca_file");
+	else if (o->ca_path && SSL_CTX_load_verify_dir(ssl, o->ca_path) != 1)
+		return bad(m, "ca_path");
+	else if (!o->ca_file && !o->ca_path)
+		system_authorities(ssl);
+	ERR_clear_error();
+	return ST_OK;
+}
+
 static enum status policy(struct maker *m, SSL_CTX *ssl, const struct tls_options *o)
 {
 	int min = o->min_version ? version_of(o->min_version) : TLS1_2_VERSION;
@@ -238,15 +282,11 @@ static enum status policy(struct maker *m, SSL_CTX *ssl, const struct tls_option
 	SSL_CTX_set_timeout(ssl, KEY_LIFE_MS / 1000);
 	SSL_CTX_set_default_passwd_cb(ssl, on_password);
 	if (o->verify != TLS_VERIFY_NONE) {
-		if (o->ca_file && SSL_CTX_load_verify_file(ssl, o->ca_file) != 1)
-			return bad(m, "ca_file");
-		if (o->ca_path && SSL_CTX_load_verify_dir(ssl, o->ca_path) != 1)
-			return bad(m, "ca_path");
-		if (!o->ca_file && !o->ca_path)
-			SSL_CTX_set_default_verify_paths(ssl);
+		enum status st = authorities(m, ssl, o);
+		if (st)
+			return st;
 		/* Servers authenticate to servers with the certificate they have, whatever use it names. */
 		SSL_CTX_set_purpose(ssl, X509_PURPOSE_ANY);
-		ERR_clear_error();
 	}
 	tls_ctx_hooks(ssl);
 	if (o->dh)

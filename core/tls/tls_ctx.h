@@ -28,7 +28,8 @@ struct tls_options {
 	const char *min_version, *max_version;     /* "TLSv1.2"; NULL: TLSv1.2 and the newest */
 	const char *ciphers, *ciphersuites, *curves;
 	const char *dh;                     /* parameters, PEM text or file name; NULL: chosen by the library */
-	const char *ca_file, *ca_path;      /* both NULL: the system's */
+	const char *ca_file, *ca_path;      /* both NULL: the system's, its directory rather than its file: that is read whole */
+	struct tls_ctx *trust;              /* borrowed: share its authorities instead; NULL: read them */
 	enum tls_verify verify;
 	struct str alpn;                    /* protocols in wire form (length, name); NULL: none */
 	bool no_tickets;

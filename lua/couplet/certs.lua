@@ -297,15 +297,27 @@ local function explain(host, settings, err)
   return ("%s%s%s%s"):format(err, file and " (" .. file .. ")" or "", hint, place and (" (%s, %s)"):format(key, place) or "")
 end
 
+local trusting = {}                      -- "cafile capath" -> a context that has read them
+
+-- Authorities are read once, however many hosts there are.
+local function make(settings)
+  if not settings.verify or settings.verify == "none" then return core.net.tls_context(settings) end
+  local id = ("%s\0%s"):format(settings.ca_file or "", settings.ca_path or "")
+  settings.trust = trusting[id]
+  local context, err = core.net.tls_context(settings)
+  trusting[id] = trusting[id] or context
+  return context, err
+end
+
 local function build(settings)
   if not settings.certificate then return nil, "no certificate" end
-  return core.net.tls_context(settings)
+  return make(settings)
 end
 
 function certs.create_context(host, mode, ...)
   local settings = settings_for(host)
   for _, more in ipairs { ... } do understand(settings, more) end
-  if mode == "client" then return core.net.tls_context(settings), nil, settings end
+  if mode == "client" then return make(settings), nil, settings end
   local context, err = build(settings)
   return context, err, settings
 end
@@ -352,7 +364,7 @@ function certs.client_context(host)
   if not contexts[id] then
     local settings = settings_for(host, "s2s")
     settings.verify = "request"
-    local context, err = core.net.tls_context(settings)
+    local context, err = make(settings)
     if not context then return nil, err end
     contexts[id] = context
   end
@@ -396,7 +408,7 @@ function certs.start()
 end
 
 function certs.reload()
-  index, former, contexts = nil, contexts, {}
+  index, former, contexts, trusting = nil, contexts, {}, {}
   complained = {}
   for host in pairs(prosody.hosts) do give(host) end
   prosody.events.fire_event("certificates-reloaded")
