@@ -237,7 +237,8 @@ function provider.users() return accounts:users() end
 local profile = { iterations = iterations }
 
 function profile.plain_test(_, username, password)
-  local ok, _, account, trouble = compare(username, password)
+  local ok, err, account, trouble = compare(username, password)
+  if trouble then module:log("warn", "cannot check the password of %s: %s", username, err) end
   if trouble or not account then return nil, nil, trouble end
   if ok then complete(username, account, prepared(password)) end
   return ok, not account.disabled
