@@ -15,7 +15,8 @@ local store = module:open_store("offline", "archive")
 module:config {
   offline_messages_max = { type = "integer", default = 1000, min = 0,
     doc = "messages kept for one account; further ones are refused" },
-  offline_bytes_max = { type = "integer", default = 16777216, min = 0, doc = "bytes of them, counted from the start of the server" },
+  offline_bytes_max = { type = "integer", default = 16777216, min = 0,
+    doc = "bytes of them, counted from the start of the server" },
 }
 local BATCH = 50                               -- messages read, and deleted, in one go
 local PIECE = 65536                            -- bytes handed over between two looks at the connection
@@ -40,7 +41,8 @@ local known = {}
 
 local function kept(username)
   local entry = known[username]
-  if entry and entry.n < module.config.offline_messages_max and entry.bytes < module.config.offline_bytes_max then return entry end
+  local config = module.config
+  if entry and entry.n < config.offline_messages_max and entry.bytes < config.offline_bytes_max then return entry end
   local iterator, n = store:find(username, { limit = 0, total = true })
   if not iterator then return nil, n end
   if not n then
