@@ -198,7 +198,7 @@ static int on_wal(void *arg, sqlite3 *db, const char *name, int pages)
 	return SQLITE_OK;
 }
 
-static int connect_now(struct sqlite_file *f, struct sqlite_db *c)
+static int connect_once(struct sqlite_file *f, struct sqlite_db *c)
 {
 	static const char *const syncs[] = { "OFF", "NORMAL", "FULL", "EXTRA" };
 	create_file(f);
@@ -229,6 +229,20 @@ static int connect_now(struct sqlite_file *f, struct sqlite_db *c)
 	sqlite3_stmt **to[] = { &c->begin, &c->commit, &c->rollback, &c->savepoint, &c->undo, &c->release };
 	for (int i = 0; i < COUNT(own) && !rc; i++)
 		rc = sqlite3_prepare_v3(c->db, own[i], -1, SQLITE_PREPARE_PERSISTENT, to[i], NULL);
+	return rc;
+}
+
+/* Two connections that switch a new file to WAL at once, or one that opens while another closes as the last, are told BUSY
+ * without SQLite's busy handler having waited. Nobody is in our way for long then: try again within the same time. */
+static int connect_now(struct sqlite_file *f, struct sqlite_db *c)
+{
+	uint64_t began = clock_mono_ms();
+	int rc = connect_once(f, c);
+	while ((rc & 0xff) == SQLITE_BUSY && clock_mono_ms() - began < (uint64_t)f->busy_ms) {
+		sqlite_db_close(c);
+		sqlite3_sleep(5);
+		rc = connect_once(f, c);
+	}
 	return rc;
 }
 
