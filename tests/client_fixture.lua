@@ -9,6 +9,7 @@
 --   romeo:send(stanza)  romeo:got() -> stanzas since the last call  romeo:expect("message", {attr…}) -> stanza  romeo:nothing()
 --   fixture.fail("roster") / fixture.fail(nil)          that store fails from now on
 --   fixture.stored("roster", "romeo", "h.example")      what is stored
+--   fixture.forget()                                    nothing is stored any more
 --   fixture.option(host, key, value)
 
 local core = require "couplet.core"
@@ -255,10 +256,14 @@ function fixture.login(full_jid, priority)
 end
 
 -- Ends all sessions and forgets all accounts and data.
+function fixture.forget()
+  for key in pairs(data) do data[key] = nil end
+end
+
 function fixture.reset()
   fixture.fail(nil)
   for _, session in pairs(directory.full_sessions) do task.spawn(sessions.destroy_session, session) end
-  for key in pairs(data) do data[key] = nil end
+  fixture.forget()
   for bare in pairs(fixture.users) do
     require "couplet.roster".forget(bare)
     fixture.users[bare] = nil

@@ -257,6 +257,22 @@ static int outcome(lua_State *L, enum outcome what, int thread)
 	return 1;
 }
 
+/* --- the collector's resting place --- */
+
+/* When Lua begins to sweep, it frees without a pause all objects newer than the newest that lives. Nearly everything a stanza
+ * makes is garbage, so that would be the garbage of a whole round: tens of milliseconds. Therefore every now and then something
+ * is made that lives. */
+static void anchor(lua_State *L)
+{
+	enum { OFTEN = 16 };
+	static const char key;
+	static unsigned n;
+	if (++n % OFTEN)
+		return;
+	lua_newtable(L);
+	lua_rawsetp(L, LUA_REGISTRYINDEX, &key);
+}
+
 /* --- queues --- */
 
 struct queue {                          /* user value 1: the handler; 2: nil, or what waits: a, b, a, b … from 2 * first */
@@ -341,6 +357,7 @@ static int queue_push(lua_State *L)
 {
 	struct queue *queue = luaL_checkudata(L, 1, QUEUE);
 	lua_settop(L, 3);
+	anchor(L);
 	if (!queue->busy && t.depth < t.deepest) {
 		queue->busy = 1;
 		serve(L, 1, 1);
@@ -391,6 +408,7 @@ static int start(lua_State *L)
 {
 	int n = lua_gettop(L);
 	luaL_checktype(L, 1, LUA_TFUNCTION);
+	anchor(L);
 	if (t.depth >= t.deepest)
 		return put_off(L, n);
 	lua_State *co = take(L);
