@@ -46,6 +46,34 @@ check.test("key derivation", function()
   check.equal(#crypto.pbkdf2_sync("sha1", "", "", 1), 20)
 end)
 
+-- RFC 8018 §5.2 as it is written there, over our HMAC.
+local function pbkdf2(name, password, salt, iterations, length)
+  local out, number = "", 0
+  while #out < length do
+    number = number + 1
+    local u = crypto.hmac(name, password, salt .. (">I4"):pack(number))
+    local t = { u:byte(1, -1) }
+    for _ = 2, iterations do
+      u = crypto.hmac(name, password, u)
+      for i = 1, #t do t[i] = t[i] ~ u:byte(i) end
+    end
+    out = out .. string.char(table.unpack(t))
+  end
+  return out:sub(1, length)
+end
+
+check.test("PBKDF2 with passwords around the block size, salts and keys of any length", function()
+  for _, name in ipairs { "sha1", "sha256", "sha512", "sha384" } do
+    for _, n in ipairs { 0, 1, 19, 63, 64, 65, 127, 128, 129, 300 } do
+      for _, length in ipairs { 1, 20, 64, 65, 150 } do
+        local password, salt = ("p\0q"):rep(n):sub(1, n), ("s"):rep(n % 50)
+        check.equal(crypto.hex_encode(crypto.pbkdf2_sync(name, password, salt, 3, length)),
+          crypto.hex_encode(pbkdf2(name, password, salt, 3, length)), name .. " " .. n .. " " .. length)
+      end
+    end
+  end
+end)
+
 check.test("codings", function()
   check.equal(crypto.base64_encode "foob", "Zm9vYg==")
   check.equal(crypto.base64_decode "Zm9vYg==", "foob")
