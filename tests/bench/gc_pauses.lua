@@ -1,5 +1,7 @@
 -- SPDX-License-Identifier: MIT
--- gc_pauses.lua: how long the collector holds the server up with many sessions in memory: build/bin/lua tests/bench/gc_pauses.lua [SESSIONS]
+-- gc_pauses.lua: how long the collector holds the server up with many sessions in memory.
+--
+--   build/bin/lua tests/bench/gc_pauses.lua [SESSIONS]
 --
 -- Sessions are made as on login, on connections without a network; then messages are routed until the collector has gone
 -- round a few times. CPU time, not time: the machine may be busy.
@@ -53,7 +55,8 @@ print(("Lua heap %.0f MB, own runs: %s"):format(collectgarbage "count" / 1024, h
 local function message(i)
   local to = i * 7919 % sessions_wanted + 1
   local from = i * 104729 % sessions_wanted + 1
-  local stanza = st.message({ to = ("user%d@h.example/r%07x"):format(to, to), type = "chat", id = "m" .. i }, "Art thou not Romeo, and a Montague?")
+  local stanza = st.message({ to = ("user%d@h.example/r%07x"):format(to, to), type = "chat", id = "m" .. i },
+    "Art thou not Romeo, and a Montague?")
   on.element(directory.session(("user%d@h.example/r%07x"):format(from, from)).net, stanza)
 end
 measure("message, collector as it runs", 3 * sessions_wanted, message)
@@ -70,5 +73,6 @@ repeat
   if took > 0.002 then over = over + 1 end
   if done then rounds = rounds + 1 end
 until rounds == 2
-print(("%-44s %8d, mean %8.1f us, longest %6.2f ms, %d over 2 ms"):format("collector step", steps, total / steps * 1e6, longest * 1000, over))
+print(("%-44s %8d, mean %8.1f us, longest %6.2f ms, %d over 2 ms"):format("collector step", steps, total / steps * 1e6,
+  longest * 1000, over))
 os.exit(true)
