@@ -16,13 +16,13 @@ local conn = require "couplet.conn"
 local filters = require "couplet.filters"
 local logger = require "couplet.logger"
 local st = require "couplet.stanza"
+local stream_error = require "couplet.stream_error"
 local task = require "couplet.task"
 local id = require "couplet.util.id"
 
 local client_session = {}
 local class = {}                       -- methods and constants all sessions share
 
-local STREAMS = "urn:ietf:params:xml:ns:xmpp-streams"
 local CLOSE_TIMEOUT = 5                -- seconds the peer has for its own </stream:stream>
 
 class.base_type = "c2s"
@@ -205,18 +205,8 @@ function class:reset_stream()
 end
 
 local function error_text(reason)
-  if type(reason) == "string" then
-    reason = { condition = reason }
-  elseif st.is_stanza(reason) then
-    return ("<stream:error>%s</stream:error>"):format(tostring(reason)), reason:get_text() or reason.name
-  end
-  local parts = { "<stream:error>", ("<%s xmlns='%s'/>"):format(reason.condition or "undefined-condition", STREAMS) }
-  if reason.text then
-    parts[#parts + 1] = ("<text xmlns='%s' xml:lang='en'>%s</text>"):format(STREAMS, escape(tostring(reason.text)))
-  end
-  if reason.extra then parts[#parts + 1] = tostring(reason.extra) end
-  parts[#parts + 1] = "</stream:error>"
-  return table.concat(parts), reason.text or reason.condition
+  local xml, text, condition = stream_error(reason)
+  return xml, text or condition
 end
 
 -- Ends the stream: nil cleanly, else with an error (a condition, { condition, text, extra }, an error object, or a stanza, which

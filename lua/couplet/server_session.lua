@@ -15,11 +15,11 @@ local hosts = require "couplet.hosts"
 local id = require "couplet.util.id"
 local logger = require "couplet.logger"
 local st = require "couplet.stanza"
+local stream_error = require "couplet.stream_error"
 
 local class = {}                       -- methods all sessions share
 local server_session = { methods = class }
 
-local STREAMS = "urn:ietf:params:xml:ns:xmpp-streams"
 local CLOSE_TIMEOUT = 5                -- seconds the peer has for its own </stream:stream>
 
 local attr_of = core.stanza.attr
@@ -141,19 +141,9 @@ function class:reset_stream()
 end
 
 local function error_text(reason)
-  if type(reason) == "string" then
-    reason = { condition = reason }
-  elseif st.is_stanza(reason) then
-    return ("<stream:error>%s</stream:error>"):format(tostring(reason)), reason:get_text() or reason.name
-  end
-  local parts = { "<stream:error>", ("<%s xmlns='%s'/>"):format(reason.condition or "undefined-condition", STREAMS) }
-  if reason.text then
-    parts[#parts + 1] = ("<text xmlns='%s' xml:lang='en'>%s</text>"):format(STREAMS, escape(tostring(reason.text)))
-  end
-  if reason.extra then parts[#parts + 1] = tostring(reason.extra) end
-  parts[#parts + 1] = "</stream:error>"
-  local text = reason.condition or "undefined-condition"
-  return table.concat(parts), reason.text and text .. ": " .. tostring(reason.text) or text
+  local xml, text, condition = stream_error(reason)
+  if condition and text then text = condition .. ": " .. tostring(text) end
+  return xml, text or condition
 end
 
 -- Ends the stream: reason as for clients; said: what is logged, if not that; bounce: { condition, text } for what waits in
