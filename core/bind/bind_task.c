@@ -10,6 +10,7 @@
  *   swap(thread | nil) -> thread | nil        another current one: waits in place, which run the loop inside a task
  *   WAIT                what a task yields when it waits
  *   queue(handler) -> q     q:push(a, b) runs handler(a, b) as a task, or behind those before it;  q:count()
+ *   context() -> n, context(n)       a number of the running task, which the tasks it starts begin with; 0 in a queue's handler
  *   pending()           something was put off: ready() is to be called when no task runs any more
  *   pool() -> idle, created, started
  *   watch(slow_ms, abort_ms, report)        report(ms, traceback, aborted); 0 = never; nil: no watch
@@ -46,6 +47,7 @@ static struct {
 	int pending, draining;
 	uint64_t started;
 	int depth, deepest;             /* tasks inside tasks, and the bound now in force */
+	uint32_t context;               /* of what runs; tasks begin with it */
 	lua_State *current;             /* the task that runs, or NULL */
 	lua_State *volatile running;    /* the coroutine that runs: current, or a generator in it */
 } t = { .pool = LUA_NOREF, .failed = LUA_NOREF, .put_off = LUA_NOREF, .ready = LUA_NOREF,
@@ -193,8 +195,10 @@ enum outcome { ENDED, WAITS, FAILED };
 static enum outcome run(lua_State *L, lua_State *co, int index, int args)
 {
 	lua_State *outer = t.current, *running = t.running;
+	uint32_t context = t.context;
 	int waiting = w.waiting;
 	w.waiting = 0;
+	t.context = task_extra(co)->context;
 	if (!outer)
 		entered();
 	t.current = t.running = co;
@@ -204,6 +208,7 @@ static enum outcome run(lua_State *L, lua_State *co, int index, int args)
 	t.depth--;
 	t.current = outer;
 	t.running = running;
+	t.context = context;
 	w.waiting = waiting;
 	if (status == LUA_OK)
 		return ENDED;
@@ -306,6 +311,7 @@ static void serve(lua_State *L, int q, int given)
 			co = take(L);
 			lua_insert(L, top + 1);
 		}
+		task_extra(co)->context = 0;
 		lua_getiuservalue(L, q, 1);
 		lua_insert(L, -3);
 		lua_xmove(L, co, 3);
@@ -412,6 +418,7 @@ static int start(lua_State *L)
 	if (t.depth >= t.deepest)
 		return put_off(L, n);
 	lua_State *co = take(L);
+	task_extra(co)->context = t.context;
 	lua_insert(L, 1);
 	if (!lua_checkstack(co, n))
 		return luaL_error(L, "too many arguments");
@@ -502,12 +509,25 @@ static int swap(lua_State *L)
 		return luaL_error(L, "waits in place inside waits in place, too deep");
 	push_thread(L, t.current);
 	t.current = new;
+	t.context = new ? task_extra(new)->context : 0;
 	t.deepest = new || t.depth + MORE < DEPTH ? DEPTH : t.depth + MORE;
 	if (new && t.depth >= DEPTH)
 		t.deepest = t.depth;            /* inside an outer wait in place */
 	w.waiting = !new && t.depth > 0;
 	w.entry++;
 	return 1;
+}
+
+static int context(lua_State *L)
+{
+	if (lua_gettop(L) == 0) {
+		lua_pushinteger(L, t.context);
+		return 1;
+	}
+	t.context = (uint32_t)luaL_checkinteger(L, 1);
+	if (t.current)
+		task_extra(t.current)->context = t.context;
+	return 0;
 }
 
 static int pending(lua_State *L)
@@ -545,7 +565,7 @@ int bind_task_open(lua_State *L)
 	static const luaL_Reg functions[] = {
 		{ "setup", setup }, { "start", start }, { "continue", continue_ }, { "inner", inner },     { "current", current },
 		{ "swap", swap },   { "pool", pool },   { "pending", pending },    { "queue", queue_new }, { "watch", watch },
-		{ NULL, NULL },
+		{ "context", context }, { NULL, NULL },
 	};
 	static const luaL_Reg methods[] = { { "push", queue_push }, { "count", queue_count }, { NULL, NULL } };
 	luaL_newmetatable(L, QUEUE);
@@ -554,6 +574,7 @@ int bind_task_open(lua_State *L)
 	lua_pop(L, 1);
 	memset(task_extra(L), 0, LUA_EXTRASPACE);
 	t.idle = t.created = t.depth = t.pending = t.draining = 0;
+	t.context = 0;
 	t.current = NULL;
 	t.running = NULL;
 	lua_newtable(L);

@@ -7,8 +7,9 @@
 #include <stdint.h>
 
 struct task_extra {
-	uint32_t nesting;       /* events being fired inside events (bind_events.c) */
-	uint32_t serves;        /* it waits, and a queue waits for it (bind_task.c) */
+	uint16_t nesting;       /* events being fired inside events (bind_events.c) */
+	uint16_t serves;        /* it waits, and a queue waits for it (bind_task.c) */
+	uint32_t context;       /* on whose behalf it runs, in Lua's own numbers; 0: nobody's (bind_task.c) */
 };
 
 _Static_assert(sizeof(struct task_extra) <= LUA_EXTRASPACE, "extra space of a Lua thread");

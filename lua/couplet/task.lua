@@ -9,6 +9,7 @@
 --   task.ready() -> bool           would await suspend (true), or wait in place?
 --   task.in_task() -> bool         is a task running?
 --   task.failed = fn(plugin | nil, text)          hears of tasks that ended with an error, after the log
+--   task.context() -> n, task.context(n)          a number that the tasks this one starts begin with; 0: none
 --   task.coroutine                 Lua's coroutine library for plugins: a wait inside a generator passes through it
 --   task.stats                     tasks, errors, blocking;  task.pool() -> idle, created, started
 --   task.watch(slow_ms, abort_ms, report?)        logs, and ends, what keeps the server
@@ -25,8 +26,9 @@ local create, yield, status = coroutine.create, coroutine.yield, coroutine.statu
 local running, isyieldable, close = coroutine.running, coroutine.isyieldable, coroutine.close
 local traceback, unpack, pack, tostring, pcall = debug.traceback, table.unpack, table.pack, tostring, pcall
 local current, swap, start, continue, WAIT = native.current, native.swap, native.start, native.continue, native.WAIT
+local context = native.context
 
-local task = { stats = { errors = 0, blocking = 0 }, queue = native.queue }
+local task = { stats = { errors = 0, blocking = 0 }, queue = native.queue, context = native.context }
 local stats = task.stats
 local generators = setmetatable({}, { __mode = "k" })  -- coroutines of plugins that hand waits on
 local in_place = {}                     -- task -> slot: it waits in place for its wake-up
@@ -35,7 +37,9 @@ local ready, ready_first, ready_last = {}, 1, 0        -- wake-ups and starts pu
 
 local function put_off(...)
   ready_last = ready_last + 1
-  ready[ready_last] = pack(...)
+  local item = pack(...)
+  item.context = context()
+  ready[ready_last] = item
   native.pending()
 end
 
@@ -63,7 +67,9 @@ local function run_ready()
     ready_first = ready_first + 1
     local first = item[1]
     if type(first) == "function" then
+      context(item.context)
       start(unpack(item, 1, item.n))
+      context(0)
     elseif status(first) == "suspended" then
       continue(unpack(item, 1, item.n))
     end
