@@ -33,6 +33,8 @@ module:config {
     doc = "time from the beginning of a connection to a proved domain" },
   s2s_connect_timeout = { type = "period", default = 20, min = 1,
     doc = "time for one address: TCP, and the other side's stream header" },
+  s2s_lookup_timeout = { type = "period", default = 12, min = 1,
+    doc = "time for all of DNS on the way to one domain; when it is over the stanzas that wait go back" },
   s2s_keepalive = { type = "period", default = 300, min = 10,
     doc = "silence after which a space is sent, to see whether anybody is there" },
   s2s_idle_timeout = { type = "period", default = "1h", min = 30,
@@ -469,7 +471,7 @@ local function begin(session)
     end)
   end)
   session.race = dial.race {
-    next = dial.candidates(session.to_host),
+    next = dial.candidates(session.to_host, { timeout = config.s2s_lookup_timeout }),
     connect = function(candidate, attempt) return connect_to(session, candidate, attempt) end,
     won = function(conn, candidate)
       attempts[conn] = nil

@@ -35,7 +35,7 @@ log = {{ {{ levels = {{ min = "debug" }}, to = "file", filename = "{dir}/couplet
 test_accounts = {{ {accounts} }}
 """
 
-DNS = """dns = { servers = { "127.0.0.1@%d" }, trust_anchor = false, timeout = 5,
+DNS = """dns = { servers = { "127.0.0.1@%d" }, trust_anchor = false,
   options = { ["do-not-query-localhost:"] = "no", ["cache-max-ttl:"] = "0", ["infra-host-ttl:"] = "0" } }
 """
 
@@ -196,7 +196,7 @@ class Lab:
         self.dns_port = free_port()
         self.zone, self.direct, self.extra = {}, {}, []     # SRV targets of _xmpp-server and _xmpps-server; further lines
         self.serial = 0
-        self.servers, self.nsd = [], None
+        self.servers, self.nsd, self.silent = [], None, None
 
     def couplet(self, *hosts, accounts=None, kind="good", config="", modules=(), publish=True):
         return self._add(Couplet(self, hosts, accounts, kind, config, modules), hosts, publish)
@@ -272,7 +272,17 @@ zone:
                                         stdout=out, stderr=out)
         self._wait_for_dns()
 
+    def silence_dns(self):
+        """From now on questions are taken and never answered."""
+        self.stop_dns()
+        self.silent = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        self.silent.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        self.silent.bind(("127.0.0.1", self.dns_port))
+
     def stop_dns(self):
+        if self.silent:
+            self.silent.close()
+            self.silent = None
         if self.nsd:
             self.nsd.terminate()
             self.nsd.wait()

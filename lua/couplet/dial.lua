@@ -2,8 +2,11 @@
 -- dial.lua: the way to another server: its names looked up (RFC 6120 §3.2, XEP-0368), its addresses tried in turn (RFC 8305).
 --
 --   dial.order(records, random?) -> records in the order to try them (RFC 2782); record: { priority, weight, port, target, … }
---   dial.targets(domain) -> { { host =, port =, tls = bool }, … } | nil, condition, text       waits for DNS
---   dial.candidates(domain) -> next        next() -> { address, port, tls, host } | nil, condition, text; waits for DNS
+--   dial.candidates(domain, { timeout =, dane = }) -> next        waits for DNS, all look-ups together for timeout seconds
+--     next() -> candidate | nil, condition, text       candidate: { address, port, tls = bool, host =, secure = DNSSEC vouches
+--     for host (RFC 7712 §5), tlsa = { rdata, … } | nil, with dane = true and where DNSSEC vouches for all of the way (RFC 7673) }
+--   dial.targets(domain, budget?) -> { { host =, port =, tls = bool, secure = bool }, … } | nil, condition, text
+--   dial.tlsa(target, budget?) -> { rdata, … }, none if there is nothing usable | nil, message
 --   dial.race{ next =, connect = fn(candidate, attempt) -> conn | nil, message, won = fn(conn, candidate),
 --     lost = fn(condition, text) } -> race
 --     begins at once; one attempt after the other, each a moment after the one before; the first that is up wins
@@ -11,7 +14,8 @@
 --     race:again(reason)   the winner was of no use (no stream came about): the rest is tried
 --     race:stop()          nothing more happens; connections that have not won are aborted
 --
--- Each look-up has its own deadline (net.adns). How many records and addresses are looked at is bounded.
+-- Forged answers (DNSSEC says bogus) are failures: a target with them is passed over, a domain with forged SRV records is not
+-- reached at all. How many records and addresses are looked at is bounded.
 
 local clock = require "couplet.clock"
 local is_ip = require "couplet.util.net".pton
@@ -22,6 +26,11 @@ local dial = {}
 
 local PORT = 5269
 local HEAD_START = 0.25                -- seconds an attempt has before the next one begins (RFC 8305 §5)
+local RESOLUTION_DELAY = 0.05          -- what IPv6 may come later than IPv4 (RFC 8305 §3)
+local LOOKUPS = 12                     -- seconds for all look-ups on the way to one domain
+local SRV_SHARE = 2 / 3                -- of these for the SRV records: some firewalls let only questions for addresses through
+local NXDOMAIN = 3
+local TLSA_MAX = 16                    -- TLSA records of one target
 local RECORDS_MAX = 24                 -- SRV records that are looked at
 local ADDRESSES_MAX = 8                -- addresses of one target
 
@@ -58,18 +67,54 @@ function dial.order(records, random)
   return out
 end
 
--- Asks all questions at once: { { name, type }, … } -> answers in that order; one without answer is { failed = message }.
-local function ask(questions)
+-- Look-ups --------------------------------------------------------------------------------------------------------------
+
+local function judged(answer, err)
+  if not answer then return { failed = err or "no answer" } end
+  if answer.bogus then return { failed = "DNSSEC says the answer is forged", bogus = true } end
+  if answer.rcode and answer.rcode ~= 0 and answer.rcode ~= NXDOMAIN then
+    return { failed = tostring(answer.status or answer.rcode) }
+  end
+  return answer
+end
+
+local function lookup(name, kind, seconds, done)
   local adns = require "couplet.net.adns"
-  return task.await(function(done)
+  local timer, over
+  local function answered(answer, err)
+    if over then return end
+    over = true
+    if timer then timer:stop() end
+    done(judged(answer, err))
+  end
+  local query = adns.lookup(answered, name, kind)
+  if over then return end
+  timer = clock.timer(seconds, function()
+    adns.cancel(query)
+    task.spawn(answered, nil, "timeout")
+  end)
+end
+
+-- What is spent waiting for DNS is taken from budget.left.
+local function waiting(budget, fn)
+  local began = clock.mono()
+  local result = task.await(fn)
+  budget.left = math.max(0, budget.left - (clock.mono() - began))
+  return result
+end
+
+local function new_budget(seconds) return { left = seconds or LOOKUPS } end
+
+-- Asks all questions at once: { { name, type }, … } -> answers in that order; one without answer is { failed = message }.
+local function ask(questions, budget, share)
+  return waiting(budget, function(done)
     local left, answers = #questions, {}
     for i, question in ipairs(questions) do
-      adns.lookup(function(answer, err)
-        if answer and answer.bogus then answer, err = nil, "DNSSEC says the answer is forged" end
-        answers[i] = answer or { failed = err or "no answer" }
+      lookup(question[1], question[2], budget.left * (share or 1), function(answer)
+        answers[i] = answer
         left = left - 1
         if left == 0 then done(answers) end
-      end, question[1], question[2])
+      end)
     end
   end)
 end
@@ -79,14 +124,18 @@ local function literal(domain)
   return is_ip(address) and address or nil
 end
 
-function dial.targets(domain)
+function dial.targets(domain, budget)
   local address = literal(domain)
-  if address then return { { host = address, port = PORT, tls = false } } end
+  if address then return { { host = address, port = PORT, tls = false, secure = false } } end
   local ascii = to_ascii(domain)
   if not ascii then return nil, "remote-server-not-found", "No such domain" end
-  local answers = ask { { "_xmpps-server._tcp." .. ascii, "SRV" }, { "_xmpp-server._tcp." .. ascii, "SRV" } }
+  local answers = ask({ { "_xmpps-server._tcp." .. ascii, "SRV" }, { "_xmpp-server._tcp." .. ascii, "SRV" } },
+    budget or new_budget(), SRV_SHARE)
   local records, refused = {}, false
   for i, answer in ipairs(answers) do
+    if answer.bogus then
+      return nil, "remote-server-timeout", "DNSSEC says the SRV records of this domain are forged"
+    end
     for _, rr in ipairs(answer) do
       local srv = rr.srv
       if srv and #records < RECORDS_MAX then
@@ -94,51 +143,106 @@ function dial.targets(domain)
         if host == "" then
           refused = true
         else
-          records[#records + 1] = { priority = srv.priority, weight = srv.weight, port = srv.port, host = host, tls = i == 1 }
+          records[#records + 1] = { priority = srv.priority, weight = srv.weight, port = srv.port, host = host, tls = i == 1,
+            secure = answer.secure or false }
         end
       end
     end
   end
   if records[1] then return dial.order(records) end
   if refused then return nil, "remote-server-not-found", "This domain does not take connections of servers" end
-  return { { host = ascii, port = PORT, tls = false, fallback = true } }
+  -- No other host comes in between, so nothing is delegated; whether DANE counts, the addresses will say.
+  return { { host = ascii, port = PORT, tls = false, secure = true, fallback = true } }
+end
+
+-- TLSA ------------------------------------------------------------------------------------------------------------------
+
+function dial.tlsa(target, budget)
+  local answer = ask({ { ("_%d._tcp.%s"):format(target.port, target.host), "TLSA" } }, budget or new_budget())[1]
+  if answer.failed then return nil, answer.failed end
+  local list = {}
+  for _, rr in ipairs(answer.secure and answer or {}) do
+    local tlsa = type(rr.tlsa) == "table" and rr.tlsa
+    if tlsa and #list < TLSA_MAX then list[#list + 1] = string.char(tlsa.use, tlsa.select, tlsa.match) .. tlsa.data end
+  end
+  return list
 end
 
 -- Addresses -------------------------------------------------------------------------------------------------------------
 
--- IPv6 and IPv4 by turns.
-local function addresses(host)
+-- -> next; next() -> address, secure | nil, why. IPv6 and IPv4 by turns; nobody waits for the slower family longer than a
+-- moment, and what comes late still has its turn.
+local function addresses(host, budget)
   local address = literal(host)
-  if address then return { address } end
-  local answers = ask { { host, "AAAA" }, { host, "A" } }
-  local six, four, out = {}, {}, {}
-  for _, rr in ipairs(answers[1]) do if rr.aaaa then six[#six + 1] = rr.aaaa end end
-  for _, rr in ipairs(answers[2]) do if rr.a then four[#four + 1] = rr.a end end
-  for i = 1, math.max(#six, #four) do
-    for _, list in ipairs { six, four } do
-      if list[i] and #out < ADDRESSES_MAX then out[#out + 1] = list[i] end
+  local count, found, open, failed = 0, { aaaa = {}, a = {} }, { aaaa = true, a = true }, nil
+  local wake, last
+  if address then
+    found.a[1], open = { address, false }, {}
+  else
+    for _, family in ipairs { "aaaa", "a" } do
+      lookup(host, family:upper(), budget.left, function(answer)
+        open[family] = nil
+        failed = failed or answer.failed
+        for _, rr in ipairs(answer) do
+          if rr[family] and is_ip(rr[family]) and #found[family] < ADDRESSES_MAX then
+            table.insert(found[family], { rr[family], answer.secure or false })
+          end
+        end
+        if wake then wake() end
+      end)
     end
   end
-  return out, answers[1].failed or answers[2].failed
+  local function wait(seconds)
+    waiting(budget, function(done)
+      local timer = seconds and clock.timer(seconds, function() if wake then task.spawn(wake) end end)
+      wake = function()
+        wake = nil
+        if timer then timer:stop() end
+        done(true)
+      end
+    end)
+  end
+  return function()
+    while not (found.aaaa[1] or found.a[1]) and (open.aaaa or open.a) do wait() end
+    if not last and open.aaaa and not found.aaaa[1] then wait(RESOLUTION_DELAY) end
+    local family = last == "aaaa" and "a" or "aaaa"
+    if not found[family][1] then family = family == "a" and "aaaa" or "a" end
+    local entry = table.remove(found[family], 1)
+    if not entry or count >= ADDRESSES_MAX then return nil, failed end
+    count, last = count + 1, family
+    return entry[1], entry[2]
+  end
 end
 
-function dial.candidates(domain)
+-- Everything on the way ---------------------------------------------------------------------------------------------------
+
+function dial.candidates(domain, options)
+  options = options or {}
+  local budget = new_budget(options.timeout)
   local targets, condition, text
-  local target, at, list, index = nil, 0, {}, 0
+  local target, at, address = nil, 0, nil
   local found, unanswered = false, nil
   return function()
     if not targets then
-      targets, condition, text = dial.targets(domain)
-      if not targets then
-        targets = {}
-        return nil, condition, text
-      end
+      targets, condition, text = dial.targets(domain, budget)
+      targets = targets or {}
     end
     while true do
-      index = index + 1
-      if list[index] then
-        found = true
-        return { address = list[index], port = target.port, tls = target.tls, host = target.host }
+      if target then
+        local ip, secure = address()
+        local tlsa
+        if ip and options.dane and target.secure and secure then
+          local err
+          if not target.tlsa then target.tlsa, err = dial.tlsa(target, budget) end
+          tlsa = target.tlsa
+          if err then ip, secure = nil, ("TLSA records of %s: %s"):format(target.host, err) end     -- RFC 7673 §3.4
+        end
+        if ip then
+          found = true
+          return { address = ip, port = target.port, tls = target.tls, host = target.host,
+            secure = target.secure and not target.fallback, tlsa = tlsa and tlsa[1] and tlsa or nil }
+        end
+        unanswered = unanswered or secure
       end
       at = at + 1
       target = targets[at]
@@ -148,10 +252,7 @@ function dial.candidates(domain)
         if unanswered then return nil, "remote-server-timeout", "DNS does not answer (" .. unanswered .. ")" end
         return nil, "remote-server-not-found", "This domain has no server"
       end
-      local failed
-      list, failed = addresses(target.host)
-      index = 0
-      unanswered = unanswered or not list[1] and failed or nil
+      address = addresses(target.host, budget)
     end
   end
 end

@@ -3,15 +3,20 @@
 
 local check = require "check"
 
+local clock = require "couplet.clock"
 local zone, asked = {}, {}
 package.loaded["couplet.net.adns"] = { lookup = function(cb, name, kind)
   asked[#asked + 1] = kind .. " " .. name
-  local answer = zone[kind .. " " .. name]
+  local answer = zone[kind .. " " .. name] or zone[kind]
   if answer == "timeout" then return cb(nil, "timeout") end
+  if answer == "silence" then return {} end
+  if type(answer) == "number" then           -- seconds until it answers
+    clock.timer(answer, function() cb(zone[kind .. " later"]) end)
+    return {}
+  end
   cb(answer or {})
-end }
+end, cancel = function(query) query.cancelled = true end }
 
-local clock = require "couplet.clock"
 local dial = require "couplet.dial"
 local task = require "couplet.task"
 
@@ -46,12 +51,25 @@ check.test("priorities in order, weights by chance (RFC 2782)", function()
     for _, r in ipairs(dial.order(records(), random)) do names[#names + 1] = r.target end
     check.equal(table.concat(names, " "), row[2], i)
   end
-  local first = {}
-  for _ = 1, 2000 do
-    local name = dial.order(records())[1].target
-    first[name] = (first[name] or 0) + 1
+  -- ten thousand choices from a fixed source: who comes first is chosen by weight, who comes second by the weights left
+  local seed = 1
+  local function fixed(low, high)
+    seed = (seed * 1103515245 + 12345) & 0x7fffffff
+    return low + (seed >> 8) % (high - low + 1)
   end
-  check.ok(first.c > 1000 and first.b > 450 and first.a > 100 and (first.zero or 0) < 100 and not first.last)
+  local first, second, n = {}, {}, 10000
+  for _ = 1, n do
+    local order = dial.order(records(), fixed)
+    first[order[1].target] = (first[order[1].target] or 0) + 1
+    if order[1].target == "c" then second[order[2].target] = (second[order[2].target] or 0) + 1 end
+    check.equal(order[5].target, "last")
+  end
+  local shares = { { first, "a", n, 0.1 }, { first, "b", n, 0.3 }, { first, "c", n, 0.6 }, { first, "zero", n, 0.01 },
+    { second, "a", first.c, 0.25 }, { second, "b", first.c, 0.75 }, { second, "zero", first.c, 0.025 } }
+  for i, row in ipairs(shares) do
+    local share = (row[1][row[2]] or 0) / row[3]
+    check.ok(math.abs(share - row[4]) < 0.02, ("row %d: %s came with %.3f instead of %.3f"):format(i, row[2], share, row[4]))
+  end
 end)
 
 local function all(domain)
@@ -105,28 +123,146 @@ check.test("records and addresses without end are cut", function()
   check.equal(#all "a.example", 24 * 8)
 end)
 
+-- Virtual time ----------------------------------------------------------------------------------------------------------
+
+local function paper()
+  local p = { now = 0, timers = {} }
+  p.clock = { mono = function() return p.now end, wall = function() return p.now end, once = function() end,
+    timer = function(seconds, fn)
+      local t = { due = p.now + seconds, fn = fn, stop = function(self) self.due = nil end }
+      p.timers[#p.timers + 1] = t
+      return t
+    end }
+  function p.pass(seconds)
+    local stop = p.now + seconds
+    while true do
+      local first
+      for _, t in ipairs(p.timers) do if t.due and t.due <= stop and (not first or t.due < first.due) then first = t end end
+      if not first then break end
+      p.now = math.max(p.now, first.due)
+      first.due = nil
+      first.fn()
+    end
+    p.now = stop
+  end
+  function p.run(fn)
+    local before = clock.use(p.clock)
+    fn()
+    clock.use(before)
+  end
+  return p
+end
+
+check.test("DNS is dead: all look-ups together end in time (s2s_lookup_timeout)", function()
+  local rows = {
+    { "nothing answers", { SRV = "silence", A = "silence", AAAA = "silence" }, 12, "DNS does not answer (timeout)" },
+    { "SRV answers, addresses do not", { ["SRV _xmpp-server._tcp.a.example"] = { srv(0, 0, 5269, "h1"), srv(1, 0, 5269, "h2"),
+      srv(2, 0, 5269, "h3") }, A = "silence", AAAA = "silence" }, 12, "DNS does not answer (timeout)" },
+    { "a server that fails", { SRV = { rcode = 2, status = "ServFail" }, A = { rcode = 2, status = "ServFail" } }, 0,
+      "DNS does not answer (ServFail)" },
+  }
+  for _, row in ipairs(rows) do
+    zone = row[2]
+    local p = paper()
+    p.run(function()
+      local condition, text, at
+      task.spawn(function()
+        local c
+        c, condition, text = dial.candidates("a.example", { timeout = 12 })()
+        at = p.now
+        check.equal(c, nil, row[1])
+      end)
+      p.pass(60)
+      check.equal(condition, "remote-server-timeout", row[1])
+      check.equal(text, row[4], row[1])
+      check.equal(at, row[3], row[1])
+    end)
+  end
+end)
+
+check.test("no family waits for the other longer than a moment; what comes late has its turn (RFC 8305 3)", function()
+  local six, four = { { aaaa = "2001:db8::1" }, { aaaa = "2001:db8::2" } }, { { a = "192.0.2.1" }, { a = "192.0.2.2" } }
+  local rows = {           -- seconds until AAAA and A answer; the first address and when; the rest, asked for a second later
+    { 0.01, 0.02, "2001:db8::1 0.01", "192.0.2.1 2001:db8::2 192.0.2.2" },
+    { 0.04, 0.01, "2001:db8::1 0.04", "192.0.2.1 2001:db8::2 192.0.2.2" },
+    { 0.50, 0.01, "192.0.2.1 0.06", "2001:db8::1 192.0.2.2 2001:db8::2" },
+    { 0.01, 0.50, "2001:db8::1 0.01", "192.0.2.1 2001:db8::2 192.0.2.2" },
+    { "silence", 0.01, "192.0.2.1 0.06", "192.0.2.2" },
+    { 0.01, "silence", "2001:db8::1 0.01", "2001:db8::2" },
+  }
+  for i, row in ipairs(rows) do
+    zone = { AAAA = row[1], A = row[2], ["AAAA later"] = six, ["A later"] = four }
+    local p = paper()
+    p.run(function()
+      local first, rest, next = nil, {}, nil
+      task.spawn(function()
+        next = dial.candidates "a.example"
+        first = ("%s %.2f"):format(next().address, p.now)
+      end)
+      p.pass(1)
+      check.equal(first, row[3], i)
+      task.spawn(function()
+        for c in next do rest[#rest + 1] = c.address end
+      end)
+      p.pass(60)
+      check.equal(table.concat(rest, " "), row[4], i)
+    end)
+  end
+end)
+
+check.test("DNSSEC: what it vouches for, and what it says is forged (RFC 7673, RFC 7712)", function()
+  local function secure(list)
+    list.secure = true
+    return list
+  end
+  local good = secure { { tlsa = { use = 3, select = 1, match = 1, data = "hash" } } }
+  local function way(srv_secure, a_secure, tlsa)
+    local records, address = { srv(0, 0, 5269, "h"), srv(1, 0, 5270, "g") }, { { a = "192.0.2.1" } }
+    records.secure, address.secure = srv_secure, a_secure
+    return { ["SRV _xmpp-server._tcp.a.example"] = records, ["A h"] = address, ["TLSA _5269._tcp.h"] = tlsa }
+  end
+  local rows = {           -- zone; "address, is the target's name good, TLSA records" of the candidates; the last word
+    { way(true, true, good), "192.0.2.1 true 1" },
+    { way(true, true, secure {}), "192.0.2.1 true 0" },
+    { way(true, true, { { tlsa = { use = 3, select = 1, match = 1, data = "x" } } }), "192.0.2.1 true 0" },
+    { way(true, false, good), "192.0.2.1 true 0" },
+    { way(false, true, good), "192.0.2.1 false 0" },
+    { way(true, true, { bogus = true }), "", "DNS does not answer (TLSA records of h: DNSSEC says the answer is forged)" },
+    { way(true, true, "timeout"), "", "DNS does not answer (TLSA records of h: timeout)" },
+    { { ["SRV _xmpp-server._tcp.a.example"] = { bogus = true, srv(0, 0, 5269, "h") }, A = { { a = "192.0.2.1" } } }, "",
+      "DNSSEC says the SRV records of this domain are forged" },
+    { { ["SRV _xmpp-server._tcp.a.example"] = secure { srv(0, 0, 5269, "h") }, ["A h"] = { bogus = true, { a = "192.0.2.1" } } },
+      "", "DNS does not answer (DNSSEC says the answer is forged)" },
+    -- no SRV records: the domain's own host, whose name is no other's
+    { { ["A a.example"] = secure { { a = "192.0.2.1" } }, ["TLSA _5269._tcp.a.example"] = good }, "192.0.2.1 false 1" },
+  }
+  for i, row in ipairs(rows) do
+    zone, asked = row[1], {}
+    task.spawn(function()
+      local out, text = {}, nil
+      local next = dial.candidates("a.example", { dane = true })
+      while true do
+        local c, _, why = next()
+        if not c then text = why break end
+        out[#out + 1] = ("%s %s %d"):format(c.address, c.secure, #(c.tlsa or {}))
+      end
+      check.equal(table.concat(out, ", "), row[2], i)
+      if row[3] then check.equal(text, row[3], i) end
+    end)
+  end
+  zone, asked = way(true, true, good), {}
+  check.equal(dial.candidates "a.example"().tlsa, nil)         -- nobody asked for DANE: no question, no answer
+  check.ok(not table.concat(asked, " "):find "TLSA")
+end)
+
 -- Attempts --------------------------------------------------------------------------------------------------------------
 
 local function race(list)
   local r = { log = {}, attempts = {} }
   local at = 0
-  local now, timers = 0, {}
-  local paper = { mono = function() return now end, wall = function() return now end, once = function() end,
-    timer = function(seconds, fn)
-      local t = { due = now + seconds, fn = fn, stop = function(self) self.due = nil end }
-      timers[#timers + 1] = t
-      return t
-    end }
-  local before = clock.use(paper)
-  function r.pass(seconds)
-    now = now + seconds
-    for _, t in ipairs(timers) do
-      if t.due and t.due <= now then
-        t.due = nil
-        t.fn()
-      end
-    end
-  end
+  local p = paper()
+  local before = clock.use(p.clock)
+  r.pass = p.pass
   r.race = dial.race {
     next = function()
       at = at + 1
@@ -144,11 +280,7 @@ local function race(list)
   }
   clock.use(before)
   r.text = function() return table.concat(r.log, ", ") end
-  return r, function(fn)
-    clock.use(paper)
-    fn()
-    clock.use(before)
-  end
+  return r, p.run
 end
 
 check.test("one after the other, a moment apart; the first that is up wins and the others end", function()
@@ -164,6 +296,24 @@ check.test("one after the other, a moment apart; the first that is up wins and t
     check.equal(r.text(), "one, two, abort one")
     r.attempts.one:down "aborted"
     check.equal(r.lost, nil)
+  end)
+end)
+
+check.test("attempts begin a quarter of a second after each other (RFC 8305 5)", function()
+  local r, run = race { "one", "two", "three" }
+  run(function()
+    r.pass(0.249)
+    check.equal(r.text(), "one")
+    r.pass(0.002)
+    check.equal(r.text(), "one, two")
+    r.pass(0.248)
+    check.equal(r.text(), "one, two")
+    r.attempts.one:down "unreachable"          -- then the next need not wait, and the one after it has its own head start
+    check.equal(r.text(), "one, two, three")
+    r.pass(60)
+    r.attempts.two:down "timeout"
+    r.attempts.three:down "timeout"
+    check.equal(r.lost, "remote-server-timeout no way: timeout")
   end)
 end)
 

@@ -348,6 +348,44 @@ async def nowhere():
         await pair.bye()
 
 
+@test("DNS takes questions and never answers: the error comes in time, and others do not notice")
+async def dead_dns():
+    with Pair(config="s2s_lookup_timeout = 3\n") as pair:
+        romeo, _ = await pair.users()
+        equal(await romeo.ping_error("mantua.lab"), None)
+        pair.lab.silence_dns()
+        began = time.monotonic()
+        waiting = [asyncio.ensure_future(romeo.ping_error("later%d.lab" % i)) for i in range(20)]
+        slowest = 0
+        while not all(w.done() for w in waiting):
+            before = time.monotonic()
+            equal(await romeo.ping_error("verona.lab"), None)
+            slowest = max(slowest, time.monotonic() - before)
+            await asyncio.sleep(0.05)
+        took = time.monotonic() - began
+        equal({w.result() for w in waiting}, {"remote-server-timeout"})
+        assert 2 < took < 6, took
+        assert slowest < 1, slowest
+        equal(await romeo.ping_error("mantua.lab"), None)            # what is open stays open
+        assert "DNS does not answer (timeout)" in pair.here.log()
+        pair.lab.stop_dns()
+        pair.lab.start_dns()
+        await pair.bye()
+
+
+@test("SRV records and their targets may be aliases of aliases (CNAME)")
+async def aliases():
+    with Pair() as pair:
+        del pair.lab.zone["mantua.lab"]
+        pair.lab.extra += ["_xmpp-server._tcp.mantua.lab. IN CNAME srv1.lab.", "srv1.lab. IN CNAME srv2.lab.",
+                           "srv2.lab. IN SRV 0 0 %d one.lab." % pair.there.s2s,
+                           "one.lab. IN CNAME two.lab.", "two.lab. IN CNAME three.lab.", "three.lab. IN A 127.0.0.1"]
+        pair.lab.publish()
+        romeo, _ = await pair.users()
+        equal(await romeo.ping_error("mantua.lab"), None)
+        await pair.bye()
+
+
 for _there in ("couplet", "prosody"):
     @test("%s restarts in the middle of a stream" % _there)
     async def restart(there=_there):
