@@ -32,6 +32,7 @@ modules_enabled = {
   "saslauth";         -- logging in
   "tls";              -- encryption
   "dialback";         -- other servers prove their domain by being asked (XEP-0220)
+  "carbons";          -- all of a user's devices see the whole conversation (XEP-0280)
   "private";          -- small private data of clients (XEP-0049)
   "vcard";            -- business cards (XEP-0054)
   "ping";             -- is anybody there? (XEP-0199)
