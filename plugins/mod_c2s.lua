@@ -10,9 +10,9 @@ local clock = require "couplet.clock"
 local core = require "couplet.core"
 local client_session = require "couplet.client_session"
 local directory = require "couplet.directory"
-local filters = require "couplet.filters"
 local hosts = require "couplet.hosts"
 local jid = require "couplet.jid"
+local listener = require "couplet.listener"
 local router = require "couplet.router"
 local sessions = require "couplet.sessions"
 local st = require "couplet.stanza"
@@ -103,11 +103,6 @@ local function on_header(session, header, xmlns)
   client_session.send(session, features)
 end
 
-local function on_ended(session)
-  session.peer_ended = true
-  session:close()
-end
-
 local COMPRESSION_FAILED = "<failure xmlns='http://jabber.org/protocol/compress'><processing-failed/></failure>"
 
 local function on_error(session, condition, text)
@@ -122,24 +117,6 @@ local function on_closed(session, reason)
 end
 
 -- In order ----------------------------------------------------------------------------------------------------------------------
-
-local function element(session, stanza)
-  local all = session.filters
-  if all and all["stanzas/in"] then
-    stanza = filters.run(session, "stanzas/in", stanza)
-    if stanza == nil then return end
-  end
-  return process(session, stanza)
-end
-
-local explain = debug.traceback
-
--- One step of the session's queue. Errors in plugins have been caught before: these are ours.
-local function finish(session, native, ok, err)
-  if not ok then module:log("error", "%s: %s", session.full_jid or session.ip, err) end
-  if native then native:done() end
-  return ok
-end
 
 -- A stanza that takes long keeps everybody waiting. Its account, with all its sessions (which share one roster), then rests as
 -- long again: nobody gets more than half of the time, and everybody else gets a turn between any two such stanzas.
@@ -161,77 +138,15 @@ local function worked(session, began)
   resting[session.roster] = now + math.min(now - began, REST_MAX)
 end
 
--- A stanza; or, without one, what = { session, function, arguments }.
-local function step(session, stanza)
-  if stanza then
+local function on_element(session, stanza)
+  if next(resting) then
+    rest(session.roster)
     if session.destroyed or session.closing then return end
-    if next(resting) then
-      rest(session.roster)
-      if session.destroyed or session.closing then return end
-    end
-    local native, began = session.net, clock.mono()
-    at_work = session
-    if not finish(session, native, xpcall(element, explain, session, stanza)) and not session.destroyed then
-      pcall(router.reply_error, session, stanza, "wait", "internal-server-error")
-    end
-    worked(session, began)
-  else
-    local what = session
-    session = what[1]
-    if session.destroyed then return end
-    finish(session, session.net, xpcall(what[2], explain, session, what[3], what[4]))
   end
-end
-
-local function push(conn, ...)
-  local session = conn:session()
-  if session then session.queue:push { session, ... } end
-  return session
-end
-
-local listener = {}
-module.environment.listener = listener
-
-local function secured(session)
-  session.secure, session.encrypted = true, true
-end
-
-function listener.opened(conn)
-  open = open + 1
-  local session = sessions.new_session(conn, "c2s_unauthed")
-  session.queue = task.queue(step)
-  sessions.unbound[session] = clock.mono() + config.c2s_timeout        -- when its time is over
-  conn:session(session)
-  if conn:tls() then secured(session) end
-end
-
-function listener.secured(conn)
-  local session = conn:session()
-  if session then secured(session) end
-end
-
-function listener.element(conn, stanza)
-  local session = conn:session()
-  if session then return session.queue:push(session, stanza) end
-  conn:done()                                  -- our stream is closed: nobody listens
-end
-
-function listener.stream(conn, header, xmlns)
-  if not push(conn, on_header, header, xmlns) then conn:done() end
-end
-
-function listener.ended(conn)
-  if not push(conn, on_ended) then conn:close() end          -- the answer to our own end
-end
-
-function listener.error(conn, condition, text)
-  if not push(conn, on_error, condition, text) then conn:close() end
-end
-
-function listener.closed(conn, reason)
-  open = open - 1
-  local session = push(conn, on_closed, reason)
-  if session then client_session.flushed(session, false) end           -- what waits for it holds up the queue
+  local began = clock.mono()
+  at_work = session
+  process(session, stanza)
+  worked(session, began)
 end
 
 local function bus_of(session)
@@ -239,24 +154,38 @@ local function bus_of(session)
   return home and home.events or require "couplet.prosody".events
 end
 
-function listener.idle(conn)
-  local session = conn:session()
-  if not session then return conn:close() end
-  task.spawn(function()
+local on = listener.new {
+  log = function(...) module:log(...) end,
+  header = on_header, element = on_element, error = on_error, closed = on_closed,
+  opened = function(conn)
+    open = open + 1
+    local session = sessions.new_session(conn, "c2s_unauthed")
+    sessions.unbound[session] = clock.mono() + config.c2s_timeout        -- when its time is over
+    conn:session(session)
+    return session
+  end,
+  idle = function(session)
     if not bus_of(session).fire_event("c2s-read-timeout", { session = session }) then session:close "connection-timeout" end
-  end)
+  end,
+}
+module.environment.listener = on
+
+local lost = on.closed
+function on.closed(conn, reason)
+  open = open - 1
+  local session = conn:session()
+  lost(conn, reason)
+  if session then client_session.flushed(session, false) end           -- what waits for it holds up the queue
 end
 
-listener.bytes = filters.bytes_in
-
-function listener.drained(conn)
+function on.drained(conn)
   local session = conn:session()
   if not session then return end
   client_session.flushed(session, true)
   task.spawn(bus_of(session).fire_event, "c2s-ondrain", { session = session })
 end
 
-net.on("c2s", listener)
+net.on("c2s", on)
 
 -- Hosts -------------------------------------------------------------------------------------------------------------------------
 

@@ -15,6 +15,7 @@ local crypto = core.crypto
 local filters = require "couplet.filters"
 local hosts = require "couplet.hosts"
 local id = require "couplet.util.id"
+local listener = require "couplet.listener"
 local router = require "couplet.router"
 local sha1 = require "couplet.util.hashes".sha1
 local st = require "couplet.stanza"
@@ -186,11 +187,6 @@ local function on_element(session, stanza)
   return session:close { condition = "unsupported-stanza-type", text = "Not understood here: " .. name:sub(1, 64) }
 end
 
-local function on_ended(session)
-  session.peer_ended = true
-  session:close()
-end
-
 local function on_error(session, condition, text)
   session.log("warn", "component %s: %s %s", session.host or session.ip, condition, text)
   session:close { condition = condition, text = text }
@@ -198,86 +194,26 @@ end
 
 local function on_closed(session, reason) session:over(reason) end
 
--- In order --------------------------------------------------------------------------------------------------------------------
-
-local function element(session, stanza)
-  local all = session.filters
-  if all and all["stanzas/in"] then
-    stanza = filters.run(session, "stanzas/in", stanza)
-    if stanza == nil then return end
-  end
-  return on_element(session, stanza)
-end
-
--- A stanza; or, without one, what = { session, function, arguments }.
-local function step(session, stanza)
-  local what = not stanza and session
-  if what then session = what[1] end
-  if session.destroyed then return end
-  local native, fn, first, second = session.net, element, stanza, nil
-  if what then fn, first, second = what[2], what[3], what[4] end
-  local ok, err = xpcall(fn, debug.traceback, session, first, second)
-  if not ok then
-    module:log("error", "%s: %s", session.host or session.ip, err)
-    if stanza and not session.destroyed then pcall(router.reply_error, session, stanza, "wait", "internal-server-error") end
-  end
-  if native then native:done() end
-end
-
-local function push(conn, ...)
-  local session = conn:session()
-  if session then session.queue:push { session, ... } end
-  return session
-end
-
-local listener = { xmlns = ACCEPT, bytes = filters.bytes_in }
-module.environment.listener = listener
-
-function listener.opened(conn)
-  local session = new_session(conn, "component_unauthed")
-  session.queue = task.queue(step)
-  open[session] = true
-  conn:session(session)
-  filters.initialize(session)
-  if conn:tls() then session.secure, session.encrypted = true, true end
-end
-
-function listener.secured(conn)
-  local session = conn:session()
-  if session then session.secure, session.encrypted = true, true end
-end
-
-function listener.element(conn, stanza)
-  local session = conn:session()
-  if session then return session.queue:push(session, stanza) end
-  conn:done()                                  -- our stream is closed: nobody listens
-end
-
-function listener.stream(conn, header, xmlns)
-  if not push(conn, on_header, header, xmlns) then conn:done() end
-end
-
-function listener.ended(conn)
-  if not push(conn, on_ended) then conn:close() end
-end
-
-function listener.error(conn, condition, text)
-  if not push(conn, on_error, condition, text) then conn:close() end
-end
-
-function listener.closed(conn, reason) push(conn, on_closed, reason) end
-
-function listener.idle(conn)
-  local session = conn:session()
-  if not session then return conn:close() end
-  task.spawn(function()
+local on = listener.new {
+  log = function(...) module:log(...) end,
+  header = on_header, element = on_element, error = on_error, closed = on_closed,
+  opened = function(conn)
+    local session = new_session(conn, "component_unauthed")
+    open[session] = true
+    conn:session(session)
+    filters.initialize(session)
+    return session
+  end,
+  idle = function(session)
     local home = homes[session.host]
     local kept = home and home.module:fire_event("component-read-timeout", { session = session })
     if not kept then session:close "connection-timeout" end
-  end)
-end
+  end,
+}
+on.xmlns = ACCEPT
+module.environment.listener = on
 
-net.on("component", listener)
+net.on("component", on)
 
 -- The way out -----------------------------------------------------------------------------------------------------------------
 

@@ -14,8 +14,8 @@ local core = require "couplet.core"
 local certs = require "couplet.certs"
 local clock = require "couplet.clock"
 local dial = require "couplet.dial"
-local filters = require "couplet.filters"
 local hosts = require "couplet.hosts"
+local listener = require "couplet.listener"
 local router = require "couplet.router"
 local s2s = require "couplet.s2s"
 local server_session = require "couplet.server_session"
@@ -276,7 +276,7 @@ local function on_stream_error(session, element)
     { condition = remote_error[condition] or "remote-server-timeout", text = "The other server said: " .. said })
 end
 
-local function element(session, stanza)
+local function on_element(session, stanza)
   local name, _, _, _, _, xmlns = route_of(stanza)
   if xmlns == STREAMS and name == "error" then return on_stream_error(session, stanza) end
   if session.notopen then return session:close "bad-format" end
@@ -292,51 +292,12 @@ local function element(session, stanza)
       return refuse(session, "policy-violation", "Too much before any domain is proved")
     end
   end
-  local all = session.filters
-  if all and all["stanzas/in"] then
-    stanza = filters.run(session, "stanzas/in", stanza)
-    if stanza == nil then return end
-  end
   return process(session, stanza)
 end
 
--- In order --------------------------------------------------------------------------------------------------------------
-
-local explain = debug.traceback
-
-local function finish(native, ok, err)
-  if not ok then module:log("error", "%s", err) end
-  if native then native:done() end
-  return ok
-end
-
-local function step(session, stanza)
-  if stanza then
-    if session.destroyed or session.closing then return end
-    local native = session.net
-    if not finish(native, xpcall(element, explain, session, stanza)) and not session.destroyed and session.type == "s2sin"
-      and KINDS[stanza.name] then
-      pcall(router.reply_error, session, stanza, "wait", "internal-server-error")
-    end
-  else
-    local what = session
-    session = what[1]
-    if session.destroyed then return end
-    finish(what.counted and session.net, xpcall(what[2], explain, session, what[3], what[4]))
-  end
-end
-
-local listener = { xmlns = "jabber:server" }
-module.environment.listener = listener
+-- Connections -------------------------------------------------------------------------------------------------------------
 
 local attempts = {}                    -- connection -> attempt, until it has become a session's
-
--- counted: an event that holds a place in the connection's window until it has been handled
-local function push(conn, counted, fn, ...)
-  local session = conn:session()
-  if session then session.queue:push { session, fn, counted = counted, ... } end
-  return session
-end
 
 local function on_ended(session)
   session.peer_ended = true
@@ -358,11 +319,16 @@ local function on_closed(session, reason)
     { condition = "remote-server-timeout", text = "The connection broke: " .. tostring(reason) })
 end
 
-local function secured(session)
-  session.secure, session.encrypted = true, true
+local function begin_stream(session)
+  session.queue:push { session, session.open_stream, session.from_host, session.to_host }
 end
 
-function listener.opened(conn)
+local kind = {
+  log = function(...) module:log(...) end,
+  header = on_header, element = on_element, ended = on_ended, error = on_error, closed = on_closed,
+}
+
+function kind.opened(conn)
   local attempt = attempts[conn]
   if attempt then
     if not attempt.candidate.tls then attempt:up() end
@@ -370,71 +336,51 @@ function listener.opened(conn)
   end
   open = open + 1
   local session = s2s.new_incoming(conn)
-  session.queue = task.queue(step)
-  if conn:tls() then secured(session) end
   local group = address_group(session.ip)
   unproved[group] = (unproved[group] or 0) + 1
   session.unproved_from = group
   if unproved[group] > config.s2s_max_unproved_per_ip then
-    session.queue:push { session, refuse, "resource-constraint",
-      "Too many connections from your address that have proved nothing" }
+    task.spawn(refuse, session, "resource-constraint", "Too many connections from your address that have proved nothing")
   end
+  return session
 end
 
-function listener.secured(conn)
-  local attempt = attempts[conn]
-  if attempt then return attempt:up() end
-  local session = conn:session()
-  if not session then return end
-  secured(session)
-  if session.direction == "outgoing" then push(conn, false, session.open_stream, session.from_host, session.to_host) end
-end
-
-function listener.element(conn, stanza)
-  local session = conn:session()
-  if session then return session.queue:push(session, stanza) end
-  conn:done()                          -- our stream is closed: nobody listens
-end
-
-function listener.stream(conn, header, xmlns)
-  if not push(conn, true, on_header, header, xmlns) then conn:done() end
-end
-
-function listener.ended(conn)
-  if not push(conn, true, on_ended) then conn:close() end
-end
-
-function listener.error(conn, condition, text)
-  if not push(conn, true, on_error, condition, text) then conn:close() end
-end
-
-function listener.closed(conn, reason)
-  local attempt = attempts[conn]
-  if attempt then
-    attempts[conn] = nil
-    open = open - 1
-    return attempt:down(reason)
-  end
-  open = open - 1
-  push(conn, false, on_closed, reason)
+function kind.secured(session)
+  if session.direction == "outgoing" then begin_stream(session) end
 end
 
 -- Silence: is the other side still there, and is the connection still of use?
-function listener.idle(conn)
-  local session = conn:session()
-  if not session then return conn:close() end
-  task.spawn(function()
-    if bus_of(session).fire_event("s2s-read-timeout", { session = session }) then return end
-    local quiet = os.time() - session.active
-    if session.direction == "outgoing" and quiet >= config.s2s_idle_timeout or quiet >= 2 * config.s2s_idle_timeout then
-      session:close(nil, "nothing to do")
-    else
-      session.rawsend " "
-    end
-  end)
+function kind.idle(session)
+  if bus_of(session).fire_event("s2s-read-timeout", { session = session }) then return end
+  local quiet = os.time() - session.active
+  if session.direction == "outgoing" and quiet >= config.s2s_idle_timeout or quiet >= 2 * config.s2s_idle_timeout then
+    session:close(nil, "nothing to do")
+  else
+    session.rawsend " "
+  end
 end
 
-net.on("s2s", listener)
+local on = listener.new(kind)
+on.xmlns = "jabber:server"
+module.environment.listener = on
+
+local secured, closed = on.secured, on.closed
+
+function on.secured(conn)
+  local attempt = attempts[conn]
+  if attempt then return attempt:up() end
+  secured(conn)
+end
+
+function on.closed(conn, reason)
+  open = open - 1
+  local attempt = attempts[conn]
+  attempts[conn] = nil
+  if attempt then return attempt:down(reason) end
+  closed(conn, reason)
+end
+
+net.on("s2s", on)
 
 -- Outgoing --------------------------------------------------------------------------------------------------------------
 
@@ -462,7 +408,7 @@ local function connect_to(session, candidate, attempt)
 end
 
 local function begin(session)
-  session.queue = task.queue(step)
+  session.queue = listener.queue(kind)
   session.timer = clock.timer(config.s2s_timeout, function()
     task.spawn(function()
       if session.type ~= "s2sout_unauthed" then return end
@@ -476,8 +422,8 @@ local function begin(session)
     won = function(conn, candidate)
       attempts[conn] = nil
       server_session.attach(session, conn)
-      if candidate.tls then secured(session) end
-      session.queue:push { session, session.open_stream, session.from_host, session.to_host }
+      if candidate.tls then session.secure, session.encrypted = true, true end
+      begin_stream(session)
     end,
     lost = function(condition, text)
       task.spawn(s2s.destroy_session, session, text, { condition = condition, text = text })
