@@ -56,7 +56,7 @@ legacy_ssl_ports = {{ }}
 modules_enabled = {{ "roster", "saslauth", "tls", "dialback", "disco", "ping", "version" }}
 authentication = "internal_plain"
 storage = "internal"
-log = {{ debug = "{dir}/prosody.log" }}
+log = {{ debug = "{dir}/peer.log" }}
 unbound = {{ resolvconf = false, hoststxt = false, forward = {{ "127.0.0.1@{dns}" }},
   options = {{ ["do-not-query-localhost:"] = "no", ["cache-max-ttl:"] = "0" }} }}
 use_ipv6 = false
@@ -114,50 +114,36 @@ class Authority:
         return cert, key
 
 
+def addresses(accounts, hosts):
+    """Names without a domain are of the first host."""
+    return {name if "@" in name else "%s@%s" % (name, hosts[0]): word for name, word in (accounts or {}).items()}
+
+
 class Couplet(Server):
-    def __init__(self, lab, hosts, accounts, kind, config, modules):
+    def __init__(self, lab, hosts, accounts, kind, config, modules, of_host):
         self.s2s, self.s2s_tls, self.hosts = free_port(), free_port(), hosts
         text = ""
         for host in hosts:
-            cert, key = lab.authority.issue(host, kind)
-            text += 'VirtualHost "%s"\ncertificate = "%s"\nkey = "%s"\n' % (host, cert, key)
+            cert, key = lab.authority.issue(host, kind(host))
+            text += 'VirtualHost "%s"\ncertificate = "%s"\nkey = "%s"\n%s' % (host, cert, key, of_host(host))
         config = "s2s_ports = { %d }\ns2s_direct_tls_ports = { %d }\nssl = { cafile = '%s' }\n%s%s" % (
             self.s2s, self.s2s_tls, lab.authority.ca, DNS % lab.dns_port, config)
-        super().__init__(config=config, accounts={"%s@%s" % (name, hosts[0]): word for name, word in (accounts or {}).items()},
-                         modules=["dialback", *modules], hosts=text, template=TEMPLATE)
+        super().__init__(config=config, accounts=addresses(accounts, hosts), modules=["dialback", *modules], hosts=text,
+                         template=TEMPLATE)
 
 
-class Prosody:
-    """Debian's Prosody."""
+class Peer:
+    """A server of other people in this lab: dir, process, out (its standard output) and peer.log are its own."""
 
-    def __init__(self, lab, hosts, accounts, kind, config, modules):
-        self.dir = pathlib.Path(tempfile.mkdtemp(prefix="prosody-test-"))
-        self.port, self.s2s, self.s2s_tls, self.hosts, self.process = free_port(), free_port(), free_port(), hosts, None
-        text = PROSODY.format(dir=self.dir, port=self.port, s2s=self.s2s, s2s_tls=self.s2s_tls, dns=lab.dns_port)
-        text += "modules_enabled:append { %s }\n" % ", ".join('"%s"' % m for m in modules) if modules else ""
-        text += "ssl = { cafile = '%s' }\n%s\n" % (lab.authority.ca, config)
-        for host in hosts:
-            cert, key = lab.authority.issue(host, kind)
-            (self.dir / "certs").mkdir(exist_ok=True)
-            shutil.copy(cert, self.dir / "certs" / (host + ".crt"))
-            shutil.copy(key, self.dir / "certs" / (host + ".key"))
-            text += 'VirtualHost "%s"\n' % host
-        for name, word in (accounts or {}).items():
-            where = self.dir / "data" / hosts[0].replace(".", "%2e") / "accounts"
-            where.mkdir(parents=True, exist_ok=True)
-            (where / (name + ".dat")).write_text('return { ["password"] = "%s" };\n' % word)
-        (self.dir / "prosody.cfg.lua").write_text(text)
-
-    def start(self):
-        self.out = open(self.dir / "out", "ab")
-        self.process = subprocess.Popen(["prosody", "-F", "--config", str(self.dir / "prosody.cfg.lua")], stdin=subprocess.DEVNULL,
-                                        stdout=self.out, stderr=self.out, cwd=self.dir)
-        wait_for_port(self.port, self)
-        wait_for_port(self.s2s, self)
-        return self
+    def wait_for(self, condition):
+        end = time.monotonic() + DEADLINE
+        while not condition():
+            if time.monotonic() > end or self.process.poll() is not None:
+                raise RuntimeError("it does not come up\n" + self.output())
+            time.sleep(0.05)
 
     def log(self):
-        return "".join(f.read_text(errors="replace") for f in (self.dir / "out", self.dir / "prosody.log") if f.exists())
+        return "".join(f.read_text(errors="replace") for f in (self.dir / "out", self.dir / "peer.log") if f.exists())
 
     def kill(self):
         if self.process and self.process.poll() is None:
@@ -175,6 +161,37 @@ class Prosody:
 
     def output(self):
         return self.log()[-8000:]
+
+
+class Prosody(Peer):
+    """Debian's Prosody."""
+
+    def __init__(self, lab, hosts, accounts, kind, config, modules, of_host):
+        self.dir = pathlib.Path(tempfile.mkdtemp(prefix="prosody-test-"))
+        self.port, self.s2s, self.s2s_tls, self.hosts, self.process = free_port(), free_port(), free_port(), hosts, None
+        text = PROSODY.format(dir=self.dir, port=self.port, s2s=self.s2s, s2s_tls=self.s2s_tls, dns=lab.dns_port)
+        text += "modules_enabled:append { %s }\n" % ", ".join('"%s"' % m for m in modules) if modules else ""
+        text += "ssl = { cafile = '%s' }\n%s\n" % (lab.authority.ca, config)
+        for host in hosts:
+            cert, key = lab.authority.issue(host, kind(host))
+            (self.dir / "certs").mkdir(exist_ok=True)
+            shutil.copy(cert, self.dir / "certs" / (host + ".crt"))
+            shutil.copy(key, self.dir / "certs" / (host + ".key"))
+            text += 'VirtualHost "%s"\n%s' % (host, of_host(host))
+        for address, word in addresses(accounts, hosts).items():
+            name, host = address.split("@")
+            where = self.dir / "data" / host.replace("-", "%2d").replace(".", "%2e") / "accounts"
+            where.mkdir(parents=True, exist_ok=True)
+            (where / (name + ".dat")).write_text('return { ["password"] = "%s" };\n' % word)
+        (self.dir / "prosody.cfg.lua").write_text(text)
+
+    def start(self):
+        self.out = open(self.dir / "out", "ab")
+        self.process = subprocess.Popen(["prosody", "-F", "--config", str(self.dir / "prosody.cfg.lua")], stdin=subprocess.DEVNULL,
+                                        stdout=self.out, stderr=self.out, cwd=self.dir)
+        wait_for_port(self.port, self)
+        wait_for_port(self.s2s, self)
+        return self
 
 
 def wait_for_port(port, server=None):
@@ -198,13 +215,21 @@ class Lab:
         self.serial = 0
         self.servers, self.nsd, self.silent = [], None, None
 
-    def couplet(self, *hosts, accounts=None, kind="good", config="", modules=(), publish=True):
-        return self._add(Couplet(self, hosts, accounts, kind, config, modules), hosts, publish)
+    def couplet(self, *hosts, **more):
+        """more: accounts = { name or address: password }, kind = of the certificates, config = text, modules = names, of_host =
+        text for each host, publish = is it in the DNS? kind and of_host may be functions of the host."""
+        return self._add(Couplet, hosts, **more)
 
-    def prosody(self, *hosts, accounts=None, kind="good", config="", modules=(), publish=True):
-        return self._add(Prosody(self, hosts, accounts, kind, config, modules), hosts, publish)
+    def prosody(self, *hosts, **more):
+        return self._add(Prosody, hosts, **more)
 
-    def _add(self, server, hosts, publish):
+    def ejabberd(self, *hosts, **more):
+        from ejabberd import Ejabberd
+        return self._add(Ejabberd, hosts, **more)
+
+    def _add(self, maker, hosts, accounts=None, kind="good", config="", modules=(), of_host="", publish=True):
+        kind_of, text_of = (f if callable(f) else lambda host, f=f: f for f in (kind, of_host))
+        server = maker(self, hosts, accounts, kind_of, config, modules, text_of)
         self.servers.append(server)
         for host in hosts if publish else ():
             self.zone[host] = [("127.0.0.1", server.s2s)]
@@ -218,8 +243,8 @@ class Lab:
             for domain, targets in table.items():
                 for priority, (address, port) in enumerate(targets):
                     n += 1
-                    if address == ".":
-                        lines.append("%s._tcp.%s. IN SRV 0 0 0 ." % (service, domain))
+                    if address.endswith("."):               # a name, not an address
+                        lines.append("%s._tcp.%s. IN SRV %d 10 %d %s" % (service, domain, priority, port, address))
                     else:
                         lines += ["%s._tcp.%s. IN SRV %d 10 %d h%d" % (service, domain, priority, port, n),
                                   "h%d IN %s %s" % (n, "AAAA" if ":" in address else "A", address)]

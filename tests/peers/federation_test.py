@@ -7,57 +7,13 @@ import sys
 import time
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
-import slixmpp  # noqa: E402
-from slixmpp.exceptions import IqError  # noqa: E402
 from check import done, equal, test  # noqa: E402
 from federation import Lab, Raw, RawServer, header  # noqa: E402
+from federation_users import Client, loop, proofs  # noqa: E402
 from server import DEADLINE, free_port  # noqa: E402
-
-loop = asyncio.new_event_loop()
-asyncio.set_event_loop(loop)
 
 LOOSE = "s2s_secure_auth = false\n"
 STREAM_ERROR = r"<stream:error><%s xmlns='urn:ietf:params:xml:ns:xmpp-streams'/>"
-
-
-class Client(slixmpp.ClientXMPP):
-    def __init__(self, lab, jid):
-        super().__init__(jid, "secret")
-        self.ca_certs = lab.trust
-        self.messages, self.presences = asyncio.Queue(), asyncio.Queue()
-        self.add_event_handler("message", self.messages.put_nowait)
-        self.add_event_handler("message_error", self.messages.put_nowait)
-        self.add_event_handler("presence", self.presences.put_nowait)
-        for plugin in ("xep_0030", "xep_0199", "xep_0092"):
-            self.register_plugin(plugin)
-
-    async def online(self, server):
-        self.connect(("127.0.0.1", server.port))
-        started = loop.create_future()
-        self.add_event_handler("session_start", lambda e: started.done() or started.set_result(True))
-        await asyncio.wait_for(started, DEADLINE)
-        await self.get_roster()
-        self.send_presence()
-        return self
-
-    async def message(self):
-        return await asyncio.wait_for(self.messages.get(), DEADLINE)
-
-    async def presence_of(self, jid, kind="available"):
-        while True:
-            p = await asyncio.wait_for(self.presences.get(), DEADLINE)
-            if str(p["from"]) == jid and p["type"] == kind:
-                return p
-
-    async def ping_error(self, jid):
-        """-> the condition of the error, or None."""
-        try:
-            await self.plugin["xep_0199"].send_ping(jid, timeout=DEADLINE)
-        except IqError as e:
-            return e.condition
-
-    async def bye(self):
-        await self.disconnect()
 
 
 class Pair:
@@ -115,10 +71,6 @@ async def talk(pair):
     await juliet.bye()
     await romeo.presence_of("juliet@mantua.lab/balcony", "unavailable")
     await romeo.bye()
-
-
-def proofs(log):
-    return set(re.findall(r"(from|to) \S+ for \S+, (TLS|in the clear), proved by (\w+)", log))
 
 
 for _there in ("couplet", "prosody"):
