@@ -6,6 +6,7 @@
     mantua = lab.prosody("mantua.lab", accounts={"juliet": "secret"})
     lab.start()                                        # DNS first, then the servers
     lab.zone["verona.lab"] = [("127.0.0.1", port)]     # SRV targets, in order; lab.publish() makes a change known
+    Lab(signed=True)                                   # DNSSEC: "lab." is signed, "open." is not, "forged." with a wrong key
     with lab: …                                        # stops everything and raises if something ended badly
 
 raw = Raw.connect(port) speaks to a server by hand: raw.send(text), raw.expect(regex), raw.starttls(lab, name).
@@ -35,7 +36,7 @@ log = {{ {{ levels = {{ min = "debug" }}, to = "file", filename = "{dir}/couplet
 test_accounts = {{ {accounts} }}
 """
 
-DNS = """dns = { servers = { "127.0.0.1@%d" }, trust_anchor = false,
+DNS = """dns = { servers = { "127.0.0.1@%d" }, trust_anchor = %s,
   options = { ["do-not-query-localhost:"] = "no", ["cache-max-ttl:"] = "0", ["infra-host-ttl:"] = "0" } }
 """
 
@@ -81,37 +82,66 @@ class Authority:
             "-out", str(self.dir / (name + ".crt")))
         return self.dir / (name + ".crt")
 
+    NAMES = {"wrong": "DNS:nobody.lab", "cn": None, "wildcard": "DNS:*.{parent}", "partial": "DNS:*{rest}",
+             "srvname": "otherName:1.3.6.1.5.5.7.8.7;IA5STRING:_xmpp-server.{name}",
+             "srvclient": "otherName:1.3.6.1.5.5.7.8.7;IA5STRING:_xmpp-client.{name}",
+             "xmppaddr": "otherName:1.3.6.1.5.5.7.8.5;UTF8:{name}", "target": "DNS:target.lab", "target2": "DNS:target2.lab"}
+    USES = {"servers": "serverAuth", "clients": "clientAuth", "mail": "emailProtection", "anyuse": None}
+    ISSUERS = {"strange": "other", "chain": "middle", "chainrevoked": "badmiddle"}
+
     def issue(self, name, kind="good"):
-        """-> (certificate, key). kind: good, expired, selfsigned, strange (an authority nobody trusts), wrong (another name), cn (no
-        subjectAltName)"""
+        """-> (certificate, key). kind: good, expired, selfsigned, strange (an authority nobody trusts), weak (a short key), revoked,
+        chain (by an intermediate authority), chainrevoked (that one is revoked), middle (is such an authority), and as NAMES (cn: no
+        subjectAltName) and USES say"""
         base = self.dir / ("%s-%s" % (name, kind))
-        cert, key = base.with_suffix(".crt"), base.with_suffix(".key")
+        cert, key = base.parent / (base.name + ".crt"), base.parent / (base.name + ".key")
         if cert.exists():
             return cert, key
-        san = "" if kind == "cn" else "subjectAltName=DNS:%s" % ("nobody.lab" if kind == "wrong" else name)
-        ext = base.with_suffix(".ext")
-        ext.write_text("basicConstraints=CA:FALSE\nextendedKeyUsage=serverAuth,clientAuth\n%s\n" % san)
-        request = ["openssl", "req", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-subj", "/CN=" + name,
-                   "-keyout", str(key)]
+        san = self.NAMES.get(kind, "DNS:{name}")
+        san = san and "subjectAltName=" + san.format(name=name, parent=name.partition(".")[2], rest=name[1:])
+        use = self.USES.get(kind, "serverAuth,clientAuth")
+        ext = self.dir / (base.name + ".ext")
+        ext.write_text("basicConstraints=CA:FALSE\n%s\n%s\n" % (use and "extendedKeyUsage=" + use or "", san or ""))
+        if kind == "middle":
+            ext.write_text("basicConstraints=critical,CA:TRUE\nkeyUsage=keyCertSign,cRLSign\n")
+        algorithm = ["rsa:1024"] if kind == "weak" else ["ec", "-pkeyopt", "ec_paramgen_curve:prime256v1"]
+        request = ["openssl", "req", "-newkey", *algorithm, "-nodes", "-subj", "/CN=" + name, "-keyout", str(key)]
         if kind == "selfsigned":
             run(*request, "-x509", "-days", "30", "-addext", san, "-out", str(cert))
             return cert, key
         run(*request, "-out", str(base) + ".csr")
-        issuer = "other" if kind == "strange" else "ca"
+        issuer = self.ISSUERS.get(kind, "ca")
+        if "middle" in issuer and not (self.dir / (issuer + ".crt")).exists():
+            for made, wanted in zip(self.issue(issuer, "middle"), (".crt", ".key")):
+                shutil.copy(made, self.dir / (issuer + wanted))
         if kind != "expired":
             run("openssl", "x509", "-req", "-in", str(base) + ".csr", "-CA", str(self.dir / (issuer + ".crt")), "-CAkey",
                 str(self.dir / (issuer + ".key")), "-CAcreateserial", "-days", "30", "-extfile", str(ext), "-out", str(cert))
+            if "middle" in issuer:
+                cert.write_text(cert.read_text() + (self.dir / (issuer + ".crt")).read_text())
             return cert, key
+        self._openssl_ca("-in", str(base) + ".csr", "-startdate", "20200101000000Z", "-enddate", "20200201000000Z", "-extfile", str(ext),
+                         "-notext", "-out", str(cert))
+        return cert, key
+
+    def revoke(self, *certificates):
+        """-> file with the list of what the authority has revoked: these."""
+        for certificate in certificates:
+            self._openssl_ca("-revoke", str(certificate))
+        self._openssl_ca("-gencrl", "-crldays", "30", "-out", str(self.dir / "revoked.pem"))
+        return self.dir / "revoked.pem"
+
+    def _openssl_ca(self, *argv):
         state = self.dir / "state"                  # only `openssl ca` can make a certificate of the past
         state.mkdir(exist_ok=True)
-        (state / "index.txt").touch()
-        (state / "serial").write_text("77\n")
-        (state / "ca.cnf").write_text("[ca]\ndefault_ca=d\n[d]\ndatabase=%s/index.txt\nserial=%s/serial\nnew_certs_dir=%s\n"
-                                      "default_md=sha256\npolicy=p\nunique_subject=no\n[p]\ncommonName=supplied\n" % (state, state, state))
+        if not (state / "index.txt").exists():
+            (state / "index.txt").touch()
+            (state / "serial").write_text("77\n")
+            (state / "crlnumber").write_text("01\n")
+        (state / "ca.cnf").write_text("[ca]\ndefault_ca=d\n[d]\ndatabase=%s/index.txt\nserial=%s/serial\nnew_certs_dir=%s\ncrlnumber=%s/crlnumber\n"
+                                      "default_md=sha256\npolicy=p\nunique_subject=no\n[p]\ncommonName=supplied\n" % (state, state, state, state))
         run("openssl", "ca", "-batch", "-config", str(state / "ca.cnf"), "-cert", str(self.dir / "ca.crt"), "-keyfile",
-            str(self.dir / "ca.key"), "-in", str(base) + ".csr", "-startdate", "20200101000000Z", "-enddate", "20200201000000Z",
-            "-extfile", str(ext), "-notext", "-out", str(cert))
-        return cert, key
+            str(self.dir / "ca.key"), *argv)
 
 
 def addresses(accounts, hosts):
@@ -127,7 +157,7 @@ class Couplet(Server):
             cert, key = lab.authority.issue(host, kind(host))
             text += 'VirtualHost "%s"\ncertificate = "%s"\nkey = "%s"\n%s' % (host, cert, key, of_host(host))
         config = "s2s_ports = { %d }\ns2s_direct_tls_ports = { %d }\nssl = { cafile = '%s' }\n%s%s" % (
-            self.s2s, self.s2s_tls, lab.authority.ca, DNS % lab.dns_port, config)
+            self.s2s, self.s2s_tls, lab.authority.ca, DNS % (lab.dns_port, '"%s"' % lab.anchors if lab.signed else "false"), config)
         super().__init__(config=config, accounts=addresses(accounts, hosts), modules=["dialback", *modules], hosts=text,
                          template=TEMPLATE)
 
@@ -207,8 +237,13 @@ def wait_for_port(port, server=None):
 
 
 class Lab:
-    def __init__(self):
+    def __init__(self, signed=False):
         self.dir = pathlib.Path(tempfile.mkdtemp(prefix="couplet-lab-"))
+        self.signed, self.zones, self.keys, self.anchors = signed, ("lab",), {}, self.dir / "anchors"
+        if signed:
+            self.zones = ("lab", "open", "forged")
+            self.keys = {name: self._key(name) for name in ("lab", "forged")}
+            self.anchors.write_text("".join((self.dir / (key + ".key")).read_text() for key in (self.keys["lab"], self._key("forged"))))
         self.authority = Authority(self.dir)
         self.dns_port = free_port()
         self.zone, self.direct, self.extra = {}, {}, []     # SRV targets of _xmpp-server and _xmpps-server; further lines
@@ -235,12 +270,17 @@ class Lab:
             self.zone[host] = [("127.0.0.1", server.s2s)]
         return server
 
-    def zone_text(self):
-        self.serial += 1
-        lines = ["$ORIGIN lab.", "$TTL 1", "@ IN SOA ns hostmaster %d 3600 600 86400 1" % self.serial, "@ IN NS ns", "ns IN A 127.0.0.1"]
+    def _key(self, zone):
+        done = subprocess.run(["ldns-keygen", "-a", "ECDSAP256SHA256", "-k", zone], check=True, capture_output=True, cwd=self.dir)
+        return done.stdout.decode().strip()
+
+    def zone_text(self, zone="lab"):
+        lines = ["$ORIGIN %s." % zone, "$TTL 1", "@ IN SOA ns hostmaster %d 3600 600 86400 1" % self.serial, "@ IN NS ns", "ns IN A 127.0.0.1"]
         n = 0
         for service, table in (("_xmpp-server", self.zone), ("_xmpps-server", self.direct)):
             for domain, targets in table.items():
+                if domain.rpartition(".")[2] != zone:
+                    continue
                 for priority, (address, port) in enumerate(targets):
                     n += 1
                     if address.endswith("."):               # a name, not an address
@@ -248,10 +288,21 @@ class Lab:
                     else:
                         lines += ["%s._tcp.%s. IN SRV %d 10 %d h%d" % (service, domain, priority, port, n),
                                   "h%d IN %s %s" % (n, "AAAA" if ":" in address else "A", address)]
-        return "\n".join(lines + self.extra) + "\n"
+        def zone_of(line):
+            last = line.split()[0].rstrip(".").rpartition(".")[2]
+            return last if last in self.zones else "lab"
+        lines += [line for line in self.extra if zone_of(line) == zone]
+        return "\n".join(lines) + "\n"
 
     def publish(self):
-        (self.dir / "lab.zone").write_text(self.zone_text())
+        self.serial += 1
+        for zone in self.zones:
+            file = self.dir / (zone + ".zone")
+            file.write_text(self.zone_text(zone))
+            if zone in self.keys:
+                subprocess.run(["ldns-signzone", "-f", str(file) + ".new", str(file), self.keys[zone]], check=True, capture_output=True,
+                               cwd=self.dir)
+                os.replace(str(file) + ".new", file)
         if self.nsd:
             self.nsd.send_signal(1)         # SIGHUP: read the zone anew
             self._wait_for_dns()
@@ -288,10 +339,7 @@ class Lab:
   server-count: 1
 remote-control:
   control-enable: no
-zone:
-  name: "lab."
-  zonefile: "lab.zone"
-""" % (self.dns_port, *[self.dir] * 4))
+""" % (self.dns_port, *[self.dir] * 4) + "".join('zone:\n  name: "%s."\n  zonefile: "%s.zone"\n' % (z, z) for z in self.zones))
         with open(self.dir / "nsd.out", "ab") as out:
             self.nsd = subprocess.Popen([shutil.which("nsd") or "/usr/sbin/nsd", "-d", "-c", str(self.dir / "nsd.conf")], stdin=subprocess.DEVNULL,
                                         stdout=out, stderr=out)
@@ -406,6 +454,7 @@ class Raw:
     def secure(self, lab, certificate=None, server=False):
         ctx = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER if server else ssl.PROTOCOL_TLS_CLIENT)
         ctx.check_hostname, ctx.verify_mode = False, ssl.CERT_NONE
+        ctx.set_ciphers("DEFAULT:@SECLEVEL=0")               # what is weak is for the other side to refuse
         if certificate:
             ctx.load_cert_chain(*map(str, certificate))
         self.sock = ctx.wrap_socket(self.sock, server_side=server)
@@ -429,6 +478,32 @@ class Raw:
         self.sock.close()
 
 
+class User(Raw):
+    """A user of a server, by hand: just enough to send stanzas to elsewhere."""
+
+    @classmethod
+    def login(cls, lab, server, name="romeo", word="secret"):
+        u = cls.connect(server.port)
+        opening = "<stream:stream xmlns='jabber:client' xmlns:stream='http://etherx.jabber.org/streams' to='%s' version='1.0'>" % server.hosts[0]
+        u.send(opening).expect("</stream:features>")
+        u.send("<starttls xmlns='urn:ietf:params:xml:ns:xmpp-tls'/>").expect("<proceed[^>]*/>")
+        u.secure(lab).send(opening).expect("</stream:features>")
+        plain = base64.b64encode(("\0%s\0%s" % (name, word)).encode()).decode()
+        u.send("<auth xmlns='urn:ietf:params:xml:ns:xmpp-sasl' mechanism='PLAIN'>%s</auth>" % plain).expect("<success[^>]*/>")
+        u.send(opening).expect("</stream:features>")
+        u.send("<iq type='set' id='b'><bind xmlns='urn:ietf:params:xml:ns:xmpp-bind'/></iq>").expect("<iq[^>]*type='result'.*?</iq>")
+        return u
+
+    def ping(self, to):
+        return self.send("<iq type='get' id='%s' to='%s'><ping xmlns='urn:xmpp:ping'/></iq>" % (to, to))
+
+    def pong(self, to):
+        """-> the condition of the error to a ping, or None."""
+        found = self.expect("<iq[^>]* id='%s'[^>]*?(/>|>.*?</iq>)" % re.escape(to)).group(0)
+        error = re.search("<error[^>]*><([^ /]+)", found)
+        return error and error.group(1)
+
+
 class RawServer:
     """Somebody who listens where a server is expected."""
 
@@ -440,10 +515,14 @@ class RawServer:
     def accept(self):
         return Raw(self.listener.accept()[0])
 
-    def accept_tls(self, lab, name, certificate, features=""):
+    def accept_tls(self, lab, name, certificate, features="", direct=False):
         """-> Raw, after the peer's second header; our features have been sent."""
         raw = self.accept()
         to = lambda r: r.expect("<stream:stream[^>]*>").group(0)
+        if direct:
+            raw.secure(lab, certificate, server=True)
+            to(raw)
+            return raw.send(header(from_=name, id="two") + "<stream:features>%s</stream:features>" % features)
         to(raw)
         raw.send(header(from_=name, id="one") + "<stream:features><starttls xmlns='urn:ietf:params:xml:ns:xmpp-tls'/></stream:features>")
         raw.expect("<starttls[^>]*/>")

@@ -3,8 +3,11 @@
  *
  *   net.tls_context{ certificate =, key =, password = (PEM text or file names), min_version =, max_version = "TLSv1.2", ciphers =,
  *     ciphersuites =, curves =, dh =, ca_file =, ca_path =, verify = "none" | "request" | "require", alpn = "name" | {...},
- *     trust = context (its authorities are shared, not read again), tickets = false, hosts = { ["name"] = context } } -> context | nil, message
+ *     crl_file =, trust = context (its authorities and lists are shared, not read again), tickets = false,
+ *     hosts = { ["name"] = context } } -> context | nil, message
  *   context:host(name, other | nil)    clients that ask for name ("a.example", "*.a.example") get the other's certificate
+ *   context:dane{ rdata, … } -> context    for clients of a host with these TLSA records; conn:tls().dane is the usage (0 to 3) of
+ *     the one that made the certificate good, nil if none did
  *
  * Without a certificate a context serves clients only. With "request" and "require" whatever is wrong with a peer's certificate
  * is reported (conn:tls().verify_errors), never refused: that is for Lua to decide.
@@ -87,7 +90,8 @@ static int net_tls_context(lua_State *L)
 		.certificate = text(L, "certificate"), .key = text(L, "key"), .password = text(L, "password"),
 		.min_version = text(L, "min_version"), .max_version = text(L, "max_version"), .ciphers = text(L, "ciphers"),
 		.ciphersuites = text(L, "ciphersuites"), .curves = text(L, "curves"), .dh = text(L, "dh"),
-		.ca_file = text(L, "ca_file"), .ca_path = text(L, "ca_path"), .trust = bind_tls_field(L, 1, "trust"),
+		.ca_file = text(L, "ca_file"), .ca_path = text(L, "ca_path"),
+		.crl_file = text(L, "crl_file"), .trust = bind_tls_field(L, 1, "trust"),
 		.verify = verify_of(L),
 	};
 	lua_getfield(L, 1, "tickets");
@@ -119,6 +123,36 @@ static int net_tls_context(lua_State *L)
 	return 1;
 }
 
+static int context_dane(lua_State *L)
+{
+	struct tls_ctx *ctx = bind_tls_check(L, 1);
+	luaL_checktype(L, 2, LUA_TTABLE);
+	luaL_Buffer records;
+	lua_Integer count = luaL_len(L, 2);
+	lua_settop(L, 2);
+	for (lua_Integer i = 1; i <= count; i++) {      /* all is text before a buffer is on the stack */
+		lua_geti(L, 2, i);
+		luaL_argcheck(L, lua_type(L, -1) == LUA_TSTRING && lua_rawlen(L, -1) <= UINT16_MAX, 2, "TLSA records expected");
+		lua_pop(L, 1);
+	}
+	struct box *box = lua_newuserdatauv(L, sizeof *box, 0);
+	box->ctx = NULL;
+	luaL_setmetatable(L, BIND_TLS);
+	luaL_buffinit(L, &records);
+	for (lua_Integer i = 1; i <= count; i++) {
+		lua_geti(L, 2, i);
+		uint16_t n = (uint16_t)lua_rawlen(L, -1);
+		lua_pushlstring(L, (const char *)&n, sizeof n);
+		lua_insert(L, -2);
+		lua_concat(L, 2);
+		luaL_addvalue(&records);
+	}
+	luaL_pushresult(&records);
+	box->ctx = tls_ctx_dane(ctx, bind_check_str(L, -1));
+	lua_pushvalue(L, 3);
+	return 1;
+}
+
 static int context_gc(lua_State *L)
 {
 	struct box *box = luaL_checkudata(L, 1, BIND_TLS);
@@ -130,6 +164,7 @@ void bind_tls_push_info(lua_State *L, struct str records)
 {
 	static const char *const names[] = { [TLS_VERSION] = "version", [TLS_CIPHER] = "cipher", [TLS_ALPN] = "alpn", [TLS_SNI] = "sni",
 		[TLS_PEER_CERT] = "peer_cert", [TLS_PEER_CHAIN] = "peer_chain", [TLS_VERIFY_ERROR] = "verify_errors",
+		[TLS_BITS] = "bits", [TLS_DANE] = "dane",
 		[TLS_EXPORTER] = "tls-exporter", [TLS_UNIQUE] = "tls-unique", [TLS_END_POINT] = "tls-server-end-point" };
 	lua_createtable(L, 0, 10);
 	lua_createtable(L, 0, 0);
@@ -146,9 +181,10 @@ void bind_tls_push_info(lua_State *L, struct str records)
 		const char *value = records.p + sizeof head;
 		switch (head[0]) {
 		case TLS_BITS:
+		case TLS_DANE:
 			memcpy(&bits, value, sizeof bits);
 			lua_pushinteger(L, bits);
-			lua_setfield(L, -2, "bits");
+			lua_setfield(L, -2, names[head[0]]);
 			break;
 		case TLS_RESUMED:
 			lua_pushboolean(L, 1);
@@ -180,7 +216,7 @@ void bind_tls_push_info(lua_State *L, struct str records)
 
 void bind_tls_open(lua_State *L, int net)
 {
-	static const luaL_Reg methods[] = { { "host", context_host }, { NULL, NULL } };
+	static const luaL_Reg methods[] = { { "host", context_host }, { "dane", context_dane }, { NULL, NULL } };
 	net = lua_absindex(L, net);
 	luaL_newmetatable(L, BIND_TLS);
 	lua_newtable(L);

@@ -9,7 +9,7 @@
 #include <assert.h>
 #include <openssl/err.h>
 #include <openssl/ssl.h>
-#include <openssl/x509.h>
+#include <openssl/x509v3.h>
 #include <stdlib.h>
 
 #include "base/mem.h"
@@ -96,6 +96,11 @@ static int on_verify(int ok, X509_STORE_CTX *store)
 {
 	SSL *ssl = X509_STORE_CTX_get_ex_data(store, SSL_get_ex_data_X509_STORE_CTX_idx());
 	struct tls *t = SSL_get_ex_data(ssl, ex_index);
+	if (!ok && X509_STORE_CTX_get_error(store) == X509_V_ERR_UNABLE_TO_GET_CRL) {
+		/* Lists are there for some authorities; what others revoke nobody has told us. */
+		X509_STORE_CTX_set_error(store, t->n_errors ? t->errors[t->n_errors - 1].code : X509_V_OK);
+		return 1;
+	}
 	if (!ok && t->n_errors < VERIFY_ERRORS) {
 		if (!t->errors)
 			t->errors = mem_alloc(VERIFY_ERRORS * sizeof *t->errors);
@@ -149,6 +154,27 @@ static int on_alpn(SSL *ssl, const unsigned char **out, unsigned char *out_len, 
 
 /* --- sessions --- */
 
+/* Names are for Lua to compare: it knows which of them count. Records nobody understands are left out; when none is left, all
+ * is as without (RFC 7671). */
+static void use_tlsa(SSL *ssl, const char *server_name, struct str records)
+{
+	if (SSL_dane_enable(ssl, server_name) != 1)
+		return;
+	SSL_dane_set_flags(ssl, DANE_FLAG_NO_DANE_EE_NAMECHECKS);
+	X509_VERIFY_PARAM_set1_host(SSL_get0_param(ssl), NULL, 0);
+	while (records.n >= 2) {
+		uint16_t n;
+		memcpy(&n, records.p, sizeof n);
+		const unsigned char *p = (const unsigned char *)records.p + sizeof n;
+		assert(n <= records.n - sizeof n);
+		if (n > 3)
+			SSL_dane_tlsa_add(ssl, p[0], p[1], p[2], p + 3, n - 3u);
+		records.p += sizeof n + n;
+		records.n -= sizeof n + n;
+	}
+	ERR_clear_error();
+}
+
 struct tls *tls_new(struct tls_ctx *ctx, bool server, const char *server_name, struct str alpn, bool alpn_strict)
 {
 	pthread_once(&once, prepare);
@@ -175,11 +201,14 @@ struct tls *tls_new(struct tls_ctx *ctx, bool server, const char *server_name, s
 	SSL_set_verify(t->ssl, tls_ctx_verify(ctx), on_verify);
 	if (server) {
 		SSL_set_accept_state(t->ssl);
+		SSL_set_purpose(t->ssl, X509_PURPOSE_ANY);        /* see put_purpose() */
 	} else {
 		struct str own = alpn_of(t);
 		SSL_set_connect_state(t->ssl);
 		if (server_name && *server_name)
 			SSL_set_tlsext_host_name(t->ssl, server_name);
+		if (server_name && *server_name && tls_ctx_tlsa(ctx).n)
+			use_tlsa(t->ssl, server_name, tls_ctx_tlsa(ctx));
 		if (own.n)
 			SSL_set_alpn_protos(t->ssl, (const unsigned char *)own.p, (unsigned)own.n);
 	}
@@ -356,6 +385,17 @@ static void put_bindings(struct tls *t, struct buf *out, const X509 *server)
 	}
 }
 
+/* Servers call servers with the certificate they have, and public authorities make them for serverAuth alone; so that is as
+ * good as clientAuth. Other uses are not. */
+static void put_purpose(struct buf *out, X509 *peer)
+{
+	char text[128];
+	if (X509_check_purpose(peer, X509_PURPOSE_SSL_CLIENT, 0) == 1 || X509_check_purpose(peer, X509_PURPOSE_SSL_SERVER, 0) == 1)
+		return;
+	snprintf(text, sizeof text, "0 %s", X509_verify_cert_error_string(X509_V_ERR_INVALID_PURPOSE));
+	put_text(out, TLS_VERIFY_ERROR, text);
+}
+
 static void put_peer(struct tls *t, struct buf *out, X509 *peer)
 {
 	put_der(out, TLS_PEER_CERT, peer);
@@ -373,6 +413,12 @@ static void put_peer(struct tls *t, struct buf *out, X509 *peer)
 		snprintf(text, sizeof text, "0 %s", X509_verify_cert_error_string(verdict));
 		put_text(out, TLS_VERIFY_ERROR, text);
 	}
+	if (t->server)
+		put_purpose(out, peer);
+	uint8_t usage;
+	if (!t->n_errors && SSL_get0_dane_authority(t->ssl, NULL, NULL) >= 0
+	    && SSL_get0_dane_tlsa(t->ssl, &usage, NULL, NULL, NULL, NULL) >= 0)
+		put(out, TLS_DANE, &(uint32_t){ usage }, sizeof(uint32_t));
 	free(t->errors);
 	t->errors = NULL;
 	t->n_errors = 0;

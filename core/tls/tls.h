@@ -2,7 +2,7 @@
 /* tls.h - one TLS session as a transformer of bytes. It owns no socket and never waits.
  *
  * Thread: the I/O thread that owns the connection.
- * Source: RFC 6120 §5, RFC 7590; channel bindings RFC 5929, RFC 9266.
+ * Source: RFC 6120 §5, RFC 7590; channel bindings RFC 5929, RFC 9266; DANE RFC 6698, RFC 7671.
  */
 #ifndef COUPLET_TLS_H
 #define COUPLET_TLS_H
@@ -37,6 +37,7 @@ const char *tls_error(const struct tls *t);           /* after ST_INVALID; stati
 enum tls_key {
 	TLS_VERSION = 1, TLS_CIPHER, TLS_BITS /* uint32 */, TLS_ALPN, TLS_SNI, TLS_RESUMED /* empty */,
 	TLS_PEER_CERT /* DER */, TLS_PEER_CHAIN /* DER, one each, without the peer's own */, TLS_VERIFY_ERROR /* text */,
+	TLS_DANE /* uint32: usage of the TLSA record by which all is well */,
 	TLS_EXPORTER, TLS_UNIQUE, TLS_END_POINT
 };
 void tls_info(struct tls *t, struct buf *out);

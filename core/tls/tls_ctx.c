@@ -29,7 +29,7 @@ struct tls_host {
 struct tls_ctx {
 	atomic_uint refs;
 	SSL_CTX *ssl;
-	struct str alpn;              /* owned */
+	struct str alpn, tlsa;        /* owned */
 	int verify;
 	pthread_rwlock_t lock;        /* of the hosts: the logic thread changes them, handshakes look one up */
 	struct tls_host *hosts;       /* sorted by name */
@@ -250,6 +250,13 @@ static enum status authorities(struct maker *m, SSL_CTX *ssl, const struct tls_o
 		return bad(m, "ca_path");
 	else if (!o->ca_file && !o->ca_path)
 		system_authorities(ssl);
+	if (o->crl_file && !o->trust) {
+		X509_STORE *store = SSL_CTX_get_cert_store(ssl);
+		X509_LOOKUP *lookup = X509_STORE_add_lookup(store, X509_LOOKUP_file());
+		if (!lookup || X509_load_crl_file(lookup, o->crl_file, X509_FILETYPE_PEM) < 1)
+			return bad(m, "crl_file");
+		X509_STORE_set_flags(store, X509_V_FLAG_CRL_CHECK | X509_V_FLAG_CRL_CHECK_ALL);
+	}
 	ERR_clear_error();
 	return ST_OK;
 }
@@ -285,14 +292,27 @@ static enum status policy(struct maker *m, SSL_CTX *ssl, const struct tls_option
 		enum status st = authorities(m, ssl, o);
 		if (st)
 			return st;
-		/* Servers authenticate to servers with the certificate they have, whatever use it names. */
-		SSL_CTX_set_purpose(ssl, X509_PURPOSE_ANY);
+		if (SSL_CTX_dane_enable(ssl) != 1)
+			return bad(m, "DANE");
 	}
 	tls_ctx_hooks(ssl);
 	if (o->dh)
 		return load_dh(m, ssl, o->dh);
 	SSL_CTX_set_dh_auto(ssl, 1);
 	return ST_OK;
+}
+
+/* Takes the reference to ssl. */
+static struct tls_ctx *make(SSL_CTX *ssl, int verify, struct str alpn)
+{
+	struct tls_ctx *ctx = mem_zero(sizeof *ctx);
+	atomic_init(&ctx->refs, 1);
+	pthread_rwlock_init(&ctx->lock, NULL);
+	ctx->ssl = ssl;
+	ctx->verify = verify;
+	if (alpn.n)
+		ctx->alpn = (struct str){ mem_copy(alpn.p, alpn.n), alpn.n };
+	return ctx;
 }
 
 enum status tls_ctx_new(const struct tls_options *o, struct tls_ctx **out, char *message, size_t room)
@@ -312,15 +332,17 @@ enum status tls_ctx_new(const struct tls_options *o, struct tls_ctx **out, char 
 		SSL_CTX_free(ssl);
 		return st;
 	}
-	struct tls_ctx *ctx = mem_zero(sizeof *ctx);
-	atomic_init(&ctx->refs, 1);
-	pthread_rwlock_init(&ctx->lock, NULL);
-	ctx->ssl = ssl;
-	ctx->verify = verify_mode(o->verify);
-	if (o->alpn.n)
-		ctx->alpn = (struct str){ mem_copy(o->alpn.p, o->alpn.n), o->alpn.n };
-	*out = ctx;
+	*out = make(ssl, verify_mode(o->verify), o->alpn);
 	return ST_OK;
+}
+
+struct tls_ctx *tls_ctx_dane(const struct tls_ctx *ctx, struct str records)
+{
+	SSL_CTX_up_ref(ctx->ssl);
+	struct tls_ctx *fresh = make(ctx->ssl, ctx->verify, ctx->alpn);
+	if (records.n)
+		fresh->tlsa = (struct str){ mem_copy(records.p, records.n), records.n };
+	return fresh;
 }
 
 struct tls_ctx *tls_ctx_ref(struct tls_ctx *ctx)
@@ -341,6 +363,7 @@ void tls_ctx_unref(struct tls_ctx **ref)
 	}
 	free(ctx->hosts);
 	free((char *)ctx->alpn.p);
+	free((char *)ctx->tlsa.p);
 	pthread_rwlock_destroy(&ctx->lock);
 	SSL_CTX_free(ctx->ssl);
 	free(ctx);
@@ -426,6 +449,11 @@ SSL_CTX *tls_ctx_ssl(const struct tls_ctx *ctx)
 struct str tls_ctx_alpn(const struct tls_ctx *ctx)
 {
 	return ctx->alpn;
+}
+
+struct str tls_ctx_tlsa(const struct tls_ctx *ctx)
+{
+	return ctx->tlsa;
 }
 
 int tls_ctx_verify(const struct tls_ctx *ctx)

@@ -29,7 +29,8 @@ struct tls_options {
 	const char *ciphers, *ciphersuites, *curves;
 	const char *dh;                     /* parameters, PEM text or file name; NULL: chosen by the library */
 	const char *ca_file, *ca_path;      /* both NULL: the system's, its directory rather than its file: that is read whole */
-	struct tls_ctx *trust;              /* borrowed: share its authorities instead; NULL: read them */
+	const char *crl_file;               /* PEM, any number of lists; NULL: nothing is known to be revoked */
+	struct tls_ctx *trust;              /* borrowed: share its authorities and lists instead; NULL: read them */
 	enum tls_verify verify;
 	struct str alpn;                    /* protocols in wire form (length, name); NULL: none */
 	bool no_tickets;
@@ -39,6 +40,10 @@ struct tls_options {
 MUST_CHECK enum status tls_ctx_new(const struct tls_options *o, struct tls_ctx **out, char *message, size_t room);
 struct tls_ctx *tls_ctx_ref(struct tls_ctx *ctx);
 void tls_ctx_unref(struct tls_ctx **ctx);
+
+/* ctx for clients of one host, with its TLSA records (RFC 6698 §2.1; each as uint16 length, rdata). Owned by the caller; the
+ * certificate, the policy and the authorities are those of ctx. */
+struct tls_ctx *tls_ctx_dane(const struct tls_ctx *ctx, struct str records);
 
 /* Clients that ask for name ("a.example", "*.a.example") get host's certificate and policy. NULL takes the name away. */
 void tls_ctx_host(struct tls_ctx *ctx, struct str name, struct tls_ctx *host);
@@ -50,6 +55,7 @@ void tls_ctx_hooks(SSL_CTX *ssl);
 struct tls_ctx *tls_ctx_find(struct tls_ctx *ctx, const char *name);
 SSL_CTX *tls_ctx_ssl(const struct tls_ctx *ctx);
 struct str tls_ctx_alpn(const struct tls_ctx *ctx);
+struct str tls_ctx_tlsa(const struct tls_ctx *ctx);      /* as given to tls_ctx_dane(); empty: none */
 int tls_ctx_verify(const struct tls_ctx *ctx);           /* SSL_VERIFY_… */
 
 #endif

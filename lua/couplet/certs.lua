@@ -2,7 +2,7 @@
 -- certs: which certificate a host has, and the TLS contexts made of them (known to plugins as core.certmanager).
 --
 --   certs.context(host, service?) -> context | nil, message     for STARTTLS; made once, anew after a reload
---   certs.client_context(host) -> context | nil, message        for connections to other servers
+--   certs.client_context(host, tlsa?) -> context | nil, message     for connections to other servers; tlsa: records of DANE
 --   certs.direct(service) -> context | nil, message             for ports that start with TLS: picks the host by SNI
 --   certs.create_context(host, mode, …) -> context, message, settings    made anew; further tables override settings
 --   certs.find_host_cert(host) -> { certificate =, key = } | nil
@@ -67,6 +67,7 @@ local function understand(into, ssl, base)
   into.ciphersuites = text_list(ssl.ciphersuites, ":") or into.ciphersuites
   into.curves = text_list(ssl.curveslist or ssl.curve, ":") or into.curves
   into.ca_file, into.ca_path = path(ssl.cafile) or into.ca_file, path(ssl.capath) or into.ca_path
+  into.crl_file = path(ssl.crlfile) or into.crl_file
   into.password = ssl.password or into.password
   into.dh = type(ssl.dhparam) == "string" and path(ssl.dhparam) or into.dh
   if ssl.tickets ~= nil then into.tickets = ssl.tickets end
@@ -275,6 +276,8 @@ local function user_name()
   return (system.user(system.uid()) or {}).name or system.uid()
 end
 
+local files = { key = true, certificate = true, ca_file = true, crl_file = true, dh = true }
+
 -- Why there is no certificate, or what is wrong with it: file, reason, what to do.
 local function explain(host, settings, err)
   if not settings.certificate then
@@ -285,8 +288,8 @@ local function explain(host, settings, err)
     if host == "*" then return ("no host has a certificate in %s"):format(directory) end
     return ("no certificate for %s in %s; `coupletctl cert generate %s` makes one"):format(host, directory, host)
   end
-  local part = tostring(err):match("^(%w+)")
-  local file = part == "key" and settings.key or part == "certificate" and settings.certificate
+  local part = tostring(err):match("^([%w_]+)")
+  local file = files[part] and settings[part]
   local hint = ""
   for _, h in ipairs(hints) do if tostring(err):find(h[1], 1, true) then hint = "; " .. h[2] end end
   if file and not system.stat(file) then hint = "; the file is not there, or in a directory closed to user " .. user_name()
@@ -297,12 +300,12 @@ local function explain(host, settings, err)
   return ("%s%s%s%s"):format(err, file and " (" .. file .. ")" or "", hint, place and (" (%s, %s)"):format(key, place) or "")
 end
 
-local trusting = {}                      -- "cafile capath" -> a context that has read them
+local trusting = {}                      -- "cafile capath crlfile" -> a context that has read them
 
 -- Authorities are read once, however many hosts there are.
 local function make(settings)
   if not settings.verify or settings.verify == "none" then return core.net.tls_context(settings) end
-  local id = ("%s\0%s"):format(settings.ca_file or "", settings.ca_path or "")
+  local id = ("%s\0%s\0%s"):format(settings.ca_file or "", settings.ca_path or "", settings.crl_file or "")
   settings.trust = trusting[id]
   local context, err = core.net.tls_context(settings)
   trusting[id] = trusting[id] or context
@@ -359,7 +362,7 @@ function certs.context(host, service)
 end
 
 -- With the host's certificate if it has one; TLS to other servers works without.
-function certs.client_context(host)
+function certs.client_context(host, tlsa)
   local id = host .. " s2s client"
   if not contexts[id] then
     local settings = settings_for(host, "s2s")
@@ -368,7 +371,7 @@ function certs.client_context(host)
     if not context then return nil, err end
     contexts[id] = context
   end
-  return contexts[id]
+  return tlsa and contexts[id]:dane(tlsa) or contexts[id]
 end
 
 local function fill(context, service)

@@ -61,8 +61,8 @@ local options = {
   certificates = { "path", '"certs"', "directory of certificates, searched by file name and by the names inside" },
   certificate = { "path|map", nil, "file of a host's certificate (chain), relative to `certificates`", host = true },
   key = { "path", nil, "its key, if it does not lie beside it", host = true },
-  ssl = { "map", "{ }", "certificate, key, password, protocol, ciphers, ciphersuites, curve, dhparam, cafile, capath, verify",
-    host = true },
+  ssl = { "map", "{ }", "certificate, key, password, protocol, ciphers, ciphersuites, curve, dhparam, cafile, capath, "
+    .. "crlfile (lists of revoked certificates), verify", host = true },
   tls_profile = { "string", '"intermediate"', "modern, intermediate or old", host = true },
   self_signed = { "boolean", nil, "make a certificate of our own if there is none; localhost: true", host = true },
   -- accounts and storage

@@ -119,6 +119,15 @@ check.test("report", function()
   check.equal(by["z.example"].problem, "does not name the host")
 end)
 
+check.test("what cannot be read is named: authorities, lists of revoked certificates", function()
+  for _, key in ipairs { "cafile", "crlfile" } do
+    load(('VirtualHost "localhost"\nself_signed = true\nssl = { %s = "gone.pem" }'):format(key))
+    local context, err = certs.context("localhost", "s2s")
+    check.equal(context, nil)
+    check.ok(err:find(base .. "/gone.pem for ", 1, true) and err:find("the file is not there", 1, true), err)
+  end
+end)
+
 check.test("contexts are made once, and anew after a reload", function()
   load('VirtualHost "a.example"\nVirtualHost "n.example"\nVirtualHost "bad.example" { ssl = { certificate = '
     .. '"certs/a.example.crt", key = "certs/b.example/privkey.pem" } }')

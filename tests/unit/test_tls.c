@@ -2,6 +2,7 @@
 /* TLS sessions without sockets: two halves that talk through buffers, whole, byte by byte, and cut anywhere. */
 #include "tls/tls.h"
 
+#include <openssl/pem.h>
 #include <openssl/ssl.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -108,6 +109,96 @@ static void cut(void)
 		talk(steps[i], i % 2 ? "TLSv1.2" : "TLSv1.3");
 }
 
+/* What tls_info() says of it: how often, and the last value. */
+static int said(const struct buf *info, enum tls_key what, struct str *value)
+{
+	int count = 0;
+	for (struct str left = buf_str(info); left.n;) {
+		uint32_t head[2];
+		memcpy(head, left.p, sizeof head);
+		if (head[0] == what) {
+			count++;
+			*value = (struct str){ left.p + sizeof head, head[1] };
+		}
+		left = (struct str){ left.p + sizeof head + head[1], left.n - sizeof head - head[1] };
+	}
+	return count;
+}
+
+static void add_record(struct buf *records, const char *numbers, struct str data)
+{
+	uint16_t n = (uint16_t)(3 + data.n);
+	buf_add(records, &n, sizeof n);
+	for (int i = 0; i < 3; i++)
+		buf_add_char(records, (char)(numbers[i] - '0'));
+	buf_add(records, data.p, data.n);
+}
+
+/* RFC 6698 §2.1: usage, selector, matching type; s: the self-made certificate of the server, which no authority vouches for. */
+static void dane(void)
+{
+	BIO *bio = BIO_new_mem_buf(buf_data(&certificate), (int)certificate.len);
+	X509 *x = PEM_read_bio_X509(bio, NULL, NULL, NULL);
+	EVP_PKEY *public = X509_get0_pubkey(x);
+	unsigned char *der = NULL, *spki = NULL, hash[EVP_MAX_MD_SIZE];
+	int der_n = i2d_X509(x, &der), spki_n = i2d_PUBKEY(public, &spki);
+	struct str cert = { (char *)der, (size_t)der_n }, key_info = { (char *)spki, (size_t)spki_n }, none = { NULL, 0 };
+	struct { const char *numbers; struct str data; const char *hash; int usage; const char *error; } rows[] = {
+		{ "311", key_info, "SHA256", 3, NULL },
+		{ "301", cert, "SHA256", 3, NULL },
+		{ "312", key_info, "SHA512", 3, NULL },
+		{ "300", cert, NULL, 3, NULL },
+		{ "310", key_info, NULL, 3, NULL },
+		{ "311", cert, "SHA256", -1, "no matching DANE TLSA records" },
+		{ "111", key_info, "SHA256", -1, "self-signed certificate" },      /* authorities are asked as well */
+		{ "011", key_info, "SHA256", -1, "self-signed certificate" },
+		{ "211", key_info, "SHA256", -1, "self-signed certificate" },      /* an authority is not the server itself */
+		{ "911", key_info, "SHA256", -1, "self-signed certificate" },      /* unknown: as without records */
+		{ "391", key_info, "SHA256", -1, "self-signed certificate" },
+		{ "311", STR("short"), NULL, -1, "self-signed certificate" },
+		{ "311", none, NULL, -1, "self-signed certificate" },
+	};
+	struct tls_ctx *sctx = context(true, NULL), *plain = NULL;
+	struct tls_options o = { .verify = TLS_VERIFY_REQUEST };
+	char message[128];
+	CHECK(tls_ctx_new(&o, &plain, message, sizeof message) == ST_OK);
+	for (int i = 0; i < COUNT(rows); i++) {
+		struct buf records = { 0 }, up = { 0 }, down = { 0 }, rest = { 0 }, info = { 0 };
+		struct str data = rows[i].data, value = { "", 0 };
+		unsigned n;
+		if (rows[i].hash) {
+			EVP_Digest(data.p, data.n, hash, &n, EVP_get_digestbyname(rows[i].hash), NULL);
+			data = (struct str){ (char *)hash, n };
+		}
+		add_record(&records, rows[i].numbers, data);
+		struct tls_ctx *cctx = tls_ctx_dane(plain, buf_str(&records));
+		struct tls *s = tls_new(sctx, true, NULL, none, false), *c = tls_new(cctx, false, "other.example", none, false);
+		CHECK(tls_begin(c, &up) == ST_OK);
+		while (up.len || down.len) {
+			if (up.len)
+				CHECK_ROW(i, move(s, &up, SIZE_MAX, &rest, &down) == ST_AGAIN);
+			if (down.len)
+				CHECK_ROW(i, move(c, &down, SIZE_MAX, &rest, &up) == ST_AGAIN);
+		}
+		CHECK_ROW(i, tls_ready(c));
+		tls_info(c, &info);
+		uint32_t usage = UINT32_MAX;
+		if (said(&info, TLS_DANE, &value))
+			memcpy(&usage, value.p, sizeof usage);
+		CHECK_ROW(i, (int)usage == rows[i].usage);
+		int errors = said(&info, TLS_VERIFY_ERROR, &value);
+		CHECK_ROW(i, !errors == !rows[i].error);
+		CHECK_ROW(i, !rows[i].error || (value.n > 2 && str_eq((struct str){ value.p + 2, value.n - 2 }, str_of(rows[i].error))));
+		tls_free(&s), tls_free(&c);
+		tls_ctx_unref(&cctx);
+		buf_free(&records), buf_free(&up), buf_free(&down), buf_free(&rest), buf_free(&info);
+	}
+	tls_ctx_unref(&sctx), tls_ctx_unref(&plain);
+	OPENSSL_free(der), OPENSSL_free(spki);
+	X509_free(x);
+	BIO_free(bio);
+}
+
 static void garbage(void)
 {
 	static const char *const rows[] = { "<stream:stream>", "GET / HTTP/1.1\r\n\r\n", "\x16\x03\x01\xff\xff\x01", "\x80\x80\x01\x03\x01",
@@ -167,6 +258,7 @@ int main(void)
 	RUN(whole);
 	RUN(byte_by_byte);
 	RUN(cut);
+	RUN(dane);
 	RUN(garbage);
 	RUN(compressed);
 	buf_free(&certificate);

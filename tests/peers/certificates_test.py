@@ -1,0 +1,112 @@
+# SPDX-License-Identifier: MIT
+"""Certificates of other servers, both directions: which are good, and that a refusal says why, to the peer and in the log."""
+import pathlib
+import re
+import sys
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
+from check import done, equal, test  # noqa: E402
+from federation import Lab, Raw, RawServer, User, header  # noqa: E402
+
+# What the certificate is like, and what is said about it; None: it is good.
+ROWS = [
+    ("good", None),
+    ("wildcard", None),                                       # RFC 9525 6.3
+    ("srvname", None),                                        # RFC 4985
+    ("xmppaddr", None),                                       # RFC 6120 13.7.1.4
+    ("anyuse", None),
+    ("servers", None),                                        # what public authorities give
+    ("chain", None),                                          # no list of what the one in the middle has revoked: that is no reason
+    ("expired", "certificate has expired"),
+    ("selfsigned", "self-signed certificate"),
+    ("strange", "unable to get local issuer certificate"),
+    ("wrong", "it does not name {name}"),
+    ("cn", "it does not name {name}"),                        # RFC 9525 2: common names do not count
+    ("partial", "it does not name {name}"),                   # a wildcard is a whole label
+    ("srvclient", "it does not name {name}"),                 # another service
+    ("mail", "(unsuitable|unsupported) certificate purpose"),
+    ("weak", "EE certificate key too weak"),
+    ("revoked", "certificate revoked"),
+    ("chainrevoked", "certificate revoked"),
+]
+ERROR = "<stream:error><not-authorized xmlns='urn:ietf:params:xml:ns:xmpp-streams'/><text[^>]*>The certificate of %s is not good: %s</text>"
+
+lab = Lab()
+mallory = RawServer()
+certificates = {}
+for kind, _ in [*ROWS, ("clients", None)]:
+    certificates[kind] = lab.authority.issue(kind + ".lab", kind)
+    lab.zone[kind + ".lab"] = [("127.0.0.1", mallory.port)]
+lab.authority.issue("deep.x.lab", "wildcard")
+revoked = lab.authority.revoke(certificates["revoked"][0], lab.dir / "badmiddle.crt")
+here = lab.couplet("verona.lab", accounts={"romeo": "secret"}, config="s2s_ssl = { crlfile = '%s' }\n" % revoked)
+
+
+def incoming(name, certificate, problem):
+    r = Raw.connect(here.s2s)
+    if problem:
+        r.open(name, "verona.lab").expect("</stream:features>")
+        r.send("<starttls xmlns='urn:ietf:params:xml:ns:xmpp-tls'/>").expect("<proceed[^>]*/>")
+        r.secure(lab, certificate).send(header(from_=name, to="verona.lab")).expect(ERROR % (name, problem))
+        r.ended()
+    else:
+        r.opened_tls(lab, name, "verona.lab", certificate).external(name).expect("<success")
+    r.close()
+
+
+def outgoing(romeo, name, certificate, problem):
+    romeo.ping(name)
+    r = mallory.accept_tls(lab, name, certificate)
+    if problem:
+        assert re.search(ERROR % (name, problem), r.ended()), r.text
+        assert "<iq" not in r.text and "db:result" not in r.text, r.text
+        equal(romeo.pong(name), "remote-server-timeout")
+    else:
+        r.expect("<db:result[^>]*>.*</db:result>")
+        r.send("<db:result from='%s' to='verona.lab' type='valid'/>" % name).expect("<iq[^>]*type='get'.*?</iq>")
+    r.close()
+
+
+def both(kind, problem, name=None):
+    name = name or kind + ".lab"
+    problem = problem and problem.format(name=name)
+    incoming(name, certificates[kind], problem)
+    romeo = User.login(lab, here)
+    outgoing(romeo, name, certificates[kind], problem)
+    romeo.close()
+    if problem:
+        equal(len(re.findall("the certificate of %s is refused: %s" % (name, problem), here.log())), 2)
+
+
+for _kind, _problem in ROWS:
+    test("%s: %s" % (_kind, _problem or "good"))(lambda kind=_kind, problem=_problem: both(kind, problem))
+
+
+@test("clients only: enough for calling us, not for being called")
+def clients():
+    incoming("clients.lab", certificates["clients"], None)
+    romeo = User.login(lab, here)
+    outgoing(romeo, "clients.lab", certificates["clients"], "(unsuitable|unsupported) certificate purpose")
+    romeo.close()
+
+
+@test("a wildcard stands for one label, not for two")
+def deep():
+    incoming("a.deep.x.lab", lab.authority.issue("deep.x.lab", "wildcard"), "it does not name a.deep.x.lab")
+
+
+@test("what is revoked later is refused after a reload")
+def later():
+    certificate = lab.authority.issue("later.lab")
+    incoming("later.lab", certificate, None)
+    lab.authority.revoke(certificate[0])
+    equal(here.ctl("reload")[0], 0)
+    incoming("later.lab", certificate, "certificate revoked")
+
+
+with lab:
+    failed = done()
+    if failed:
+        print(here.output()[-9000:])
+mallory.close()
+sys.exit(failed != 0)
