@@ -35,6 +35,8 @@ module:config {
     doc = "time for one address: TCP, and the other side's stream header" },
   s2s_lookup_timeout = { type = "period", default = 12, min = 1,
     doc = "time for all of DNS on the way to one domain; when it is over the stanzas that wait go back" },
+  use_dane = { type = "boolean", default = false,
+    doc = "where DNSSEC vouches for the way to a server: believe its TLSA records, and certificates that name the SRV target" },
   s2s_keepalive = { type = "period", default = 300, min = 10,
     doc = "silence after which a space is sent, to see whether anybody is there" },
   s2s_idle_timeout = { type = "period", default = "1h", min = 30,
@@ -391,7 +393,7 @@ end
 local function connect_to(session, candidate, attempt)
   local context, err
   if candidate.tls then
-    context, err = certs.client_context(session.from_host)
+    context, err = certs.client_context(session.from_host, candidate.tlsa)
     if not context then return nil, err end
   end
   session.log("debug", "trying %s port %d%s", candidate.address, candidate.port, candidate.tls and " (TLS)" or "")
@@ -417,10 +419,11 @@ local function begin(session)
     end)
   end)
   session.race = dial.race {
-    next = dial.candidates(session.to_host, { timeout = config.s2s_lookup_timeout }),
+    next = dial.candidates(session.to_host, { timeout = config.s2s_lookup_timeout, dane = config.use_dane }),
     connect = function(candidate, attempt) return connect_to(session, candidate, attempt) end,
     won = function(conn, candidate)
       attempts[conn] = nil
+      session.way = candidate
       server_session.attach(session, conn)
       if candidate.tls then session.secure, session.encrypted = true, true end
       begin_stream(session)

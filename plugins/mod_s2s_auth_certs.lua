@@ -34,21 +34,30 @@ local function names_it(cert, domain)
   return x509.verify_identity(domain, "_xmpp-server", cert)
 end
 
+local DANE_EE = 3                      -- the record speaks of this certificate: its names and dates do not matter (RFC 7671 §5.1)
+
+-- The host DNSSEC has led us to may be named instead of the domain (RFC 7673 §4, RFC 7712).
+local function target_of(session)
+  local way = session.direction == "outgoing" and session.way
+  return way and way.secure and way.host or nil
+end
+
 -- "valid" | "none" | "invalid", "valid" | "invalid", what is wrong
-local function judge(tls, cert, domain)
+local function judge(tls, cert, domain, target)
   if not cert then return "none", "none", "there is none" end
+  if tls.dane == DANE_EE then return "valid", "valid" end
   local errors = tls.verify_errors or {}
-  local identity = names_it(cert, domain) and "valid" or "invalid"
+  local identity = (names_it(cert, domain) or target and names_it(cert, target)) and "valid" or "invalid"
   if errors[1] then return "invalid", identity, (errors[1]:gsub("^%d+ ", "")) end
   return "valid", identity, identity ~= "valid" and "it does not name " .. domain or nil
 end
 
 module:hook("s2s-check-certificate", function(event)
   local session, domain = event.session, event.host
-  local chain, identity, problem = judge(event.tls, event.cert, domain)
+  local chain, identity, problem = judge(event.tls, event.cert, domain, target_of(session))
   session.cert_chain_status, session.cert_identity_status, session.cert_problem = chain, identity, problem
   session.cert_chain_errors = event.tls.verify_errors
-  session.log("debug", "certificate of %s: %s", domain, problem or "good")
+  session.log("debug", "certificate of %s: %s%s", domain, problem or "good", event.tls.dane and " (DANE)" or "")
   if problem and must_be_good(domain) then return false end
 end)
 

@@ -84,7 +84,7 @@ end, 500)
 module:hook("stanza/" .. NS .. ":proceed", function(event)
   local session = event.origin
   if session.direction ~= "outgoing" or session.secure or not session.starttls_sent then return nil end
-  local ctx, err = certs.client_context(module.host)
+  local ctx, err = certs.client_context(module.host, session.way and session.way.tlsa)
   if not ctx then
     session:close(nil, "no TLS: " .. tostring(err))
     return true

@@ -3,8 +3,9 @@
 --
 --   dial.order(records, random?) -> records in the order to try them (RFC 2782); record: { priority, weight, port, target, … }
 --   dial.candidates(domain, { timeout =, dane = }) -> next        waits for DNS, all look-ups together for timeout seconds
---     next() -> candidate | nil, condition, text       candidate: { address, port, tls = bool, host =, secure = DNSSEC vouches
---     for host (RFC 7712 §5), tlsa = { rdata, … } | nil, with dane = true and where DNSSEC vouches for all of the way (RFC 7673) }
+--     next() -> candidate | nil, condition, text       candidate: { address, port, tls = bool, host = }; with dane = true also
+--     secure: DNSSEC vouches for the step from domain to host (RFC 7712); tlsa = { rdata, … } | nil: where it vouches for all
+--     of the way (RFC 7673)
 --   dial.targets(domain, budget?) -> { { host =, port =, tls = bool, secure = bool }, … } | nil, condition, text
 --   dial.tlsa(target, budget?) -> { rdata, … }, none if there is nothing usable | nil, message
 --   dial.race{ next =, connect = fn(candidate, attempt) -> conn | nil, message, won = fn(conn, candidate),
@@ -235,12 +236,12 @@ function dial.candidates(domain, options)
           local err
           if not target.tlsa then target.tlsa, err = dial.tlsa(target, budget) end
           tlsa = target.tlsa
-          if err then ip, secure = nil, ("TLSA records of %s: %s"):format(target.host, err) end     -- RFC 7673 §3.4
+          if err then ip, secure = nil, ("TLSA records of %s: %s"):format(target.host, err) end     -- RFC 7673 §3.3
         end
         if ip then
           found = true
           return { address = ip, port = target.port, tls = target.tls, host = target.host,
-            secure = target.secure and not target.fallback, tlsa = tlsa and tlsa[1] and tlsa or nil }
+            secure = options.dane == true and target.secure and not target.fallback, tlsa = tlsa and tlsa[1] and tlsa or nil }
         end
         unanswered = unanswered or secure
       end

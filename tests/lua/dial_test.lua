@@ -239,19 +239,20 @@ check.test("DNSSEC: what it vouches for, and what it says is forged (RFC 7673, R
   for i, row in ipairs(rows) do
     zone, asked = row[1], {}
     task.spawn(function()
-      local out, text = {}, nil
+      local out = {}
       local next = dial.candidates("a.example", { dane = true })
-      while true do
-        local c, _, why = next()
-        if not c then text = why break end
+      local c, _, text = next()
+      while c do
         out[#out + 1] = ("%s %s %d"):format(c.address, c.secure, #(c.tlsa or {}))
+        c, _, text = next()
       end
       check.equal(table.concat(out, ", "), row[2], i)
       if row[3] then check.equal(text, row[3], i) end
     end)
   end
   zone, asked = way(true, true, good), {}
-  check.equal(dial.candidates "a.example"().tlsa, nil)         -- nobody asked for DANE: no question, no answer
+  local candidate = dial.candidates "a.example"()
+  check.ok(not candidate.tlsa and not candidate.secure)         -- nobody asked for DANE: no question, no answer
   check.ok(not table.concat(asked, " "):find "TLSA")
 end)
 

@@ -1,0 +1,45 @@
+-- SPDX-License-Identifier: MIT
+-- mod_s2s_auth_dane_in: servers that call us, proved by the TLSA records of their domain (RFC 7673; DANE for outgoing
+-- connections is use_dane, mod_s2s).
+--
+-- Where DNSSEC vouches for the domain's SRV records and for TLSA records of a host they name, and the certificate shown is the
+-- one a record describes (usage 3, or 1 together with a good chain), it is good for the domain. If not, nothing is lost: a server
+-- may call with another certificate than it answers with; then mod_s2s_auth_certs judges as ever.
+
+local dial = require "couplet.dial"
+local hash = require "couplet.core".crypto.hash
+local x509 = require "couplet.util.x509"
+
+local TARGETS_MAX = 8                  -- hosts whose records are looked at
+local PKIX_EE, DANE_EE = 1, 3
+local hashes = { "sha256", "sha512" }  -- by matching type (RFC 6698 §2.1.3)
+
+local function describes(record, cert)
+  local select, match, data = record:byte(2), record:byte(3), record:sub(4)
+  local what = select == 0 and cert.der or select == 1 and x509.pem2der((cert:pubkey()), "PUBLIC KEY")
+  if not what or #data == 0 then return false end
+  if match == 0 then return data == what end
+  return hashes[match] ~= nil and data == hash(hashes[match], what)
+end
+
+local function good(record, cert, chain_is_good)
+  local usage = record:byte(1)
+  return (usage == DANE_EE or usage == PKIX_EE and chain_is_good) and describes(record, cert)
+end
+
+module:hook("s2s-check-certificate", function(event)
+  local session, domain, cert = event.session, event.host, event.cert
+  if session.direction ~= "incoming" or not cert then return nil end
+  local budget = { left = module:get_option_period("s2s_lookup_timeout", 12) }
+  local targets = dial.targets(domain, budget) or {}
+  for i = 1, math.min(#targets, TARGETS_MAX) do
+    local target = targets[i]
+    for _, record in ipairs(target.secure and dial.tlsa(target, budget) or {}) do
+      if good(record, cert, not event.tls.verify_errors[1]) then
+        session.log("debug", "certificate of %s: good by the TLSA records of %s", domain, target.host)
+        session.cert_chain_status, session.cert_identity_status, session.cert_problem = "valid", "valid", nil
+        return true
+      end
+    end
+  end
+end, 10)

@@ -1,0 +1,144 @@
+# SPDX-License-Identifier: MIT
+"""DANE (RFC 6698, 7671, 7673): where DNSSEC vouches for the way to a server, its zone says which certificate is good."""
+import hashlib
+import pathlib
+import re
+import subprocess
+import sys
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
+from check import done, equal, test  # noqa: E402
+from federation import Lab, Raw, RawServer, User, header  # noqa: E402
+
+lab = Lab(signed=True)
+mallory = RawServer()
+
+
+def openssl(*argv, data=None):
+    return subprocess.run(["openssl", *argv], input=data, check=True, capture_output=True).stdout
+
+
+def association(certificate, numbers):
+    """The record for a certificate: usage, selector, matching type."""
+    der = openssl("x509", "-in", str(certificate), "-outform", "DER")
+    if numbers.split()[1] == "1":
+        der = openssl("pkey", "-pubin", "-outform", "DER", data=openssl("x509", "-in", str(certificate), "-noout", "-pubkey"))
+    what = {"0": der.hex(), "1": hashlib.sha256(der).hexdigest(), "2": hashlib.sha512(der).hexdigest()}[numbers.split()[2]]
+    return "%s %s" % (numbers, what)
+
+
+def publish(domain, host, records, service="xmpp-server"):
+    lab.extra += ["_%s._tcp.%s. IN SRV 0 0 %d %s." % (service, domain, mallory.port, host), "%s. IN A 127.0.0.1" % host]
+    lab.extra += ["_%d._tcp.%s. IN TLSA %s" % (mallory.port, host, record) for record in records]
+
+
+def chain(name, kind):
+    """The certificate with its authority behind it."""
+    certificate, key = lab.authority.issue(name, kind)
+    issuer = lab.authority.ISSUERS.get(kind, "ca")
+    certificate.write_text(certificate.read_text() + (lab.dir / (issuer + ".crt")).read_text())
+    return certificate, key
+
+
+own = lab.authority.issue("somebody.lab", "selfsigned")      # vouched for by nobody, and for another name
+NOT_NAMED, NO_MATCH = "it does not name {name}", "no matching DANE TLSA records"
+SELF = "self-signed certificate"
+
+# domain, host, certificate, records; what is wrong, or None
+ROWS = [
+    ("ee.lab", "ee-host.lab", own, [association(own[0], "3 1 1")], None),
+    ("eefull.lab", "eefull-host.lab", own, [association(own[0], "3 0 0")], None),
+    ("many.lab", "many-host.lab", own, ["3 1 1 " + "00" * 32, association(own[0], "3 0 2")], None),     # a roll-over
+    ("eebad.lab", "eebad-host.lab", lab.authority.issue("eebad.lab"), ["3 1 1 " + "00" * 32], NO_MATCH),
+    ("ta.lab", "ta-host.lab", chain("ta.lab", "strange"), [association(lab.dir / "other.crt", "2 0 1")], None),
+    ("taname.lab", "taname-host.lab", chain("else.lab", "strange"), [association(lab.dir / "other.crt", "2 1 1")], NOT_NAMED),
+    ("pkix.lab", "pkix-host.lab", lab.authority.issue("pkix.lab"), [association(lab.authority.issue("pkix.lab")[0], "1 1 1")], None),
+    ("pkixself.lab", "pkixself-host.lab", own, [association(own[0], "1 1 1")], SELF),
+    ("pkixca.lab", "pkixca-host.lab", lab.authority.issue("pkixca.lab"), [association(lab.dir / "other.crt", "0 0 1")], NO_MATCH),
+    ("unknown.lab", "unknown-host.lab", lab.authority.issue("unknown.lab"), ["77 1 1 " + "00" * 32], None),    # as without
+    ("none.lab", "none-host.lab", own, [], SELF),
+    ("delegated.lab", "target.lab", lab.authority.issue("delegated.lab", "target"), [], None),      # RFC 7712: the SRV target's name
+    ("strayed.lab", "elsewhere.lab", lab.authority.issue("strayed.lab", "target"), [], NOT_NAMED),
+    ("ee.open", "ee-host.open", own, [association(own[0], "3 1 1")], SELF),                   # nobody vouches for these records
+    ("good.open", "good-host.open", lab.authority.issue("good.open"), ["3 1 1 " + "00" * 32], None),
+    ("delegated.open", "target2.lab", lab.authority.issue("delegated.open", "target2"), [], NOT_NAMED),
+    ("half.lab", "half-host.open", own, [association(own[0], "3 1 1")], SELF),                # a secure SRV, addresses that are not
+]
+for _row in ROWS:
+    publish(_row[0], _row[1], _row[3])
+publish("direct.lab", "direct-host.lab", [association(own[0], "3 1 1")], "xmpps-server")
+publish("x.forged", "x-host.lab", [association(own[0], "3 1 1")])
+publish("tlsa.lab", "tlsa-host.forged", [association(own[0], "3 1 1")])
+here = lab.couplet("verona.lab", accounts={"romeo": "secret"}, config="use_dane = true\n", modules=["s2s_auth_dane_in"])
+plain = lab.couplet("mantua.lab", accounts={"romeo": "secret"})
+ERROR = "<stream:error><not-authorized xmlns='urn:ietf:params:xml:ns:xmpp-streams'/><text[^>]*>The certificate of %s is not good: %s</text>"
+
+
+def outgoing(server, name, certificate, problem, **how):
+    romeo = User.login(lab, server)
+    romeo.ping(name)
+    r = mallory.accept_tls(lab, name, certificate, **how)
+    if problem:
+        assert re.search(ERROR % (name, problem), r.ended()), r.text
+        equal(romeo.pong(name), "remote-server-timeout")
+    else:
+        r.expect("<db:result[^>]*>.*</db:result>")
+    r.close()
+    romeo.close()
+
+
+def incoming(name, certificate, problem):
+    r = Raw.connect(here.s2s)
+    if problem:
+        r.open(name, "verona.lab").expect("</stream:features>")
+        r.send("<starttls xmlns='urn:ietf:params:xml:ns:xmpp-tls'/>").expect("<proceed[^>]*/>")
+        r.secure(lab, certificate).send(header(from_=name, to="verona.lab")).expect(ERROR % (name, problem))
+    else:
+        r.opened_tls(lab, name, "verona.lab", certificate).external(name).expect("<success")
+    r.close()
+
+
+for _name, _host, _certificate, _records, _problem in ROWS:
+    test("to %s: %s" % (_name, _problem or "good"))(lambda name=_name, certificate=_certificate, problem=_problem: outgoing(
+        here, name, certificate, problem and problem.format(name=name)))
+
+
+@test("to direct.lab: the same over direct TLS")
+def direct():
+    outgoing(here, "direct.lab", own, None, direct=True)
+
+
+@test("forged records: no connection, whatever else they say")
+def forged():
+    romeo = User.login(lab, here)
+    for name, said in (("x.forged", "DNSSEC says the SRV records of this domain are forged"),
+                       ("tlsa.lab", r"DNS does not answer \(DNSSEC says the answer is forged\)")):
+        equal(romeo.ping(name).pong(name), "remote-server-timeout")
+        assert re.search("no way from verona.lab to %s: %s" % (name, said), here.log())
+    romeo.close()
+
+
+@test("without use_dane all is as ever: records do not count, nor does the target's name")
+def without():
+    outgoing(plain, "ee.lab", own, SELF)
+    outgoing(plain, "eebad.lab", lab.authority.issue("eebad.lab"), None)
+    outgoing(plain, "delegated.lab", lab.authority.issue("delegated.lab", "target"), NOT_NAMED.format(name="delegated.lab"))
+
+
+@test("who calls us is proved by his domain's records (s2s_auth_dane_in)")
+def who_calls():
+    for name, certificate, problem in (
+        ("ee.lab", own, None), ("eefull.lab", own, None), ("many.lab", own, None), ("direct.lab", own, None),
+        ("eebad.lab", lab.authority.issue("eebad.lab"), None),                     # another one than it answers with, and good
+        ("eebad.lab", own, SELF), ("pkixself.lab", own, SELF), ("ee.open", own, SELF), ("x.forged", own, SELF),
+        ("pkix.lab", lab.authority.issue("pkix.lab"), None), ("ta.lab", lab.authority.issue("ta.lab", "strange"), "self-signed certificate in certificate chain"),
+    ):
+        incoming(name, certificate, problem)
+
+
+with lab:
+    failed = done()
+    if failed:
+        print(here.output()[-9000:])
+mallory.close()
+sys.exit(failed != 0)
