@@ -33,6 +33,7 @@ modules_enabled = {
   "tls";              -- encryption
   "dialback";         -- other servers prove their domain by being asked (XEP-0220)
   "carbons";          -- all of a user's devices see the whole conversation (XEP-0280)
+  "blocklist";        -- users block others (XEP-0191)
   "private";          -- small private data of clients (XEP-0049)
   "vcard";            -- business cards (XEP-0054)
   "ping";             -- is anybody there? (XEP-0199)
@@ -50,6 +51,7 @@ modules_enabled = {
   "adhoc";            -- commands in clients (XEP-0050)
   "admin_adhoc";      -- account commands for admins (XEP-0133)
 
+  -- "spam_reporting"; -- those who block others may report them to you (XEP-0377)
   -- "compression";   -- XEP-0138; costs memory and, with TLS, may leak what it compresses
 }
 

@@ -21,7 +21,7 @@ local ID_BYTES = 256                           -- longer ids are not remembered
 module:add_feature(CARBONS)
 module:add_feature "urn:xmpp:carbons:rules:0"
 
--- On and off ----------------------------------------------------------------------------------------------------------------------
+-- On and off -------------------------------------------------------------------------------------------------------------------
 
 local function switch(value)
   return function(event)
@@ -37,7 +37,7 @@ end
 module:hook("iq-set/bare/urn:xmpp:carbons:2:enable", switch(CARBONS))
 module:hook("iq-set/bare/urn:xmpp:carbons:2:disable", switch(nil))
 
--- Which messages (§6.1) -----------------------------------------------------------------------------------------------------------
+-- Which messages (§6.1) --------------------------------------------------------------------------------------------------------
 
 -- Namespaces of what chats are made of, apart from text.
 local of_chats = {
@@ -85,7 +85,7 @@ local function should_copy(origin, stanza, user, c2s)
   return verdict
 end
 
--- To whom -------------------------------------------------------------------------------------------------------------------------
+-- To whom ----------------------------------------------------------------------------------------------------------------------
 
 -- Who wants copies, apart from those who have the message -> array, or nil
 local function wanting(user, has)

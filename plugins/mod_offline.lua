@@ -4,6 +4,7 @@
 -- Messages are handed over as fast as the client takes them, and leave the store only when they have left the process; if the
 -- connection has broken meanwhile, a message may come twice, but it does not get lost.
 
+local blocking = require "couplet.blocking"
 local client_session = require "couplet.client_session"
 local jid = require "couplet.jid"
 local router = require "couplet.router"
@@ -83,7 +84,7 @@ local busy = {}                                -- accounts whose messages are be
 local function hand_out(origin, iterator)
   local left, sent, bytes = {}, {}, 0
   local function flush()
-    if not client_session.flush(origin) then return false end
+    if bytes > 0 and not client_session.flush(origin) then return false end
     table.move(sent, 1, #sent, #left + 1, left)
     sent, bytes = {}, 0
     return true
@@ -94,11 +95,15 @@ local function hand_out(origin, iterator)
     stanza = st.clone(stanza)
     stanza:reset():tag("delay", { xmlns = "urn:xmpp:delay", from = host,
       stamp = os.date("!%Y-%m-%dT%H:%M:%SZ", math.floor(when)) }):up()
-    if not origin.send(stanza) then
-      all = false
-      break
+    -- who has been blocked since then is not heard
+    if not blocking.blocks(origin.username, host, stanza.attr.from or host) then
+      if not origin.send(stanza) then
+        all = false
+        break
+      end
+      bytes = bytes + stanza:size()
     end
-    sent[#sent + 1], bytes = id, bytes + stanza:size()
+    sent[#sent + 1] = id
     if bytes >= PIECE and not flush() then return left, false end
   end
   return left, (#sent == 0 or flush()) and all

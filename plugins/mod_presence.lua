@@ -9,6 +9,7 @@
 --   send_unavailable(username, host, to)
 
 local core_stanza = require "couplet.core".stanza
+local blocking = require "couplet.blocking"
 local client_session = require "couplet.client_session"
 local directory = require "couplet.directory"
 local hosts = require "couplet.hosts"
@@ -20,6 +21,7 @@ local users = require "couplet.users"
 
 local route_of, set_attr = core_stanza.route, core_stanza.set_attr
 local address, post = router.address, router.core_post_stanza
+local blocks = blocking.blocks
 local host = module.host
 
 module:config {
@@ -47,40 +49,53 @@ end
 
 -- Broadcast ---------------------------------------------------------------------------------------------------------------------
 
--- May presence between accounts of ours be handed over without asking anybody? Not if a plugin wants to see it.
-local function only_ours(name, events, event)
+-- May presence between accounts of ours be handed over without asking anybody? Not if a plugin wants to see it. What
+-- mod_blocklist would say is asked here.
+local ours = { presence = true, blocklist = true }
+
+local function only_ours(events, event)
   local entries = events.entries(event)
   for i = 1, #entries do
     local owner = entries[i].owner
-    if not owner or owner.name ~= name then return false end
+    if not owner or not ours[owner.name] then return false end
   end
   return not events.wrapped(event)
 end
 
 local function nobody_looks(sender, recipient)
-  return only_ours("", sender.events, "pre-stanza") and only_ours("presence", sender.events, "pre-presence/bare")
-    and only_ours("presence", recipient.events, "presence/bare")
+  return only_ours(sender.events, "pre-stanza") and only_ours(sender.events, "pre-presence/bare")
+    and only_ours(recipient.events, "presence/bare")
+end
+
+-- Contacts in one of these states that the account has not blocked. A list of its own: the roster may change meanwhile.
+local function contacts_of(origin, states)
+  local all, list = {}, {}
+  for contact, item in pairs(origin.roster or {}) do
+    if contact and states[item.subscription] then all[#all + 1] = contact end
+  end
+  for _, contact in ipairs(all) do
+    if not blocks(origin.username, host, contact) then list[#list + 1] = contact end
+  end
+  return list
 end
 
 -- Sends the stanza to everybody who may see it, serialised once for all who are here.
 local function to_subscribers(origin, stanza)
   local list, tos, here = {}, {}, hosts.get(host)
   local shortcut = {}                          -- host -> may we hand over directly?
-  for contact, item in pairs(origin.roster or {}) do
-    if contact and from_states[item.subscription] then
-      local place = address(contact)
-      local home = place and hosts.get(place.host)
-      local direct = home and home.type == "local" and place.node
-      if direct then
-        if shortcut[place.host] == nil then shortcut[place.host] = nobody_looks(here, home) end
-        direct = shortcut[place.host]
-      end
-      if direct then
-        for _, session in ipairs(available(directory.user(contact))) do
-          list[#list + 1], tos[#tos + 1] = session, contact
-        end
-      elseif place then
-        post(origin, copy_to(stanza, contact), true)
+  for _, contact in ipairs(contacts_of(origin, from_states)) do
+    local place = address(contact)
+    local home = place and hosts.get(place.host)
+    local direct = home and home.type == "local" and place.node
+    if direct then
+      if shortcut[place.host] == nil then shortcut[place.host] = nobody_looks(here, home) end
+      direct = shortcut[place.host]
+    end
+    if not direct then
+      if place then post(origin, copy_to(stanza, contact), true) end
+    elseif not blocks(place.node, place.host, origin.full_jid) then
+      for _, session in ipairs(available(directory.user(contact))) do
+        list[#list + 1], tos[#tos + 1] = session, contact
       end
     end
   end
@@ -91,25 +106,23 @@ end
 local function probe_contacts(origin)
   local here, shortcut = hosts.get(host), {}
   local bare = origin.username .. "@" .. host
-  for contact, item in pairs(origin.roster or {}) do
-    if contact and to_states[item.subscription] then
-      local place = address(contact)
-      local home = place and hosts.get(place.host)
-      local direct = home and home.type == "local" and place.node
-      if direct then
-        if shortcut[place.host] == nil then shortcut[place.host] = nobody_looks(here, home) and nobody_looks(home, here) end
-        direct = shortcut[place.host]
-      end
-      if direct then
-        local user = directory.user(contact)
-        local theirs = user and user.roster and user.roster[bare]
-        if theirs and from_states[theirs.subscription] then
-          for _, session in ipairs(available(user)) do
-            client_session.send(origin, copy_to(session.presence, bare))
-          end
+  for _, contact in ipairs(contacts_of(origin, to_states)) do
+    local place = address(contact)
+    local home = place and hosts.get(place.host)
+    local direct = home and home.type == "local" and place.node
+    if direct then
+      if shortcut[place.host] == nil then shortcut[place.host] = nobody_looks(here, home) and nobody_looks(home, here) end
+      direct = shortcut[place.host]
+    end
+    if not direct then
+      if place then post(origin, st.presence { type = "probe", from = origin.full_jid, to = contact }, true) end
+    elseif not blocks(place.node, place.host, origin.full_jid) then
+      local user = directory.user(contact)
+      local theirs = user and user.roster and user.roster[bare]
+      if theirs and from_states[theirs.subscription] then
+        for _, session in ipairs(available(user)) do
+          client_session.send(origin, copy_to(session.presence, bare))
         end
-      elseif place then
-        post(origin, st.presence { type = "probe", from = origin.full_jid, to = contact }, true)
       end
     end
   end
@@ -120,10 +133,10 @@ local function redeliver_requests(origin)
   local bare = origin.username .. "@" .. host
   for _, request in roster.pending_requests(origin.roster) do
     set_attr(request, "to", bare)
-    origin.send(request)
+    if not blocks(origin.username, host, request.attr.from) then origin.send(request) end
   end
   for contact, item in pairs(origin.roster) do
-    if contact and item.ask == "subscribe" then
+    if contact and item.ask == "subscribe" and not blocks(origin.username, host, contact) then
       post(origin, st.presence { type = "subscribe", from = bare, to = contact }, false)
     end
   end

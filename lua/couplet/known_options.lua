@@ -55,6 +55,7 @@ local options = {
   legacy_ssl_ports = { "list", nil, "older name of c2s_direct_tls_ports" },
   limits = { "map", "{ }", "c2s = { rate = \"10kb/s\", burst = \"2s\" }: bandwidth of one connection" },
   limits_resolution = { "number", nil, "", none = true },
+  migrate_legacy_blocking = { "boolean", nil, "", none = true },
   dns = { "map", nil, "servers = { \"192.0.2.1\" } instead of the system's; timeout: seconds for one look-up; trust_anchor: "
     .. "file, or false: no DNSSEC; options: libunbound's" },
   -- certificates

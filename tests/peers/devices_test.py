@@ -6,6 +6,7 @@ import sys
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
 import aioxmpp  # noqa: E402
+import aioxmpp.blocking  # noqa: E402
 import aioxmpp.carbons  # noqa: E402
 import aioxmpp.connector  # noqa: E402
 import aioxmpp.dispatcher  # noqa: E402
@@ -21,7 +22,7 @@ class Client(slixmpp.ClientXMPP):
     def __init__(self, jid):
         super().__init__(jid, "secret")
         self.ca_certs = pathlib.Path(certificate()) / "cert.pem"
-        for plugin in ("xep_0030", "xep_0199", "xep_0280"):
+        for plugin in ("xep_0030", "xep_0199", "xep_0280", "xep_0191"):
             self.register_plugin(plugin)
         self.messages = self.queue("message")
 
@@ -95,6 +96,46 @@ async def strict_carbons(server):
         await client.disconnect()
 
 
-with Server(accounts={"romeo@localhost": "secret", "juliet@localhost": "secret"}, modules=["carbons"]) as server:
+@test("blocking: slixmpp blocks, its other device hears of it, and messages stop both ways")
+async def blocking(server):
+    desk, phone, juliet = Client("romeo@localhost/desk"), Client("romeo@localhost/phone"), Client("juliet@localhost/balcony")
+    for client in (desk, phone, juliet):
+        await client.online(server)
+    pushes = phone.queue("blocked")
+    errors = juliet.queue("message_error")
+    equal((await phone.plugin["xep_0191"].get_blocked())["blocklist"]["items"], set())
+    await desk.plugin["xep_0191"].block("juliet@localhost")
+    equal({str(j) for j in (await soon(pushes))["block"]["items"]}, {"juliet@localhost"})
+    equal({str(j) for j in (await phone.plugin["xep_0191"].get_blocked())["blocklist"]["items"]}, {"juliet@localhost"})
+    juliet.send_message("romeo@localhost", "Ay me", mtype="chat")
+    equal((await soon(errors))["error"]["condition"], "service-unavailable")
+    refused = desk.queue("message_error")
+    desk.send_message("juliet@localhost", "But soft", mtype="chat")
+    equal((await soon(refused))["error"]["condition"], "not-acceptable")
+    await desk.plugin["xep_0191"].unblock("juliet@localhost")
+    await juliet.ping()
+    assert phone.messages.empty(), "a blocked message arrived"
+    juliet.send_message("romeo@localhost", "again", mtype="chat")
+    equal((await soon(desk.messages))["body"], "again")
+    for client in (desk, phone, juliet):
+        await client.disconnect()
+
+
+@test("blocking: aioxmpp keeps its list in step")
+async def strict_blocking(server):
+    phone, desk = strict(server, "romeo@localhost/phone"), strict(server, "romeo@localhost/desk")
+    service, other = phone.summon(aioxmpp.BlockingClient), desk.summon(aioxmpp.BlockingClient)
+    known = asyncio.Queue()
+    other.on_jids_blocked.connect(lambda jids: known.put_nowait(jids))
+    whom = [aioxmpp.JID.fromstr(j) for j in ("far.example", "paris@verona.example")]
+    async with phone.connected(), desk.connected():
+        await service.block_jids(whom)
+        seen = set()
+        while seen != set(whom):
+            seen |= set(await soon(known))
+        await service.unblock_all()
+
+
+with Server(accounts={"romeo@localhost": "secret", "juliet@localhost": "secret"}, modules=["carbons", "blocklist"]) as server:
     failed = done(server)
 sys.exit(failed != 0)

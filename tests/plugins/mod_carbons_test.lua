@@ -60,7 +60,8 @@ end)
 
 check.test("§7: what came is copied to those who did not get it: type, from, to, content", function()
   local who = verona()
-  who.juliet:send "<message to='romeo@example.org/orchard' type='chat' id='m'><body>Ay me</body><x xmlns='urn:example'/></message>"
+  who.juliet:send("<message to='romeo@example.org/orchard' type='chat' id='m'><body>Ay me</body>"
+    .. "<x xmlns='urn:example'/></message>")
   local original = who.orchard:expect { name = "message", from = "juliet@example.org/balcony" }
   check.equal(#original.tags, 2)
   who.orchard:nothing()
@@ -159,7 +160,7 @@ check.test("§6.1: which messages, both ways", function()
     { "type='error'", "<body>x</body>", false, false },
     { "", DIRECT, true, true },
     { "", INVITE, true, true },
-    { "type='chat'", "<body>x</body>" .. X, false, false },       -- occupant to occupant; the sender's clients are not in the room
+    { "type='chat'", "<body>x</body>" .. X, false, false },       -- the sender's clients are in no room
     { "type='chat'", "<event xmlns='http://jabber.org/protocol/pubsub#event'/>", true, true },
     { "", "<event xmlns='http://jabber.org/protocol/pubsub#event'/>", false, false },
   } do
@@ -230,7 +231,8 @@ end)
 check.test("a forged copy stays what it is: a message from who sent it", function()
   local who = verona()
   who.juliet:send("<message to='romeo@example.org/street' type='chat'><received xmlns='urn:xmpp:carbons:2'>"
-    .. "<forwarded xmlns='urn:xmpp:forward:0'><message xmlns='jabber:client' from='friar@example.org'/></forwarded></received></message>")
+    .. "<forwarded xmlns='urn:xmpp:forward:0'><message xmlns='jabber:client' from='friar@example.org'/></forwarded>"
+    .. "</received></message>")
   check.equal(who.street:expect { name = "message" }.attr.from, "juliet@example.org/balcony")
   check.equal(copy_in(who.orchard:expect { name = "message", from = "romeo@example.org" }, "received").attr.from,
     "juliet@example.org/balcony")
