@@ -4,9 +4,18 @@
 -- A row's number is milliseconds << 20 | counter: order, time and paging key at once. An item's id is the key it was
 -- appended with or, without one, its number as 16 hexadecimal digits. Items are in order of their time, those of one
 -- millisecond in order of insertion. Pages are found by key, never by counting.
+--
+-- Beyond PLUGIN-API §7 (callers look whether the methods are there):
+--   store:new_id(when?) -> id                  of an item that is to be written; nobody else gets it
+--   store:append_all({ { user =, id =, xml =, with = }, … }, done)     stanzas as text, under ids of new_id, all or none in one
+--                                              transaction; done(true) | done(nil, message, code). The same again changes nothing
+--   store:measure(user) -> items, bytes | nil, message
+--   find's query: raw = true                   stanzas as text
 
-local time = require "couplet.core".loop.wall
+local core = require "couplet.core"
 local task = require "couplet.task"
+
+local time, mono = core.loop.wall, core.loop.mono
 
 local archive = {}
 
@@ -25,6 +34,15 @@ local APPEND_WITH = INTO .. "SELECT ?4, " .. OWNER .. ", ?5, ?6, ?7, id FROM jid
 local FREE = "coalesce((SELECT max(id) + 1 FROM archive WHERE id >= ?4 AND id < ?4 + 1048576), ?4)"
 local FIND_NUMBER = INTO .. "VALUES (" .. FREE .. ", " .. OWNER
   .. ", ?5, ?6, ?7, (SELECT id FROM jid WHERE jid = ?8)) RETURNING id"
+-- What is missing, or the number being another owner's, leaves no value, which the schema refuses.
+local ENTER = INTO .. "SELECT ?4, " .. OWNER .. ", NULL, 'xml', CASE WHEN peer IS NULL THEN NULL ELSE ?5 END, peer"
+  .. " FROM (SELECT (SELECT id FROM jid WHERE jid = ?6) AS peer) WHERE true"
+  .. " ON CONFLICT (id) DO UPDATE SET value = CASE WHEN owner = excluded.owner THEN excluded.value END"
+local MEASURE = "SELECT count(*), coalesce(sum(length(value)), 0) FROM archive WHERE owner = " .. OWNER
+local CUT = "SELECT id FROM archive WHERE owner = " .. OWNER .. " ORDER BY id DESC LIMIT 1 OFFSET ?4"
+local SLICE = "SELECT max(id) FROM (SELECT id FROM archive WHERE id > ?2 AND id <= ?1 ORDER BY id LIMIT ?3)"
+local DROP_SLICE = "DELETE FROM archive WHERE id > ?3 AND id <= ?4 AND EXISTS"
+  .. " (SELECT 1 FROM owner o WHERE o.id = archive.owner AND o.collection = " .. COLLECTION .. ")"
 local ITEM = " FROM archive a LEFT JOIN jid ON jid.id = a.peer WHERE a.owner = "
 local COLUMNS = "SELECT a.id, a.key, a.type, a.value, jid.jid"
 -- The row an id means: ?4 as key, or ?5 as number of one without key
@@ -37,9 +55,13 @@ local USERS = "SELECT user FROM owner WHERE collection = " .. COLLECTION
 local DATES = "SELECT DISTINCT date((id >> 20) / 1000, 'unixepoch') FROM archive WHERE owner = " .. OWNER .. " ORDER BY 1"
 
 local PAGE = 200             -- rows fetched at a time
-local PORTION = 1000         -- rows deleted at a time, so that others' writes come between
+local PORTION = 250          -- rows deleted at a time, so that others' writes come between
 
 --- Numbers, ids, values
+
+-- Counters start anywhere in the first half of a millisecond's and go on in uneven steps: nobody guesses a neighbour's id.
+local START, STEP = (1 << 19) - 1, 16
+local random = math.random
 
 local newest = 0                             -- the last number given to an item of about now
 
@@ -54,7 +76,7 @@ local function number_at(when)
   end
   local first = ms << 20
   if ms > now + 1000 or first < newest & ~0xfffff then return first end
-  newest = math.max(newest + 1, first)
+  newest = newest < first and first + random(0, START) or newest + random(1, STEP)
   return first, newest
 end
 
@@ -83,8 +105,8 @@ local function pack(value)
   return nil, value
 end
 
-local function unpack(kind, value)
-  if kind ~= "xml" then return value end
+local function unpack(kind, value, raw)
+  if kind ~= "xml" or raw then return value end
   parse = parse or require "couplet.util.xml".parse
   return parse(value)
 end
@@ -114,6 +136,9 @@ end
 
 --- Queries
 
+-- The last number of a time
+local function bound_of(when) return (math.floor(when * 1000 + 0.0005) << 20) | 0xfffff end
+
 -- Collects conditions and their parameters; ?1 to ?3 are host, store and user.
 local function conditions(self, user, query)
   local params = { self.host, self.store, user ~= true and user or nil, n = 3 }
@@ -126,7 +151,7 @@ local function conditions(self, user, query)
   local function where(text, v) sql[#sql + 1] = (text:gsub("%?", function() return param(v) end)) end
   local low, high
   if query.start then low = math.ceil(query.start * 1000 - 0.0005) << 20 end
-  if query["end"] then high = (math.floor(query["end"] * 1000 + 0.0005) << 20) | 0xfffff end
+  if query["end"] then high = bound_of(query["end"]) end
   if low then where("a.id >= ?", low) end
   if high then where("a.id <= ?", high) end
   if query.with then where("a.peer = (SELECT id FROM jid WHERE jid = ?)", query.with) end
@@ -227,6 +252,82 @@ function methods:append(user, key, value, when, with)
   return id_of(rows and rows[1] or number, key)
 end
 
+function methods:new_id(when)
+  local first, number = number_at(when)
+  return id_of(number or first + random(0, START))
+end
+
+local function forget(known, name)
+  if known.set[name] then known.set[name], known.count = nil, known.count - 1 end
+end
+
+-- One item whose names were not there after all, or whose number another process has taken.
+local function append_surely(self, item, done)
+  task.spawn(function()
+    forget(self.shared.owners, item.user)
+    forget(self.db.peers, item.with)
+    local number = number_of(item.id)
+    local fine, message, code = post(self, item.user, {
+      { ENSURE, self.host, self.store }, { ENSURE_OWNER, self.host, self.store, item.user }, { ENSURE_JID, item.with },
+      { ENTER, self.host, self.store, item.user, number, item.xml, item.with },
+    })
+    if not fine and code == "conflict" then
+      fine, message, code = post(self, item.user, {
+        { DROP_KEY, self.host, self.store, item.user, item.id },
+        { FIND_NUMBER, self.host, self.store, item.user, number & ~0xfffff, item.id, "xml", item.xml, item.with } })
+    end
+    done(fine and true or nil, message, code)
+  end)
+end
+
+function methods:append_all(items, done)
+  local host, store, last = self.host, self.store, self.shared.last
+  local owners, peers = self.shared.owners.set, self.db.peers.set
+  local statements, ticket, n, fresh = {}, {}, 0, nil
+  for i = 1, #items do
+    local item = items[i]
+    local user, with = item.user, item.with
+    if not owners[user] or not peers[with] then
+      fresh = fresh or {}
+      if not fresh[user .. "\0" .. with] then
+        fresh[user .. "\0" .. with] = item
+        statements[n + 1], statements[n + 2] = { ENSURE, host, store }, { ENSURE_OWNER, host, store, user }
+        statements[n + 3] = { ENSURE_JID, with }
+        n = n + 3
+      end
+    end
+    n = n + 1
+    statements[n] = { ENTER, host, store, user, number_of(item.id), item.xml, with }
+    last[user] = ticket
+  end
+  self.db:post(statements, function(changes, message, code)
+    for i = 1, #items do
+      local user = items[i].user
+      if last[user] == ticket then last[user] = nil end
+    end
+    for i = 1, #ticket do ticket[i]() end
+    if changes then
+      for _, item in pairs(fresh or {}) do
+        remember(self.shared.owners, item.user)
+        remember(self.db.peers, item.with)
+      end
+      return done(true)
+    elseif code ~= "conflict" then
+      return done(nil, message, code)
+    end
+    local left, failure = #items, nil
+    for i = 1, #items do
+      append_surely(self, items[i], function(fine, text, why)
+        if not fine then failure = { text, why } end
+        left = left - 1
+        if left == 0 then
+          if failure then done(nil, failure[1], failure[2]) else done(true) end
+        end
+      end)
+    end
+  end)
+end
+
 function methods:find(user, query)
   user, query = user or "", query or {}
   catch_up(self, user)
@@ -250,7 +351,7 @@ function methods:find(user, query)
     end
     local number, key, kind, value, with = rows[i + 1], rows[i + 2], rows[i + 3], rows[i + 4], rows[i + 5]
     i = i + 5
-    return id_of(number, key), unpack(kind, value), when_of(number), with
+    return id_of(number, key), unpack(kind, value, query.raw), when_of(number), with
   end
   return iterate, counted and counted[1]
 end
@@ -292,6 +393,47 @@ function methods:set(user, id, value, when, with)
   return true
 end
 
+-- Runs a deletion in portions and rests in between as long as each took, so that others' writes do not wait for it.
+local function delete_gently(self, user, wheres, params)
+  local all = statement("DELETE FROM archive WHERE id IN (SELECT a.id FROM archive a WHERE " .. wheres
+    .. " LIMIT " .. PORTION .. ")", params)
+  local text, count = all[1], 0
+  while true do
+    all[1] = text
+    local began = mono()
+    local changes, message, code = post(self, user, { all })
+    if not changes then return nil, message, code end
+    count = count + changes
+    if changes < PORTION then return count end
+    task.sleep(math.min(mono() - began, 1))
+  end
+end
+
+-- The number up to which items go if only so many are to stay; nil: all may stay.
+local function cut(self, user, keep)
+  local rows, n, code = self.db:read{ { CUT, self.host, self.store, user, keep } }
+  if not rows then return nil, n, code end
+  return rows[1] or false
+end
+
+-- Of everybody up to a time, oldest first: found by number, and each row asked whose it is, so that neither the number of
+-- accounts nor other stores' rows are gone through again for each portion.
+local function delete_old(self, high)
+  local count, from, moved, message, code = 0, -1, nil, nil, nil
+  repeat
+    local rows
+    rows, message, code = self.db:read{ { SLICE, high, from, PORTION } }
+    if not rows then return nil, message, code end
+    local upto = rows[1]
+    if not upto then return count end
+    local began = mono()
+    moved, message, code = post(self, true, { { DROP_SLICE, self.host, self.store, from, upto } })
+    if not moved then return nil, message, code end
+    count, from = count + moved, upto
+    task.sleep(math.min(mono() - began, 1))
+  until false
+end
+
 -- -> number of items deleted
 function methods:delete(user, query)
   if user ~= true then user = user or "" end
@@ -304,22 +446,25 @@ function methods:delete(user, query)
     if after then sql[#sql + 1] = "a.id > " .. param(after) end
     if before then sql[#sql + 1] = "a.id < " .. param(before) end
     if query.truncate then
-      sql[#sql + 1] = ("a.id <= (SELECT id FROM archive WHERE owner = %s ORDER BY id DESC LIMIT 1 OFFSET %s)")
-        :format(OWNER, param(query.truncate))
+      local last, message, code = cut(self, user, query.truncate)
+      if last == nil then return nil, message, code end
+      if not last then return 0 end
+      sql[#sql + 1] = "a.id <= " .. param(last)
     end
   elseif query.truncate then
     return nil, "unsupported-datatype"
+  elseif query["end"] and next(query) == "end" and not next(query, "end") then
+    return delete_old(self, bound_of(query["end"]))
   end
-  local all = statement("DELETE FROM archive WHERE id IN (SELECT a.id FROM archive a WHERE " .. owner
-    .. (#sql > 0 and " AND " .. table.concat(sql, " AND ") or "") .. " LIMIT " .. PORTION .. ")", params)
-  local text, count = all[1], 0
-  repeat
-    all[1] = text
-    local changes, message, code = post(self, user, { all })
-    if not changes then return nil, message, code end
-    count = count + changes
-  until changes < PORTION
-  return count
+  return delete_gently(self, user, owner .. (#sql > 0 and " AND " .. table.concat(sql, " AND ") or ""), params)
+end
+
+function methods:measure(user)
+  user = user or ""
+  catch_up(self, user)
+  local rows, n, code = self.db:read{ { MEASURE, self.host, self.store, user } }
+  if not rows then return nil, n, code end
+  return rows[1], rows[2]
 end
 
 function methods:summary(user, query)
