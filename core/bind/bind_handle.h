@@ -52,6 +52,12 @@ static inline bool handle_as_parsed(const struct handle *h)
 	return !(h->flags & (HANDLE_LIVE | HANDLE_OWN));
 }
 
+/* Are the children those of the block, and has nobody a table of them that he may have changed? */
+static inline bool handle_through_nodes(const struct handle *h)
+{
+	return !(h->flags & HANDLE_LIVE) && (h->flags & (HANDLE_TAGS | HANDLE_SEALED)) != HANDLE_TAGS;
+}
+
 extern const char HANDLE_META, HANDLE_METHODS;      /* keys in the registry */
 
 /* NULL if the value is no stanza. */
@@ -110,5 +116,6 @@ void bind_stanza_attr_open(lua_State *L);
 void bind_stanza_read_open(lua_State *L);
 void bind_stanza_edit_open(lua_State *L);
 void bind_stanza_write_open(lua_State *L);
+void bind_stanza_mark_open(lua_State *L);
 
 #endif

@@ -435,5 +435,6 @@ int bind_stanza_open(lua_State *L)
 	bind_stanza_read_open(L);
 	bind_stanza_edit_open(L);
 	bind_stanza_write_open(L);
+	bind_stanza_mark_open(L);
 	return 1;
 }

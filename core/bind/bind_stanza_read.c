@@ -47,11 +47,6 @@ static bool node_fits(const struct match *m, const struct element *e, const stru
 	return n->kind == EL_ELEMENT && fits(m, el_str(e, n->name), n->ns.off ? el_str(e, n->ns) : (struct str){ NULL, 0 });
 }
 
-static bool through_nodes(const struct handle *h)
-{
-	return !(h->flags & HANDLE_LIVE) && (h->flags & (HANDLE_TAGS | HANDLE_SEALED)) != HANDLE_TAGS;
-}
-
 /* The first fitting child from node off, the i-th, on; 0 if there is none. */
 static uint32_t next_node(const struct handle *h, const struct match *m, uint32_t off, lua_Integer *i)
 {
@@ -95,7 +90,7 @@ static struct handle *next_listed(lua_State *L, int idx, struct handle *h, int t
 static struct handle *first_child(lua_State *L, int idx, struct handle *h, const struct match *m)
 {
 	lua_Integer i = 1;
-	if (through_nodes(h)) {
+	if (handle_through_nodes(h)) {
 		if (!next_node(h, m, handle_node(h)->first, &i))
 			return NULL;
 		handle_child(L, idx, h, i);
@@ -139,7 +134,7 @@ static int payload(lua_State *L)
 	struct handle *h = handle_check(L, 1);
 	struct match m = { .any_ns = true };
 	struct str name, ns;
-	if (through_nodes(h)) {
+	if (handle_through_nodes(h)) {
 		lua_Integer i = 1;
 		uint32_t off = next_node(h, &m, handle_node(h)->first, &i);
 		if (!off)
@@ -165,7 +160,7 @@ static int elements(lua_State *L)
 {
 	struct handle *h = handle_check(L, 1);
 	lua_Integer n = 0;
-	if (through_nodes(h)) {
+	if (handle_through_nodes(h)) {
 		for (uint32_t off = handle_node(h)->first; off; off = el_node(h->e, off)->next)
 			n += el_node(h->e, off)->kind == EL_ELEMENT;
 	} else {
@@ -308,7 +303,7 @@ static int get_text(lua_State *L)
 /* Pushes the text of the first fitting child, or nil. */
 static void child_text(lua_State *L, int idx, struct handle *h, const struct match *m)
 {
-	if (through_nodes(h)) {
+	if (handle_through_nodes(h)) {
 		lua_Integer i = 1;
 		uint32_t off = next_node(h, m, handle_node(h)->first, &i);
 		if (off)
@@ -435,7 +430,7 @@ static int has(lua_State *L)
 	for (size_t i = 0; i < name.n; i++)
 		if (name.p[i] == '/' || name.p[i] == '@' || name.p[i] == '#' || name.p[i] == '{')
 			simple = false;
-	if (!simple || !through_nodes(h)) {
+	if (!simple || !handle_through_nodes(h)) {
 		int found = find(L);
 		lua_pushboolean(L, found && !lua_isnil(L, -1));
 		return 1;

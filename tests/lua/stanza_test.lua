@@ -698,4 +698,46 @@ check.test("nothing of a stanza's memory stays", function()
   check.ok(collectgarbage("count") - before < 20, "grew by " .. collectgarbage("count") - before .. " KB")
 end)
 
+check.test("flags of the children, whatever state they are in", function()
+  local native = require "couplet.core".stanza
+  local rules = { [""] = { body = 1, ["*"] = 8 }, ["urn:a"] = { x = 2 }, ["urn:b"] = { ["*"] = 4 } }
+  local rows = {
+    { "<message/>", 0 }, { "<message>text</message>", 0 }, { "<message><body>x</body></message>", 1 },
+    { "<message><subject/></message>", 8 }, { "<message><x xmlns='urn:a'/></message>", 2 }, { "<message><y xmlns='urn:a'/></message>", 0 },
+    { "<message><body/>t<x xmlns='urn:a'/><y xmlns='urn:b'/></message>", 7 }, { "<message><a xmlns='urn:c'><body/></a></message>", 0 },
+  }
+  for i, row in ipairs(rows) do
+    local s = require "couplet.util.xml".parse(row[1])
+    check.equal(native.flags(s, rules), row[2], "row " .. i)
+    for _ in ipairs(s.tags) do end
+    check.equal(native.flags(s, rules), row[2], "row " .. i .. ", its tags seen")
+    s:tag("body"):up()
+    check.equal(native.flags(s, rules), row[2] | 1, "row " .. i .. ", changed")
+  end
+  check.equal(native.flags(st.message({}, "x"), rules), 1)
+end)
+
+check.test("a copy with one more child", function()
+  local native = require "couplet.core".stanza
+  local parse = require "couplet.util.xml".parse
+  for _, text in ipairs { "<message to='a'/>", "<message to='a'><body>x</body>t</message>", "<message xmlns='jabber:client'><x xmlns='u'/></message>" } do
+    local s = parse(text)
+    local before = tostring(s)
+    local marked = native.with_leaf(s, "stanza-id", "urn:xmpp:sid:0", "by", "a&b@c", "id", ("i"):rep(300))
+    check.equal(tostring(s), before, "itself unchanged")
+    check.equal(tostring(marked), tostring(st.clone(s):tag("stanza-id", { xmlns = "urn:xmpp:sid:0", by = "a&b@c", id = ("i"):rep(300) })))
+    check.equal(#marked.tags, #s.tags + 1)
+    marked.attr.to = ("b"):rep(1000)
+    marked:tag("more"):up()
+    check.equal(marked.tags[#marked.tags].name, "more")
+    check.equal(marked:get_child("stanza-id", "urn:xmpp:sid:0").attr.by, "a&b@c")
+    check.equal(tostring(s), before)
+    check.equal(native.with_leaf(st.clone(parse(text)), "a", "b"):get_child("a", "b").name, "a", "of a clone")
+  end
+  local changed = parse "<message/>"
+  changed:tag("x"):up()
+  check.equal(native.with_leaf(changed, "a", "b"), nil)
+  check.raises("invalid", native.with_leaf, parse "<message/>", "a", "b", "c", "\1")
+end)
+
 check.done()
