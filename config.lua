@@ -38,6 +38,8 @@ modules_enabled = {
   "vcard";            -- business cards (XEP-0054)
   "ping";             -- is anybody there? (XEP-0199)
 
+  "mam";              -- an archive of everybody's messages (XEP-0313), see below
+
   -- nice to have
   "time";             -- XEP-0202
   "uptime";           -- XEP-0012
@@ -100,6 +102,11 @@ authentication = "internal_hashed"  -- accounts in our own database, no readable
 allow_registration = false
 
 -- storage = "internal"             -- the default: data/couplet.sqlite
+
+-- How long messages stay in the archive ("never": for ever), and what is archived for accounts that have not chosen themselves:
+-- "always", "never", "roster" (what is exchanged with contacts)
+archive_expires_after = "1w"
+default_archive_policy = "always"
 
 ---------- Log ----------
 

@@ -8,6 +8,7 @@
 --   bus.fire_event(event, data)    the first result that is not nil
 --   bus.add_wrapper(event|false, w)  bus.remove_wrapper(event|false, w)     w(next, event, data); the last added is outermost
 --   bus.entries(event) -> array of { fn, priority, owner, … }     bus.wrapped(event) -> bool: does more than handlers see it?
+--   bus.heard(event) -> bool       would anybody be told? Asked before making data for events that fire with each message
 --   bus.set_debug_hook(fn) -> old  fn(handler, event, data) calls the handlers instead
 --   bus.count() -> handlers
 --
@@ -199,6 +200,10 @@ function events.new()
     settle()
   end
 
+  local function heard(event)
+    return lists[event] ~= nil or everywhere ~= nil or wrappers ~= nil and wrappers[event] ~= nil
+  end
+
   local function get_handlers(event)
     local list, out = lists[event], {}
     for i = 1, list and #list or 0 do out[i] = list.entries[i].fn end
@@ -211,6 +216,7 @@ function events.new()
     add_handlers = function(map) for event, fn in pairs(map) do add_handler(event, fn) end end,
     remove_handlers = function(map) for event, fn in pairs(map) do remove_handler(event, fn) end end,
     get_handlers = get_handlers,
+    heard = heard,
     fire_event = fire_event,
     add_wrapper = add_wrapper,
     remove_wrapper = remove_wrapper,

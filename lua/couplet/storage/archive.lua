@@ -419,19 +419,19 @@ end
 -- Of everybody up to a time, oldest first: found by number, and each row asked whose it is, so that neither the number of
 -- accounts nor other stores' rows are gone through again for each portion.
 local function delete_old(self, high)
-  local count, from, moved, message, code = 0, -1, nil, nil, nil
-  repeat
-    local rows
-    rows, message, code = self.db:read{ { SLICE, high, from, PORTION } }
+  local count, from = 0, -1
+  while true do
+    local rows, message, code = self.db:read{ { SLICE, high, from, PORTION } }
     if not rows then return nil, message, code end
     local upto = rows[1]
     if not upto then return count end
+    local moved
     local began = mono()
     moved, message, code = post(self, true, { { DROP_SLICE, self.host, self.store, from, upto } })
     if not moved then return nil, message, code end
     count, from = count + moved, upto
     task.sleep(math.min(mono() - began, 1))
-  until false
+  end
 end
 
 -- -> number of items deleted
