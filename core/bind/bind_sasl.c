@@ -6,15 +6,20 @@
  *     flag, binding: SCRAM's channel binding flag and the type asked for ("p")
  *   new(mech, host) -> exchange | nil, message, condition
  *   exchange:bind(type, data, offered)          before SCRAM's first message: the binding asked for, and is -PLUS offered?
+ *                                               before that of HT-*: its binding
  *   exchange:step(message | nil, credentials | nil) -> "challenge", data | nil
- *                                                    | "success", data | nil, username | "failure", condition, text | nil
+ *                                                    | "success", data | nil, username, place of HT-*'s token | nil
+ *                                                    | "failure", condition, text | nil
  *     at once: a step costs some microseconds where it stands, and several times that as a job
  *   exchange:close()
+ *   ht_binding(mech) -> type | "" | nil          channel binding of a mechanism of the HT family; nil: it is none
+ *   ht_hash(token) -> initiator, responder      what is kept of a token for HT-*-NONE
  *   derive(hash, password, salt, iterations, done)  a job; done(stored_key, server_key) or done(nil, message, code)
  *
  * credentials: { username=, state = "enabled" | "disabled" | "expired" | nil (no such account), hash = "sha1" …, stored_key=,
- *   server_key=, salt=, iterations=, right = boolean (PLAIN), ha1=, secret= }. Without a key of the exchange's hash an
- *   invented one is used; iterations and secret then say how it looks. core/sasl/exchange.h tells the rest.
+ *   server_key=, salt=, iterations=, right = boolean (PLAIN), ha1=, secret=, tokens = { { text= | initiator=, responder=,
+ *   expired = boolean }, … } (HT-*, two at most) }. Without a key of the exchange's hash an invented one is used; iterations
+ *   and secret then say how it looks. core/sasl/exchange.h tells the rest.
  */
 #include <lauxlib.h>
 #include <stdlib.h>
@@ -79,6 +84,26 @@ static bool is_true(lua_State *L, int table, const char *field)
 	return yes;
 }
 
+static void read_tokens(lua_State *L, int table, struct credentials *c)
+{
+	if (lua_getfield(L, table, "tokens") != LUA_TTABLE) {
+		lua_pop(L, 1);
+		return;
+	}
+	int list = lua_gettop(L);
+	for (int i = 0; i < HT_TOKENS && lua_rawgeti(L, list, i + 1) == LUA_TTABLE; i++) {
+		struct ht_token *t = &c->tokens[i];
+		int at = lua_gettop(L);
+		t->len = copy_field(L, at, "text", t->text, sizeof t->text);
+		size_t n = copy_field(L, at, "initiator", t->initiator, sizeof t->initiator);
+		n += copy_field(L, at, "responder", t->responder, sizeof t->responder);
+		luaL_argcheck(L, t->len ? n == 0 : n == 2 * (size_t)HT_PROOF, table, "credentials: bad token");
+		t->expired = is_true(L, at, "expired");
+		t->kept = true;
+	}
+	lua_settop(L, list - 1);
+}
+
 /* Raises if they are no credentials. */
 static void read_credentials(lua_State *L, int table, struct credentials *c, char secret[SECRET_MAX])
 {
@@ -91,6 +116,7 @@ static void read_credentials(lua_State *L, int table, struct credentials *c, cha
 	lua_pop(L, 1);
 	read_key(L, table, c);
 	c->right = is_true(L, table, "right");
+	read_tokens(L, table, c);
 	c->has_ha1 = copy_field(L, table, "ha1", c->ha1, sizeof c->ha1) == sizeof c->ha1;
 	c->secret = (struct str){ secret, copy_field(L, table, "secret", secret, SECRET_MAX) };
 }
@@ -135,7 +161,12 @@ static int exchange_step_(lua_State *L)
 		lua_pushliteral(L, "success");
 		push_data(L, &box->answer);
 		lua_pushstring(L, exchange_name(box->x));
-		return 3;
+		int token = exchange_token(box->x);
+		if (token >= 0)
+			lua_pushinteger(L, token + 1);
+		else
+			lua_pushnil(L);
+		return 4;
 	case EXCHANGE_FAILURE: break;
 	}
 	lua_pushliteral(L, "failure");
@@ -224,6 +255,21 @@ static int sasl_peek_(lua_State *L)
 	return 1;
 }
 
+static int sasl_ht_binding(lua_State *L)
+{
+	lua_pushstring(L, ht_binding(bind_check_str(L, 1)));       /* NULL: nil */
+	return 1;
+}
+
+static int sasl_ht_hash(lua_State *L)
+{
+	unsigned char initiator[HT_PROOF], responder[HT_PROOF];
+	ht_hash(bind_check_str(L, 1), initiator, responder);
+	lua_pushlstring(L, (char *)initiator, sizeof initiator);
+	lua_pushlstring(L, (char *)responder, sizeof responder);
+	return 2;
+}
+
 struct derivation {
 	struct ask ask;                         /* of password and salt */
 	const struct digest *digest;
@@ -267,7 +313,8 @@ int bind_sasl_open(lua_State *L)
 		{ "step", exchange_step_ }, { "bind", exchange_bind_ }, { "close", exchange_close }, { NULL, NULL },
 	};
 	static const luaL_Reg sasl[] = {
-		{ "new", sasl_new }, { "mechanisms", sasl_mechanisms }, { "peek", sasl_peek_ }, { "derive", sasl_derive }, { NULL, NULL },
+		{ "new", sasl_new }, { "mechanisms", sasl_mechanisms }, { "peek", sasl_peek_ }, { "derive", sasl_derive },
+		{ "ht_binding", sasl_ht_binding }, { "ht_hash", sasl_ht_hash }, { NULL, NULL },
 	};
 	luaL_newmetatable(L, EXCHANGE);
 	lua_pushcfunction(L, exchange_close);

@@ -1,17 +1,17 @@
 /* SPDX-License-Identifier: MIT */
 /* cyrus.c - Cyrus SASL as a library and nothing else: its options, plugins, locks and questions are answered here.
  *
- * Order matters: locks, then sasl_server_init, then our auxprop plugin; the plugin lists are globals without a lock, so
- * all of it happens before an exchange runs. VERIFYFILE keeps every plugin but ours from being loaded at all. */
+ * Order matters: locks, then sasl_server_init, then our auxprop plugin and our mechanism; the plugin lists are globals without
+ * a lock, so all of it happens before an exchange runs. VERIFYFILE keeps every plugin we don't want from being loaded at all. */
 #include "sasl/cyrus.h"
 
 #include <pthread.h>
-#include <sasl/saslplug.h>
 #include <stdio.h>
 #include <stdlib.h>
 
 #include "base/log.h"
 #include "base/mem.h"
+#include "sasl/mech_ht.h"
 
 static enum { NEW, OPEN, BROKEN } state;
 
@@ -44,13 +44,15 @@ static void lock_free(void *lock)
 
 static const char *const mechanisms[] = {
 	"SCRAM-SHA-512", "SCRAM-SHA-256", "SCRAM-SHA-1", "DIGEST-MD5", "PLAIN", "EXTERNAL", "ANONYMOUS",
+	"HT-SHA-256-NONE", "HT-SHA-256-EXPR", "HT-SHA-256-ENDP", "HT-SHA-256-UNIQ",
 };
 
 static int get_option(void *context, const char *plugin, const char *option, const char **result, unsigned *len)
 {
 	static const struct { const char *option, *value; } options[] = {
 		{ "auxprop_plugin", "couplet" },
-		{ "mech_list", "SCRAM-SHA-512 SCRAM-SHA-256 SCRAM-SHA-1 DIGEST-MD5 PLAIN EXTERNAL ANONYMOUS" },
+		{ "mech_list", "SCRAM-SHA-512 SCRAM-SHA-256 SCRAM-SHA-1 DIGEST-MD5 PLAIN EXTERNAL ANONYMOUS "
+			"HT-SHA-256-NONE HT-SHA-256-EXPR HT-SHA-256-ENDP HT-SHA-256-UNIQ" },
 		{ "pwcheck_method", "couplet" },        /* no such: whom our own check refuses, nobody else is asked about */
 		{ "reauth_timeout", "0" },
 		{ "log_level", "2" },
@@ -97,7 +99,7 @@ static int write_log(void *context, int level, const char *text)
 
 /* --- an account's properties, for the mechanisms --- */
 
-static struct cyrus_context *context_of(const sasl_utils_t *utils)
+struct cyrus_context *cyrus_context(const sasl_utils_t *utils)
 {
 	sasl_callback_ft fn;
 	void *context;
@@ -107,7 +109,7 @@ static struct cyrus_context *context_of(const sasl_utils_t *utils)
 static int lookup(void *glob, sasl_server_params_t *params, unsigned flags, const char *user, unsigned len)
 {
 	const sasl_utils_t *utils = params->utils;
-	const struct cyrus_context *ctx = context_of(utils);
+	const struct cyrus_context *ctx = cyrus_context(utils);
 	if (!ctx || !ctx->credentials || flags & SASL_AUXPROP_AUTHZID)
 		return SASL_OK;
 	for (const struct propval *p = utils->prop_get(params->propctx); p && p->name; p++) {
@@ -214,6 +216,8 @@ enum status cyrus_open(void)
 	int code = sasl_server_init(callbacks, "couplet");
 	if (code == SASL_OK)
 		code = sasl_auxprop_add_plugin("couplet", auxprop_init);
+	if (code == SASL_OK)
+		code = sasl_server_add_plugin("couplet-ht", ht_plugin);
 	if (code != SASL_OK) {
 		log_error("sasl", "Cyrus SASL does not start: %s", sasl_errstring(code, NULL, NULL));
 		return ST_SYSTEM;

@@ -4,6 +4,7 @@
 #define COUPLET_CYRUS_H
 
 #include <sasl/sasl.h>
+#include <sasl/saslplug.h>
 
 #include "sasl/exchange.h"
 
@@ -23,7 +24,11 @@ struct cyrus_context {
 	const struct credentials *credentials;     /* NULL while no account is known */
 	const struct scram_key *key;                    /* of the account or invented */
 	bool anonymous;
+	struct str binding;                     /* HT-*: the channel's data; p NULL: -NONE */
+	int token;                              /* HT-*: the place of the token that was right */
 };
+
+struct cyrus_context *cyrus_context(const sasl_utils_t *utils);   /* NULL: not one of our connections */
 
 /* id of CYRUS_SELF, canonical user, password check; to be filled with the context. 4 entries with the end. */
 enum { CYRUS_CALLBACKS = 4 };

@@ -13,7 +13,7 @@
 
 enum { BINDING_MAX = 1024 };
 
-enum kind { SCRAM, PLAIN, DIGEST_MD5, EXTERNAL, ANONYMOUS };
+enum kind { SCRAM, PLAIN, DIGEST_MD5, EXTERNAL, ANONYMOUS, HT };
 
 struct exchange {
 	enum kind kind;
@@ -50,7 +50,7 @@ enum status exchange_new(struct str mech, struct str host, struct exchange **out
 	static const struct { const char *name; enum kind kind; } kinds[] = {
 		{ "PLAIN", PLAIN }, { "DIGEST-MD5", DIGEST_MD5 }, { "EXTERNAL", EXTERNAL }, { "ANONYMOUS", ANONYMOUS },
 	};
-	int kind = scram_digest(mech) ? SCRAM : -1;
+	int kind = scram_digest(mech) ? SCRAM : ht_binding(mech) ? HT : -1;
 	for (int i = 0; kind < 0 && i < COUNT(kinds); i++)
 		if (str_is(mech, kinds[i].name))
 			kind = (int)kinds[i].kind;
@@ -64,6 +64,7 @@ enum status exchange_new(struct str mech, struct str host, struct exchange **out
 	memcpy(x->mech, mech.p, mech.n);
 	memcpy(x->host, host.p, host.n);
 	x->context.anonymous = kind == ANONYMOUS;
+	x->context.token = -1;
 	cyrus_callbacks(&x->context, x->callbacks);
 	const char *name;
 	for (int i = 0; (name = cyrus_mechanism(i)); i++)
@@ -114,6 +115,11 @@ void exchange_bind(struct exchange *x, struct str type, struct str data, bool of
 const char *exchange_name(const struct exchange *x)
 {
 	return x->credentials.name;
+}
+
+int exchange_token(const struct exchange *x)
+{
+	return x->context.token;
 }
 
 /* --- results --- */
@@ -181,6 +187,20 @@ static const char *check_binding(const struct exchange *x, const struct sasl_pee
 	*condition = AUTH_NOT_AUTHORIZED;
 	if (peek->flag == 'y' && x->offered)
 		return "channel binding was offered; somebody may have taken it out";
+	return NULL;
+}
+
+/* A mechanism of the HT family names its type. */
+static const char *take_binding(struct exchange *x, enum condition *condition)
+{
+	const char *type = ht_binding(str_of(x->mech));
+	*condition = AUTH_MALFORMED_REQUEST;
+	x->context.binding = (struct str){ NULL, 0 };
+	if (!*type)
+		return NULL;
+	if (!x->data_len || strcmp(type, x->type) != 0)
+		return "channel binding of this type is not available";
+	x->context.binding = (struct str){ (const char *)x->data, x->data_len };
 	return NULL;
 }
 
@@ -252,7 +272,10 @@ static int begin(struct exchange *x)
 static enum exchange_result account_state(struct exchange *x, struct exchange_answer *out)
 {
 	switch (x->credentials.account) {
-	case ACCOUNT_ENABLED: break;
+	case ACCOUNT_ENABLED:
+		if (x->kind == HT && x->credentials.tokens[x->context.token].expired)
+			return fail(x, out, AUTH_CREDENTIALS_EXPIRED, NULL);
+		break;
 	case ACCOUNT_DISABLED: return fail(x, out, AUTH_ACCOUNT_DISABLED, NULL);
 	case ACCOUNT_EXPIRED: return fail(x, out, AUTH_CREDENTIALS_EXPIRED, NULL);
 	case ACCOUNT_UNKNOWN: return fail(x, out, AUTH_NOT_AUTHORIZED, NULL);
@@ -284,7 +307,7 @@ static enum exchange_result step(struct exchange *x, struct str message, const s
 		enum condition condition;
 		if (sasl_peek(str_of(x->mech), message, &peek))
 			return fail(x, out, AUTH_MALFORMED_REQUEST, NULL);
-		const char *text = x->kind == SCRAM ? check_binding(x, &peek, &condition) : NULL;
+		const char *text = x->kind == SCRAM ? check_binding(x, &peek, &condition) : x->kind == HT ? take_binding(x, &condition) : NULL;
 		if (text)
 			return fail(x, out, condition, text);
 		if (!x->known)
@@ -325,9 +348,14 @@ static enum exchange_result step(struct exchange *x, struct str message, const s
 	const char *want = x->kind == ANONYMOUS ? "anonymous" : x->credentials.name;
 	if (!x->known || sasl_getprop(x->conn, SASL_USERNAME, &user) != SASL_OK || !user || strcmp(user, want) != 0)
 		return fail(x, out, AUTH_NOT_AUTHORIZED, NULL);
-	if (data && x->credentials.account == ACCOUNT_ENABLED)
+	if (data)
 		give(out, data, n);                     /* belongs to conn, which the next call ends */
-	return account_state(x, out);
+	enum exchange_result result = account_state(x, out);
+	if (result != EXCHANGE_SUCCESS) {
+		out->has_data = false;
+		buf_wipe(&out->data);
+	}
+	return result;
 }
 
 enum exchange_result exchange_step(struct exchange *x, struct str message, const struct credentials *c,

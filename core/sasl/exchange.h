@@ -13,6 +13,7 @@
 
 #include "base/buf.h"
 #include "base/status.h"
+#include "sasl/mech_ht.h"
 #include "sasl/sasl_peek.h"
 #include "sasl/scram.h"
 
@@ -36,6 +37,7 @@ struct credentials {
 	bool right;                             /* PLAIN: is the password right? Comparing takes a job, so it is done before */
 	bool has_ha1;
 	unsigned char ha1[16];                  /* DIGEST-MD5: MD5(user:realm:password) */
+	struct ht_token tokens[HT_TOKENS];      /* HT-*: those it may be */
 };
 
 struct exchange;
@@ -45,9 +47,9 @@ struct exchange;
 MUST_CHECK enum status exchange_new(struct str mech, struct str host, struct exchange **out);
 void exchange_free(struct exchange **x);      /* NULL is fine; wipes what it knows */
 
-/* SCRAM, before the first message is stepped: the channel binding data of the type the client asks for (sasl_peek), or
+/* Before the first message is stepped. SCRAM: the channel binding data of the type the client asks for (sasl_peek), or
  * of any type we offered if it asks for none; data n == 0: of that type there is none here. offered: was the mechanism's
- * -PLUS variant among those announced? Then a client that claims to have seen none is refused. */
+ * -PLUS variant among those announced? Then a client that claims to have seen none is refused. HT-*: of ht_binding(). */
 void exchange_bind(struct exchange *x, struct str type, struct str data, bool offered);
 
 enum exchange_result { EXCHANGE_CHALLENGE, EXCHANGE_SUCCESS, EXCHANGE_FAILURE };
@@ -60,12 +62,13 @@ struct exchange_answer {
 };
 
 /* One message of the client; NULL p: <auth/> without an initial response. c: NULL until sasl_peek has found a name
- * (SCRAM, PLAIN, DIGEST-MD5), needed for the message that names the account; kept for the following ones.
+ * (SCRAM, PLAIN, DIGEST-MD5, HT-*), needed for the message that names the account; kept for the following ones.
  * EXTERNAL and ANONYMOUS: needed at once, its name is who the client is. A step costs some microseconds and never blocks.
  * After success or failure the exchange is over: a further step is a failure. */
 enum exchange_result exchange_step(struct exchange *x, struct str message, const struct credentials *c,
 	struct exchange_answer *out);
 
 const char *exchange_name(const struct exchange *x);  /* after success; valid as long as x */
+int exchange_token(const struct exchange *x);          /* after success of HT-*: the place of its token; else -1 */
 
 #endif

@@ -4,6 +4,7 @@
 
 #include <strings.h>
 
+#include "sasl/mech_ht.h"
 #include "sasl/scram.h"
 
 /* Well-formed UTF-8 without NUL (RFC 3629 §4). */
@@ -126,6 +127,14 @@ static enum status peek_plain(struct str message, struct sasl_peek *out)
 	if (rest.n > SASL_NAME_MAX || !utf8_text(rest))
 		return ST_INVALID;
 	out->password = rest;
+	return ST_OK;
+}
+
+static enum status peek_ht(struct str message, struct sasl_peek *out)
+{
+	struct str name, proof;
+	if (ht_read(message, &name, &proof) || !copy_name(name, out->name, &out->name_len))
+		return ST_INVALID;
 	return ST_OK;
 }
 
@@ -261,6 +270,8 @@ enum status sasl_peek(struct str mech, struct str message, struct sasl_peek *out
 		return peek_scram(message, out);
 	if (str_is(mech, "PLAIN"))
 		return peek_plain(message, out);
+	if (ht_binding(mech))
+		return peek_ht(message, out);
 	if (str_is(mech, "DIGEST-MD5"))
 		return peek_digest_md5(message, out);
 	return ST_MISSING;

@@ -6,9 +6,12 @@
 --     handler:process(message | nil) -> "challenge", data | "success", data | "failure", condition, text       may wait
 --     handler:add_cb_handler(type, fn(handler) -> bytes | nil) -> handler
 --     .username .role .resource .selected .profile .realm .userdata
+--     [+] .token: which of the tokens it was (HT-*)
 --   sasl.registerMechanism(name, backends, fn(handler, message), cb_backends?)       a mechanism in Lua
 --
 -- Profile: plain, plain_test, scram_sha_1, scram_sha_256, scram_sha_512, digest_md5, external, anonymous, oauthbearer;
+-- [+] ht_tokens(handler, username) -> array of at most two tokens, state, trouble (HT-*; a token: { text = } or { initiator =,
+-- responder = } as core.sasl.ht_hash makes them, and expired = true);
 -- mechanisms = map, if not all that these make possible; cb = map of channel binding functions;
 -- [+] iterations: what invented keys for unknown names say. [+] One value more from plain_test and scram_*, true: nobody can
 -- tell now (the store fails, the server is too busy); that is a temporary-auth-failure and no guess.
@@ -147,13 +150,13 @@ local function step(self, message, credentials)
     self.exchange = exchange
   end
   if credentials then credentials.secret = self.secret or process_secret end
-  local status, data, more = exchange:step(message, credentials)
+  local status, data, more, token = exchange:step(message, credentials)
   if status == "challenge" then return status, data or "" end
   if status == "failure" then return fail(self, data, more) end
   exchange:close()
   self.exchange = nil
   self.over = true
-  self.username = more
+  self.username, self.token = more, token
   return status, data
 end
 
@@ -243,6 +246,31 @@ end
 register_scram("SCRAM-SHA-1", "sha1", "scram_sha_1", true)
 register_scram("SCRAM-SHA-256", "sha256", "scram_sha_256", true)
 register_scram("SCRAM-SHA-512", "sha512", "scram_sha_512", false)
+
+-- HT-*: hashed tokens ---------------------------------------------------------------------------------------------------
+
+for _, name in ipairs { "NONE", "EXPR", "ENDP", "UNIQ" } do
+  name = "HT-SHA-256-" .. name
+  local kind = cyrus.ht_binding(name)
+  if kind == "" then kind = nil end
+  sasl.registerMechanism(name, "ht_tokens", function(self, message)
+    if message == nil then return step(self, nil) end
+    local username, found, condition, text = name_of(self, message)
+    if not username then return found, condition, text end
+    local tokens, state, trouble = self.profile.ht_tokens(self, username)
+    if trouble then return fail(self, "temporary-auth-failure", "The server cannot look that up now") end
+    local fn = kind and binding_function(self, kind)
+    local data = fn and fn(self)
+    if self.over then return "failure", "aborted" end
+    if not self.exchange then
+      local err
+      self.exchange, err, condition = cyrus.new(name, self.realm)
+      if not self.exchange then return fail(self, condition, err) end
+    end
+    self.exchange:bind(kind, data, false)
+    return step(self, message, { username = username, state = states[state], tokens = tokens })
+  end, kind and { kind })
+end
 
 -- PLAIN ---------------------------------------------------------------------------------------------------------------
 

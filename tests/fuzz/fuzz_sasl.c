@@ -10,6 +10,7 @@
 
 static const char *const mechanisms[] = {
 	"SCRAM-SHA-1", "SCRAM-SHA-256", "SCRAM-SHA-512", "SCRAM-SHA-1-PLUS", "SCRAM-SHA-256-PLUS", "PLAIN", "DIGEST-MD5", "EXTERNAL",
+	"HT-SHA-256-NONE", "HT-SHA-256-EXPR", "HT-SHA-256-ENDP", "HT-SHA-256-UNIQ",
 };
 
 int LLVMFuzzerInitialize(int *argc, char ***argv)
@@ -22,6 +23,7 @@ int LLVMFuzzerInitialize(int *argc, char ***argv)
 static void account(struct str name, enum account state, struct credentials *c)
 {
 	*c = (struct credentials){ .account = state, .secret = STR("secret"), .iterations = 1 };
+	c->tokens[1] = (struct ht_token){ .kept = true, .len = 9, .text = "some text", .initiator = "no hash of a proof anybody has" };
 	memcpy(c->name, name.p, name.n);
 }
 
@@ -29,7 +31,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n)
 {
 	if (n < 2)
 		return 0;
-	struct str mech = str_of(mechanisms[data[0] & 7]);
+	struct str mech = str_of(mechanisms[data[0] & 64 ? 8 + (data[0] & 3) : data[0] & 7]);
 	bool offered = data[0] & 8, wait = data[0] & 16, known = data[0] & 32;
 	size_t first = data[1] < n - 2 ? data[1] : n - 2;
 	struct str messages[2] = { { (const char *)data + 2, first }, { (const char *)data + 2 + first, n - 2 - first } };

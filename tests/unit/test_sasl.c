@@ -398,7 +398,7 @@ static void external_and_anonymous(void)
 	CHECK(!strcmp(with_cyrus(&s, "ANONYMOUS", &c), "success") && c.complete);
 	server_end(&s);
 	struct exchange *x = NULL;
-	static const char *const none[] = { "", "CRAM-MD5", "LOGIN", "SCRAM-SHA-1-PLUS-PLUS", "scram-sha-1", "PLAIN-PLUS", "SCRAM-" };
+	static const char *const none[] = { "", "CRAM-MD5", "LOGIN", "SCRAM-SHA-1-PLUS-PLUS", "HT-SHA-256", "HT-SHA-256-NONE-PLUS", "HT-SHA-512-NONE", "scram-sha-1", "PLAIN-PLUS", "SCRAM-" };
 	for (int i = 0; i < COUNT(none); i++)
 		CHECK_ROW(i, exchange_new(str_of(none[i]), STR(HOST), &x) == ST_MISSING && !x);
 }
@@ -457,6 +457,134 @@ static void final_messages(void)
 	}
 }
 
+/* --- hashed tokens --- */
+
+static void ht_message(const char *name, const char *token, const char *binding, struct buf *out)
+{
+	char data[64];
+	unsigned char proof[HT_PROOF];
+	int n = snprintf(data, sizeof data, "Initiator%s", binding);
+	digest_hmac(digest_find(STR("sha256")), str_of(token), (struct str){ data, (size_t)n }, proof);
+	buf_add(out, name, strlen(name) + 1);
+	buf_add(out, proof, sizeof proof);
+}
+
+/* The first place has the token "new", the second "old", which may have expired; as the mechanism wants them. */
+static void ht_tokens(const char *mech, bool expired, struct credentials *c)
+{
+	static const char *const texts[HT_TOKENS] = { "new", "old" };
+	for (int i = 0; i < HT_TOKENS; i++) {
+		struct ht_token *t = &c->tokens[i];
+		t->kept = true;
+		t->expired = i == 1 && expired;
+		if (!*ht_binding(str_of(mech))) {
+			ht_hash(str_of(texts[i]), t->initiator, t->responder);
+		} else {
+			t->len = 3;
+			memcpy(t->text, texts[i], 3);
+		}
+	}
+}
+
+static enum exchange_result ht_login(struct server *s, const char *mech, struct str message, bool expired)
+{
+	struct sasl_peek peek;
+	struct credentials c = { .account = ACCOUNT_UNKNOWN };
+	server_start(s, mech);
+	exchange_bind(s->x, str_of(s->type), str_of(s->data), false);
+	if (sasl_peek(s->mech, message, &peek) == ST_OK) {
+		look_up(s, (struct str){ peek.name, peek.name_len }, &c);
+		if (c.account != ACCOUNT_UNKNOWN)
+			ht_tokens(mech, expired, &c);
+	}
+	buf_wipe(&s->answer.data);
+	return exchange_step(s->x, message, c.name[0] ? &c : NULL, &s->answer);
+}
+
+static void hashed_tokens(void)
+{
+	static const struct { const char *mech, *type, *name, *token, *binding; bool expired; const char *want; int place; } rows[] = {
+		{ "HT-SHA-256-NONE", NULL, "juliet", "new", "", false, "success", 0 },
+		{ "HT-SHA-256-NONE", NULL, "juliet", "old", "", false, "success", 1 },
+		{ "HT-SHA-256-NONE", "tls-exporter", "juliet", "new", "", true, "success", 0 },
+		{ "HT-SHA-256-NONE", NULL, "juliet", "old", "", true, "credentials-expired", 0 },
+		{ "HT-SHA-256-NONE", NULL, "juliet", "older", "", false, "not-authorized", 0 },
+		{ "HT-SHA-256-NONE", "tls-exporter", "juliet", "new", "data", false, "not-authorized", 0 },
+		{ "HT-SHA-256-NONE", NULL, "nobody", "new", "", false, "not-authorized", 0 },
+		{ "HT-SHA-256-NONE", NULL, "tybalt", "new", "", false, "account-disabled", 0 },
+		{ "HT-SHA-256-NONE", NULL, "tybalt", "newer", "", false, "not-authorized", 0 },
+		{ "HT-SHA-256-NONE", NULL, "ju\xc3\x28", "new", "", false, "malformed-request", 0 },
+		{ "HT-SHA-256-EXPR", "tls-exporter", "juliet", "new", "data", false, "success", 0 },
+		{ "HT-SHA-256-EXPR", "tls-exporter", "juliet", "old", "data", false, "success", 1 },
+		{ "HT-SHA-256-EXPR", "tls-exporter", "juliet", "old", "data", true, "credentials-expired", 0 },
+		{ "HT-SHA-256-EXPR", "tls-exporter", "juliet", "new", "date", false, "not-authorized", 0 },
+		{ "HT-SHA-256-EXPR", "tls-exporter", "juliet", "new", "", false, "not-authorized", 0 },
+		{ "HT-SHA-256-EXPR", "tls-exporter", "juliet", "", "data", false, "not-authorized", 0 },
+		{ "HT-SHA-256-EXPR", "tls-exporter", "nobody", "", "data", false, "not-authorized", 0 },       /* nor an empty token */
+		{ "HT-SHA-256-EXPR", "tls-unique", "juliet", "new", "data", false, "malformed-request", 0 },
+		{ "HT-SHA-256-EXPR", NULL, "juliet", "new", "", false, "malformed-request", 0 },
+		{ "HT-SHA-256-ENDP", "tls-server-end-point", "juliet", "new", "data", false, "success", 0 },
+		{ "HT-SHA-256-UNIQ", "tls-unique", "juliet", "new", "data", false, "success", 0 },
+	};
+	for (int i = 0; i < COUNT(rows); i++) {
+		struct server s = { .type = rows[i].type, .data = "data" };
+		struct buf message = { 0 };
+		ht_message(rows[i].name, rows[i].token, rows[i].binding, &message);
+		const char *got = outcome(&s, ht_login(&s, rows[i].mech, buf_str(&message), rows[i].expired));
+		CHECK_ROW(i, !strcmp(got, rows[i].want));
+		if (strcmp(got, rows[i].want) != 0)
+			printf("  got %s, want %s\n", got, rows[i].want);
+		bool in = !strcmp(got, "success");
+		CHECK_ROW(i, s.answer.has_data == in && s.answer.data.len == (in ? HT_PROOF : 0));
+		if (in) {                               /* the server has proved that it knows the token */
+			char text[64];
+			unsigned char proof[HT_PROOF];
+			int n = snprintf(text, sizeof text, "Responder%s", rows[i].binding);
+			digest_hmac(digest_find(STR("sha256")), str_of(rows[i].token), (struct str){ text, (size_t)n }, proof);
+			CHECK_ROW(i, !memcmp(proof, buf_data(&s.answer.data), HT_PROOF));
+			CHECK_ROW(i, exchange_token(s.x) == rows[i].place && !strcmp(exchange_name(s.x), "juliet"));
+		}
+		CHECK_ROW(i, exchange_step(s.x, buf_str(&message), NULL, &s.answer) == EXCHANGE_FAILURE);      /* once */
+		buf_free(&message);
+		server_end(&s);
+	}
+}
+
+/* Cut at every place, with one byte more, and with every byte changed: the whole message alone gets in. */
+static void damaged_tokens(void)
+{
+	static const char *const mechs[] = { "HT-SHA-256-NONE", "HT-SHA-256-EXPR" };
+	for (int m = 0; m < COUNT(mechs); m++) {
+		struct buf whole = { 0 };
+		ht_message("juliet", "old", m ? "data" : "", &whole);
+		for (size_t at = 0; at <= whole.len + 1; at++)
+			for (int change = 0; change < 2; change++) {
+				size_t n = change ? whole.len : at;
+				char *exact = mem_zero(n ? n : 1);
+				memcpy(exact, buf_data(&whole), n < whole.len ? n : whole.len);
+				if (change && at < n)
+					exact[at] ^= 1;
+				struct server s = { .type = "tls-exporter", .data = "data" };
+				bool in = ht_login(&s, mechs[m], (struct str){ exact, n }, false) == EXCHANGE_SUCCESS;
+				CHECK_ROW(m * 1000 + (int)at, in == (change ? at >= n : at == whole.len));
+				server_end(&s);
+				free(exact);
+			}
+		buf_free(&whole);
+	}
+	struct server s = { 0 };                        /* asked for its message first */
+	struct buf message = { 0 };
+	struct credentials c;
+	ht_message("juliet", "new", "", &message);
+	server_start(&s, mechs[0]);
+	CHECK(exchange_step(s.x, (struct str){ NULL, 0 }, NULL, &s.answer) == EXCHANGE_CHALLENGE && !s.answer.has_data);
+	look_up(&s, STR("juliet"), &c);
+	ht_tokens(mechs[0], false, &c);
+	CHECK(exchange_step(s.x, buf_str(&message), &c, &s.answer) == EXCHANGE_SUCCESS);
+	buf_free(&message);
+	server_end(&s);
+}
+
 /* --- threads --- */
 
 enum { THREADS = 8, ROUNDS = 200 };
@@ -504,6 +632,8 @@ int main(void)
 	RUN(unknown_looks_known);
 	RUN(external_and_anonymous);
 	RUN(damaged_messages);
+	RUN(hashed_tokens);
+	RUN(damaged_tokens);
 	RUN(threads);
 	gsasl_done(gsasl);
 	return check_done();
