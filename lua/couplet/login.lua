@@ -1,0 +1,402 @@
+-- SPDX-License-Identifier: MIT
+-- login.lua: what all ways to authenticate a client share (mod_saslauth: RFC 6120 §6, mod_sasl2: XEP-0388): which mechanisms and
+-- channel bindings are offered (XEP-0440), the steps of an exchange, client certificates (XEP-0178), and the bounds.
+--
+--   login.new(module, dialect) -> login           dialect: { name = "sasl", failure(session, condition, text),
+--                                                 challenge(session, data), success(session, handler, data) }
+--     login.load()                                to be called in module.load; may wait
+--     login.offer(event) -> names | nil           in stream-features: mechanisms, strongest first; adds the channel bindings
+--     login.start(event, mechanism, own?) -> bool     { origin, stanza } begins an exchange; own: a handler for it alone
+--     login.process(session, message | nil)       goes on with it; may wait
+--     login.refused(session, condition, text?)    one more failure that is no proof
+--     login.equip(session, handler) -> types      a handler from elsewhere learns what those made here know
+--     login.secret() -> 32 bytes                  a secret of this host, the same after a restart
+--
+-- Failures are counted twice: on the stream (max_sasl_attempts wrong proofs, then it is closed) and per account and address,
+-- where each one over the threshold doubles the time that must pass. Whoever comes too early gets temporary-auth-failure before
+-- anything is asked about the account, whether it exists or not; another address is not concerned. It is asked
+-- again before the verdict is told, so that guesses made side by side get no more answers than guesses in turn.
+
+local clock = require "couplet.clock"
+local jid = require "couplet.jid"
+local recent = require "couplet.recent"
+local sessions = require "couplet.sessions"
+local task = require "couplet.task"
+local users = require "couplet.users"
+local base64 = require "couplet.util.base64"
+local x509 = require "couplet.util.x509"
+
+local login = {}
+
+local IN_FLIGHT = 8                    -- steps of one address that wait for the store or a key at a time
+
+-- What the plugins of one host share.
+local function state_of(module)
+  local state = module:shared "login/state"
+  if not state.note then
+    state.failures_of, state.note = recent.new(10000)    -- "account\0address" and "\0address" -> { count, last, free_at }
+    state.lines = {}                   -- address -> { n = in flight, first, last, [first … last] = who waits }
+  end
+  return state
+end
+
+local function address_of(session)
+  local ip = session.ip or "?"
+  if ip:find(":", 1, true) and not ip:find("%d+%.%d+%.%d+%.%d+$") then      -- whoever has one address of a /64 has all
+    local head, groups = ip:match "^(.-)::" or ip, {}
+    for group in head:gmatch "[^:]+" do groups[#groups + 1] = group end
+    ip = table.concat(groups, ":", 1, math.min(4, #groups)) .. "::"
+  end
+  return ip
+end
+
+-- Steps that wait stand in line, so that a crowd of one address does not keep everybody else waiting.
+local function stand_in_line(lines, address)
+  local line = lines[address]
+  if not line then
+    line = { n = 0, first = 1, last = 0 }
+    lines[address] = line
+  end
+  if line.n < IN_FLIGHT then
+    line.n = line.n + 1
+    return
+  end
+  task.await(function(done)
+    line.last = line.last + 1
+    line[line.last] = done
+  end)
+end
+
+local function next_in_line(lines, address)
+  local line = lines[address]
+  local go = line[line.first]
+  if go then                                     -- the place goes on to whoever is next
+    line[line.first] = nil
+    line.first = line.first + 1
+    return go()
+  end
+  line.n = line.n - 1
+  if line.n == 0 then lines[address] = nil end
+end
+
+local function tls_of(session)
+  local conn = session.conn
+  return session.encrypted and conn and conn.tls and conn:tls() or nil
+end
+
+-- Strongest first; who reads only the first line gets the best.
+local order = {}
+for i, name in ipairs {
+  "EXTERNAL", "SCRAM-SHA-512-PLUS", "SCRAM-SHA-256-PLUS", "SCRAM-SHA-1-PLUS", "SCRAM-SHA-512", "SCRAM-SHA-256", "SCRAM-SHA-1",
+} do
+  order[name] = i
+end
+order.PLAIN, order.ANONYMOUS = 1000, 1001
+
+local function stronger(a, b)
+  local x, y = order[a] or 100, order[b] or 100
+  if x ~= y then return x < y end
+  return a < b
+end
+
+local too_many = { condition = "policy-violation", text = "Too many failed attempts to authenticate" }
+
+-- A wrong proof is a guess and counts in full. A mechanism or a channel binding that does not fit is no guess: real clients
+-- walk down the list of mechanisms until one does, so these have a wider bound of their own.
+local guesses = { ["not-authorized"] = true, ["account-disabled"] = true, ["temporary-auth-failure"] = true }
+
+function login.new(module, dialect)
+  local self, state = {}, state_of(module)
+  local failures_of, note, lines = state.failures_of, state.note, state.lines
+
+  local secure_only = module:get_option_boolean("c2s_require_encryption", module:get_option_boolean("require_encryption", true))
+  local allow_plain = module:get_option_boolean("allow_unencrypted_plain_auth", false)
+  local insecure = module:get_option_set("insecure_sasl_mechanisms", allow_plain and {} or { "PLAIN", "LOGIN" })
+  local disabled = module:get_option_set("disable_sasl_mechanisms", { "DIGEST-MD5" })
+  local max_attempts = module:get_option_integer("max_sasl_attempts", 3, 1)
+  local max_misfits = max_attempts + 7
+  local threshold = module:get_option_integer("auth_lockout_threshold", 5, 1)
+  local address_threshold = module:get_option_integer("auth_lockout_address_threshold", 50, 1)
+  local lockout_max = module:get_option_period("auth_lockout_max", 600, 1)
+  local with_certificates = module:get_option_boolean("client_certificate_auth", false)
+  local certificate_match = module:get_option_enum("certificate_match", "xmppaddr", "email")
+  local end_point_hash = module:get_option_string("tls_server_end_point_hash")
+
+  -- What invented keys of unknown accounts depend on must outlive a restart, or they could be told by changing with it.
+  function self.load()
+    if state.secret then return end
+    local store = module:open_store("saslauth", "keyval")
+    local kept = store and store:get(nil)
+    local secret = kept and base64.decode(kept.secret or "")
+    if secret and #secret == 32 then
+      state.secret = secret
+      return
+    end
+    state.secret = state.secret or require "couplet.util.random".bytes(32)
+    local ok, err
+    if store then ok, err = store:set(nil, { secret = base64.encode(state.secret) }) end
+    if not ok then module:log("warn", "cannot keep the secret for unknown accounts: %s", err or "no store") end
+  end
+
+  function self.secret() return state.secret end
+
+  -- Too many failures -----------------------------------------------------------------------------------------------------
+
+  local function waiting(key)
+    local entry = failures_of(key)
+    return entry ~= nil and clock.mono() < entry.free_at
+  end
+
+  local function count_failure(key, allowed)
+    local now = clock.mono()
+    local entry = failures_of(key)
+    if not entry or now - entry.last > math.max(lockout_max, 60) then entry = { count = 0, free_at = 0 } end
+    entry.count, entry.last = entry.count + 1, now
+    local over = entry.count - allowed
+    if over > 0 then entry.free_at = now + math.min(2.0 ^ over, lockout_max) end
+    note(key, entry)
+  end
+
+  local function gate(session)
+    local address = address_of(session)
+    return function(_, username)
+      if waiting(username .. "\0" .. address) or waiting("\0" .. address) then
+        return "temporary-auth-failure", "Too many failures; try again later"
+      end
+    end
+  end
+
+  -- One more failure on this stream; closes it if that was one too many.
+  function self.refused(session, condition, text)
+    local field = guesses[condition] and "sasl_failures" or "sasl_misfits"
+    session[field] = (session[field] or 0) + 1
+    dialect.failure(session, condition, text)
+    if (session.sasl_failures or 0) >= max_attempts or (session.sasl_misfits or 0) >= max_misfits then session:close(too_many) end
+    return true
+  end
+
+  -- Handlers ----------------------------------------------------------------------------------------------------------------
+
+  -- The accounts a verified client certificate speaks for; nil: none.
+  local function certificate_accounts(tls)
+    if not with_certificates or not tls or not tls.peer_cert or #(tls.verify_errors or {}) > 0 then return nil end
+    local cert = x509.load(tls.peer_cert)
+    local names, any = {}, false
+    for _, address in ipairs(cert and (certificate_match == "email" and cert.emails or cert.xmpp_addrs) or {}) do
+      local node, host, resource = jid.prepped_split(address)
+      if node and host == module.host and not resource then
+        names[#names + 1] = node
+        any = true
+      end
+    end
+    return any and names or nil
+  end
+
+  -- XEP-0178 §2: without an authzid the certificate must name one account; with one it must name that.
+  local function external(names)
+    return function(authzid)
+      local username = names[1]
+      if authzid ~= "" then
+        local node, host, resource = jid.prepped_split(authzid)
+        username = nil
+        for _, name in ipairs(names) do
+          if name == node and host == module.host and not resource then username = name end
+        end
+        if not username then return nil, "invalid-authzid" end
+      elseif names[2] then
+        return nil, "invalid-authzid"
+      end
+      if not users.user_exists(username, module.host) then return nil end
+      return username, users.user_is_enabled(username, module.host) ~= false
+    end
+  end
+
+  local function add_bindings(session, handler, tls)
+    if not tls or not handler.add_cb_handler then return {} end
+    local bindings, types = tls.bindings or {}, {}
+    for _, kind in ipairs { "tls-exporter", "tls-server-end-point", "tls-unique" } do
+      local data = bindings[kind]
+      if kind == "tls-server-end-point" and end_point_hash and end_point_hash ~= "auto" then
+        data = require "couplet.util.hex".decode(end_point_hash)
+      end
+      if data then
+        handler:add_cb_handler(kind, function() return data end)
+        types[#types + 1] = kind
+      end
+    end
+    handler.userdata = handler.userdata or { ["tls-unique"] = session.conn, ["tls-exporter"] = session.conn }
+    return types
+  end
+
+  local function usable(session, handler)
+    local names = {}
+    for name in pairs(handler:mechanisms()) do
+      if not disabled:contains(name) and (session.secure or not insecure:contains(name)) then names[name] = true end
+    end
+    handler.announced = names
+    return names
+  end
+
+  function self.equip(session, handler)
+    handler.secret = state.secret
+    handler.gate = gate(session)
+    local types = add_bindings(session, handler, tls_of(session))
+    usable(session, handler)
+    return types
+  end
+
+  -- A handler for this session and the channel binding types it can use.
+  local function new_handler(session)
+    local handler = users.get_sasl_handler(module.host, session)
+    if not handler then return nil end
+    local names = certificate_accounts(tls_of(session))
+    if names and handler.extended and not handler.profile.external then
+      handler = handler:extended { external = external(names) }
+    end
+    return handler, self.equip(session, handler)
+  end
+
+  -- All plugins that offer something on this stream offer the same.
+  function self.offer(event)
+    local offer, session = event.sasl_offer, event.origin
+    if offer ~= nil then return offer or nil end
+    event.sasl_offer = false
+    if secure_only and not session.secure then return nil end
+    local handler, types = new_handler(session)
+    session.sasl_handler = handler
+    if not handler then
+      module:log("error", "the authentication plugin of %s gives no SASL handler", module.host)
+      return nil
+    end
+    local list, plus = {}, false
+    for name in pairs(handler.announced) do
+      list[#list + 1] = name
+      plus = plus or name:find "%-PLUS$" ~= nil
+    end
+    if not list[1] then
+      module:log("warn", "no SASL mechanism is left to offer: see authentication, disable_sasl_mechanisms, "
+        .. "insecure_sasl_mechanisms")
+      return nil
+    end
+    table.sort(list, stronger)
+    event.sasl_offer = list
+    if plus then
+      local features = event.features
+      features:tag("sasl-channel-binding", { xmlns = "urn:xmpp:sasl-cb:0" })
+      for _, kind in ipairs(types) do features:tag("channel-binding", { type = kind }):up() end
+      features:up()
+    end
+    return list
+  end
+
+  -- An exchange -----------------------------------------------------------------------------------------------------------------
+
+  local function fire(session, what, data)
+    data.session = session
+    return module:fire_event(dialect.name .. "/" .. session.base_type .. "/" .. what, data)
+  end
+
+  local function fail(session, handler, condition, text)
+    local event = { session = session, condition = condition, text = text }
+    handler.username = handler.username or handler.claimed       -- who it was that failed, as plugins look for it
+    module:fire_event("authentication-failure", event)
+    local name = handler.claimed or handler.username
+    if condition == "not-authorized" or condition == "account-disabled" then
+      local address = address_of(session)
+      if name then count_failure(name .. "\0" .. address, threshold) end
+      count_failure("\0" .. address, address_threshold)
+    end
+    session.log("info", "Failed authentication attempt (%s) for user %s from IP: %s", condition, name or "?", session.ip or "?")
+    session.sasl_handler = handler.clean_clone and not handler.alone and handler:clean_clone() or nil
+    local status = { message = event.condition, error_text = event.text }
+    fire(session, "failure", status)
+    return self.refused(session, status.message, status.error_text)
+  end
+
+  local function succeed(session, handler, data)
+    if dialect.accepts then
+      local condition, text = dialect.accepts(session, handler)
+      if condition then return fail(session, handler, condition, text) end
+    end
+    local ok, err = sessions.make_authenticated(session, handler.username, handler.role)
+    if session.destroyed then return true end
+    if not ok then
+      session.log("warn", "SASL succeeded, but the session cannot be authenticated: %s", err)
+      return fail(session, handler, "not-authorized", "User authenticated successfully, but username was invalid")
+    end
+    session.sasl_resource = handler.resource
+    session.sasl_mechanism = handler.selected
+    session.sasl_failures, session.sasl_misfits = nil, nil
+    note(session.username .. "\0" .. address_of(session), nil)
+    module:fire_event("authentication-success", { session = session })
+    session.sasl_handler = nil
+    dialect.success(session, handler, data)
+    return true
+  end
+
+  function self.start(event, mechanism, own)
+    local session = event.origin
+    event.session = session
+    module:fire_event("authentication-attempt", event)
+    if event.allowed == false then
+      self.refused(session, event.error_condition or "not-authorized", event.error_text)
+      return false
+    end
+    local condition, text
+    local handler = own or session.sasl_handler
+    if waiting("\0" .. address_of(session)) then
+      condition, text = "temporary-auth-failure", "Too many failures; try again later"
+    elseif not mechanism then
+      condition, text = "malformed-request", "No mechanism named"
+    elseif not session.secure and (secure_only or insecure:contains(mechanism)) then
+      condition = "encryption-required"
+    else
+      if handler and handler.selected then               -- a new negotiation ends one that was not completed
+        session.sasl_misfits = (session.sasl_misfits or 0) + 1
+        handler = nil
+      end
+      handler = handler or new_handler(session)
+      session.sasl_handler = handler
+      if not handler then
+        condition = "temporary-auth-failure"
+      elseif disabled:contains(mechanism) or not handler:select(mechanism) then
+        condition = "invalid-mechanism"
+      end
+    end
+    if condition then
+      if own then session.sasl_handler = nil end
+      self.refused(session, condition, text)
+      return false
+    end
+    handler.alone = own ~= nil
+    return true
+  end
+
+  function self.process(session, message)
+    local handler, address = session.sasl_handler, address_of(session)
+    stand_in_line(lines, address)
+    local native = session.net
+    if session.destroyed or session.sasl_handler ~= handler or native and not native:connected() then
+      next_in_line(lines, address)
+      return true
+    end
+    local ok, status, data, more = xpcall(handler.process, debug.traceback, handler, message)
+    next_in_line(lines, address)
+    if session.destroyed then return true end
+    if not ok then
+      module:log("error", "authentication of %s: %s", session.ip or "?", status)
+      status, data, more = "failure", "temporary-auth-failure", nil
+    end
+    if status == "success" then return succeed(session, handler, data) end
+    if status == "failure" then return fail(session, handler, data, more) end
+    local event = { message = data }
+    fire(session, "challenge", event)
+    dialect.challenge(session, event.message)
+    return true
+  end
+
+  self.fire = fire
+  return self
+end
+
+return login
