@@ -30,6 +30,9 @@ modules_enabled = {
   "disco";            -- what this server can do (XEP-0030, XEP-0115)
   "roster";           -- contact lists
   "saslauth";         -- logging in
+  "sasl2";            -- logging in in one round trip (XEP-0388) …
+  "sasl2_bind2";      -- … with a resource (XEP-0386) …
+  "sasl2_fast";       -- … and with a token instead of a password (XEP-0484)
   "tls";              -- encryption
   "dialback";         -- other servers prove their domain by being asked (XEP-0220)
   "carbons";          -- all of a user's devices see the whole conversation (XEP-0280)

@@ -94,7 +94,8 @@ local function on_header(session, header, xmlns)
   session.version = "1.0"
   local lang = attr_of(header, "xml:lang")
   session.lang = lang and #lang <= LANG_BYTES and lang or nil
-  session:open_stream(host, client and jid.bare(client))
+  session.stream_from = client and jid.bare(client)
+  session:open_stream(host, session.stream_from)
 
   local features = st.stanza "stream:features"
   hosts.get(host).events.fire_event("stream-features", { origin = session, features = features, stream = header })

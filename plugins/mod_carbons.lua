@@ -37,6 +37,12 @@ end
 module:hook("iq-set/bare/urn:xmpp:carbons:2:enable", switch(CARBONS))
 module:hook("iq-set/bare/urn:xmpp:carbons:2:disable", switch(nil))
 
+-- Along with binding (XEP-0386 §3.2).
+module:hook("advertise-bind-features", function(event) event.features:tag("feature", { var = CARBONS }):up() end)
+module:hook("enable-bind-features", function(event)
+  if event.request:get_child("enable", CARBONS) then event.session.want_carbons = CARBONS end
+end)
+
 -- Which messages (§6.1) --------------------------------------------------------------------------------------------------------
 
 -- Namespaces of what chats are made of, apart from text.

@@ -138,6 +138,25 @@ module:hook("message/offline/broadcast", function(event)
   return true
 end, -1)
 
+-- XEP-0386 §3.2: a client that binds that way reads its archive; what is there too would come twice.
+module:hook("enable-bind-features", function(event)
+  local username = event.session.username
+  if busy[username] then return end
+  local iterator, err = store:find(username)
+  if not iterator then
+    module:log("error", "the messages kept for %s@%s cannot be read: %s", username, host, err)
+    return
+  end
+  local archived, account = {}, username .. "@" .. host
+  for id, stanza in iterator do
+    if type(stanza) == "table" and not st.is_stanza(stanza) then stanza = st.deserialize(stanza) end
+    for mark in stanza:childtags("stanza-id", "urn:xmpp:sid:0") do
+      if mark.attr.by == account then archived[#archived + 1] = id break end
+    end
+  end
+  if archived[1] then store:delete(username, { ids = archived }) end
+end)
+
 module:hook_global("user-deleted", function(event)
   if event.host ~= host then return end
   known[event.username] = nil

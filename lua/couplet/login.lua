@@ -2,14 +2,16 @@
 -- login.lua: what all ways to authenticate a client share (mod_saslauth: RFC 6120 §6, mod_sasl2: XEP-0388): which mechanisms and
 -- channel bindings are offered (XEP-0440), the steps of an exchange, client certificates (XEP-0178), and the bounds.
 --
---   login.new(module, dialect) -> login           dialect: { name = "sasl", failure(session, condition, text),
---                                                 challenge(session, data), success(session, handler, data) }
+--   login.new(module, dialect) -> login           dialect: { name = "sasl", failure(session, condition, text, proof),
+--                                                 challenge(session, data), success(session, handler, data),
+--                                                 accepts(session, handler)? -> condition, text to refuse a right proof }
 --     login.load()                                to be called in module.load; may wait
---     login.offer(event) -> names | nil           in stream-features: mechanisms, strongest first; adds the channel bindings
+--     login.offer(event) -> names, types | nil    in stream-features: mechanisms, strongest first; adds the channel bindings
 --     login.start(event, mechanism, own?) -> bool     { origin, stanza } begins an exchange; own: a handler for it alone
 --     login.process(session, message | nil)       goes on with it; may wait
 --     login.refused(session, condition, text?)    one more failure that is no proof
 --     login.equip(session, handler) -> types      a handler from elsewhere learns what those made here know
+--     login.allowed(mechanism) -> bool            not disabled by the admin
 --     login.secret() -> 32 bytes                  a secret of this host, the same after a restart
 --
 -- Failures are counted twice: on the stream (max_sasl_attempts wrong proofs, then it is closed) and per account and address,
@@ -167,10 +169,10 @@ function login.new(module, dialect)
   end
 
   -- One more failure on this stream; closes it if that was one too many.
-  function self.refused(session, condition, text)
+  function self.refused(session, condition, text, proof)
     local field = guesses[condition] and "sasl_failures" or "sasl_misfits"
     session[field] = (session[field] or 0) + 1
-    dialect.failure(session, condition, text)
+    dialect.failure(session, condition, text, proof)
     if (session.sasl_failures or 0) >= max_attempts or (session.sasl_misfits or 0) >= max_misfits then session:close(too_many) end
     return true
   end
@@ -237,6 +239,8 @@ function login.new(module, dialect)
     return names
   end
 
+  function self.allowed(mechanism) return not disabled:contains(mechanism) end
+
   function self.equip(session, handler)
     handler.secret = state.secret
     handler.gate = gate(session)
@@ -259,7 +263,7 @@ function login.new(module, dialect)
   -- All plugins that offer something on this stream offer the same.
   function self.offer(event)
     local offer, session = event.sasl_offer, event.origin
-    if offer ~= nil then return offer or nil end
+    if offer ~= nil then return offer or nil, event.sasl_bindings end
     event.sasl_offer = false
     if secure_only and not session.secure then return nil end
     local handler, types = new_handler(session)
@@ -279,14 +283,14 @@ function login.new(module, dialect)
       return nil
     end
     table.sort(list, stronger)
-    event.sasl_offer = list
+    event.sasl_offer, event.sasl_bindings = list, types
     if plus then
       local features = event.features
       features:tag("sasl-channel-binding", { xmlns = "urn:xmpp:sasl-cb:0" })
       for _, kind in ipairs(types) do features:tag("channel-binding", { type = kind }):up() end
       features:up()
     end
-    return list
+    return list, types
   end
 
   -- An exchange -----------------------------------------------------------------------------------------------------------------
@@ -310,7 +314,7 @@ function login.new(module, dialect)
     session.sasl_handler = handler.clean_clone and not handler.alone and handler:clean_clone() or nil
     local status = { message = event.condition, error_text = event.text }
     fire(session, "failure", status)
-    return self.refused(session, status.message, status.error_text)
+    return self.refused(session, status.message, status.error_text, true)
   end
 
   local function succeed(session, handler, data)

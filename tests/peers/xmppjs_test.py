@@ -9,7 +9,11 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
 from server import Server, certificate  # noqa: E402
 
 here = pathlib.Path(__file__).resolve().parent
-with Server(accounts={"romeo@localhost": "secret", "juliet@localhost": "secret"}) as s:
+with Server(accounts={"romeo@localhost": "secret", "juliet@localhost": "secret"},
+            modules=["sasl2", "sasl2_bind2", "sasl2_fast", "carbons"]) as s:
     r = subprocess.run(["node", str(here / "xmppjs.mjs"), str(s.port), str(s.tls_port)], cwd=here, timeout=200,
                        env={**os.environ, "NODE_EXTRA_CA_CERTS": certificate() + "/cert.pem"})
-sys.exit(r.returncode)
+    code, out = s.ctl("user", "clients", "romeo@localhost")
+    print("ok coupletctl user clients" if code == 0 and "d4565fa7-4d72-4749-b3d3-740edbf87770" in out and "xmpp.js" in out
+          else "not ok coupletctl user clients: %d %s" % (code, out))
+sys.exit(r.returncode or code)

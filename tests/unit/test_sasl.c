@@ -398,7 +398,8 @@ static void external_and_anonymous(void)
 	CHECK(!strcmp(with_cyrus(&s, "ANONYMOUS", &c), "success") && c.complete);
 	server_end(&s);
 	struct exchange *x = NULL;
-	static const char *const none[] = { "", "CRAM-MD5", "LOGIN", "SCRAM-SHA-1-PLUS-PLUS", "HT-SHA-256", "HT-SHA-256-NONE-PLUS", "HT-SHA-512-NONE", "scram-sha-1", "PLAIN-PLUS", "SCRAM-" };
+	static const char *const none[] = { "", "CRAM-MD5", "LOGIN", "SCRAM-SHA-1-PLUS-PLUS", "HT-SHA-256",
+		"HT-SHA-256-NONE-PLUS", "HT-SHA-512-NONE", "scram-sha-1", "PLAIN-PLUS", "SCRAM-" };
 	for (int i = 0; i < COUNT(none); i++)
 		CHECK_ROW(i, exchange_new(str_of(none[i]), STR(HOST), &x) == ST_MISSING && !x);
 }

@@ -119,3 +119,34 @@ commands.declare { name = "user role", args = "JID [ROLE]", help = "show or set 
     local now = users().get_user_role(node, host)
     return true, ("%s@%s has the role %s"):format(node, host, type(now) == "table" and now.name or tostring(now))
   end }
+
+-- What mod_sasl2 of the account's host knows.
+local function clients_of(address)
+  local node, host = account(address)
+  if not node then return nil, host end
+  local env = require "couplet.plugin".get_module(host, "sasl2")
+  if not env then return nil, ("%s remembers no clients: the plugin sasl2 is not loaded there"):format(host) end
+  return env, node
+end
+
+commands.declare { name = "user clients", args = "JID", help = "clients an account has logged in with", min = 1,
+  run = function(ctx, address)
+    local env, node = clients_of(address)
+    if not env then return nil, node end
+    local list, err = env.clients(node)
+    if not list then return failure(err) end
+    for _, c in ipairs(list) do
+      ctx:print("%s  %s  %s%s", c.id, os.date("%Y-%m-%d", c.last), table.concat({ c.software or "?", c.device }, ", "),
+        c.resource and "  online as " .. c.resource or "")
+    end
+    return true, #list .. (#list == 1 and " client" or " clients"), list
+  end }
+
+commands.declare { name = "user forget-client", args = "JID ID", help = "log a client out: its session and its token end", min = 2,
+  run = function(_, address, id)
+    local env, node = clients_of(address)
+    if not env then return nil, node end
+    local ok, err = env.forget(node, id:lower())
+    if not ok then return failure(err) end
+    return true, "the client must log in with a password again"
+  end }

@@ -1,0 +1,179 @@
+-- SPDX-License-Identifier: MIT
+-- mod_sasl2_fast: a client that has authenticated gets a token, and next time logs in with one message (XEP-0484).
+--
+-- A token belongs to an account, a client (the id of its user-agent) and a mechanism. Two are kept for each client: the current
+-- one, and a new one that takes its place when it is used. Kept of a token for HT-SHA-256-NONE is a hash of what the client will
+-- send, so nobody can log in with what is stored; the mechanisms bound to a channel need the token itself: docs/security.md.
+-- A new password, and disabling or deleting the account, end all of its tokens.
+
+local base64 = require "couplet.util.base64"
+local core = require "couplet.core"
+local datetime = require "couplet.util.datetime"
+local new_sasl = require "couplet.sasl".new
+local st = require "couplet.stanza"
+local users = require "couplet.users"
+
+local FAST = "urn:xmpp:fast:0"
+local SASL2 = "urn:xmpp:sasl:2"
+
+module:config {
+  sasl2_fast_token_ttl = { type = "period", default = "21 days", min = 60, doc = "how long a token is good" },
+  sasl2_fast_token_min_ttl = { type = "period", default = "1 day", min = 0,
+    doc = "a token older than this is exchanged for a new one when it is used" },
+}
+
+local login = module:depends "sasl2".login
+local host = module.host
+local store = module:open_store("fast_tokens", "keyval+")     -- id of the client -> { current = token, new = token }
+
+-- Most binding first. A token: { mechanism, text | initiator, responder (base64), issued, expires, count }
+local mechanisms, bindings = {}, {}
+for _, name in ipairs { "HT-SHA-256-EXPR", "HT-SHA-256-UNIQ", "HT-SHA-256-ENDP", "HT-SHA-256-NONE" } do
+  if login.allowed(name) then
+    mechanisms[#mechanisms + 1] = name
+    bindings[name] = core.sasl.ht_binding(name)
+  end
+end
+
+module:hook("advertise-sasl-features", function(event)
+  local fast = st.stanza("fast", { xmlns = FAST })
+  for _, name in ipairs(mechanisms) do
+    if bindings[name] == "" or event.bindings[bindings[name]] then fast:text_tag("mechanism", name) end
+  end
+  if fast.tags[1] then event.features:add_child(fast) end
+end)
+
+-- Logging in --------------------------------------------------------------------------------------------------------------
+
+local SLOTS = { "new", "current" }
+
+local function same(a, b) return a and (a.text or a.initiator) == (b.text or b.initiator) end
+
+-- A request that was counted before, or is older than one that was, is somebody's copy.
+local function replayed(token, count) return count ~= nil and count <= (token.count or -1) end
+
+-- The tokens it may be, as core.sasl wants them. The same is asked whether the account exists or not.
+local function candidates(handler, username)
+  local fast = handler.fast
+  fast.tried = {}
+  local kept, err = store:get_key(username, fast.id)
+  if not kept and err then return nil, nil, true end
+  local enabled = users.user_is_enabled(username, host)
+  local list, now = {}, os.time()
+  for _, slot in ipairs(SLOTS) do
+    local token = kept and kept[slot]
+    if token and token.mechanism == handler.selected and not replayed(token, fast.count) then
+      fast.tried[#list + 1] = { slot = slot, token = token }
+      list[#list + 1] = { expired = token.expires <= now, text = token.text,
+        initiator = token.initiator and base64.decode(token.initiator),
+        responder = token.responder and base64.decode(token.responder) }
+    end
+  end
+  return list, enabled
+end
+
+-- The proof is right: the token is used now, before the client is told. Somebody else may have used it meanwhile.
+local function accept(handler)
+  local fast = handler.fast
+  local used = fast.tried[handler.token]
+  local kept, err = store:get_key(handler.username, fast.id)
+  if not kept and err then return "temporary-auth-failure" end
+  local token = kept and (same(kept[used.slot], used.token) and kept[used.slot]
+    or same(kept.current, used.token) and kept.current) or nil
+  if not token or replayed(token, fast.count) then return "not-authorized" end
+  fast.token = token
+  local changed = fast.count ~= nil
+  token.count = fast.count or token.count
+  if token == kept.new then
+    kept.current, kept.new, changed = token, nil, true
+  end
+  if fast.invalidate then kept, changed = nil, true end
+  if not changed then return nil end
+  local ok
+  ok, err = store:set_key(handler.username, fast.id, kept)
+  if not ok then
+    module:log("error", "a token of %s cannot be stored: %s", handler.username, err)
+    return "temporary-auth-failure"
+  end
+end
+
+local COUNT_MAX = 2147483647                     -- xs:int
+
+local function count_of(text)
+  local count = text and text:find "^%d+$" and math.tointeger(tonumber(text))
+  return count and count <= COUNT_MAX and count or nil
+end
+
+module:hook("stanza/" .. SASL2 .. ":authenticate", function(event)
+  local session, stanza = event.origin, event.stanza
+  local element = stanza:get_child("fast", FAST)
+  if not element or session.type ~= "c2s_unauthed" then return nil end
+  local agent = stanza:get_child "user-agent"
+  local id, count = agent and agent.attr.id, count_of(element.attr.count)
+  if not id or element.attr.count and not count then
+    return login.refused(session, "malformed-request", "A token needs the id of a user-agent, and its count is a number")
+  end
+  local handler = new_sasl(host, { ht_tokens = candidates })
+  local invalidate = element.attr.invalidate
+  handler.fast = { id = id:lower(), count = count, invalidate = invalidate == "true" or invalidate == "1" }
+  handler.accept = accept
+  login.equip(session, handler)
+  event.handler = handler
+end, 100)
+
+-- Tokens ------------------------------------------------------------------------------------------------------------------
+
+local function issue(username, id, mechanism)
+  local text, now = core.crypto.base64url_encode(core.crypto.random_bytes(32)), os.time()
+  local token = { mechanism = mechanism, issued = now, expires = now + math.min(module.config.sasl2_fast_token_ttl, 1e9) }
+  if bindings[mechanism] == "" then
+    local initiator, responder = core.sasl.ht_hash(text)
+    token.initiator, token.responder = base64.encode(initiator), base64.encode(responder)
+  else
+    token.text = text
+  end
+  local kept, err = store:get_key(username, id)
+  if not kept and err then return nil, err end
+  kept = kept or {}
+  kept.new = token                               -- one that was never used is gone
+  local ok
+  ok, err = store:set_key(username, id, kept)
+  if not ok then return nil, err end
+  return text, token.expires
+end
+
+-- The mechanism of the token this client is to get, if any.
+local function wanted(event)
+  local request, fast = event.stanza:get_child("request-token", FAST), event.handler.fast
+  if request then
+    local mechanism = request.attr.mechanism
+    return mechanism and bindings[mechanism] and mechanism or nil
+  end
+  if fast and not fast.invalidate and os.time() - fast.token.issued >= module.config.sasl2_fast_token_min_ttl then
+    return event.handler.selected
+  end
+end
+
+module:hook("sasl2/c2s/success", function(event)
+  local session, client, handler = event.session, event.client, event.handler
+  if not (client and client.id) or handler.selected == "ANONYMOUS" then return end
+  if handler.role then return end                -- a login with less rights than the account has must not get all of them
+  local mechanism = wanted(event)
+  if not mechanism then return end
+  local text, expires = issue(session.username, client.id, mechanism)
+  if not text then return module:log("error", "no token for %s: %s", session.username, expires) end
+  event.success:tag("token", { xmlns = FAST, token = text, expiry = datetime.datetime(expires) }):up()
+end, 20)
+
+-- Their end ---------------------------------------------------------------------------------------------------------------
+
+module:hook("sasl2/client-forgotten", function(event)
+  store:set_key(event.username, event.id, nil)
+end)
+
+local function revoke(event)
+  if event.host ~= host then return end
+  local ok, err = store:set(event.username, nil)
+  if not ok then module:log("error", "the tokens of %s cannot be revoked: %s", event.username, err) end
+end
+for _, name in ipairs { "user-password-changed", "user-disabled", "user-deleted" } do module:hook_global(name, revoke, 200) end
