@@ -1,0 +1,170 @@
+-- SPDX-License-Identifier: MIT
+-- pubsub/forms: the forms of a node's configuration, of its metadata and of subscription options (XEP-0060 §16.4).
+--
+--   forms.config         dataform; names of fields are keys of a node's configuration
+--   forms.read_config(x, form_type, defaults?) -> config | nil, condition, text      what a submitted form sets, checked
+--   forms.metadata(values) -> <x/>
+--   forms.options        dataform of a subscription;  forms.read_options(x) -> table | nil
+--   forms.authorization  dataform by which owners allow subscriptions (§8.6)
+
+local dataforms = require "util.dataforms"
+
+local NS = "http://jabber.org/protocol/pubsub"
+
+local forms = {}
+
+local function field(kind, name, label, more)
+  local f = { type = kind, name = name, var = "pubsub#" .. (more and more.var or name), label = label }
+  for k, v in pairs(more or {}) do if k ~= "var" then f[k] = v end end
+  return f
+end
+
+local function form_type(name) return { name = "FORM_TYPE", type = "hidden", value = NS .. "#" .. name } end
+
+local MODELS = {
+  { label = "Anybody", value = "open" },
+  { label = "Those who see the owner's presence", value = "presence" },
+  { label = "Those in some groups of the owner's contact list", value = "roster" },
+  { label = "Those an owner has allowed", value = "authorize" },
+  { label = "Those an owner has named", value = "whitelist" },
+}
+
+forms.config = dataforms.new {
+  title = "Node configuration",
+  form_type "node_config",
+  field("text-single", "title", "Title"),
+  field("text-single", "description", "Description"),
+  field("text-single", "payload_type", "Namespace of the payload", { var = "type" }),
+  field("text-single", "language", "Language"),
+  field("jid-multi", "contact", "Whom to ask about the node"),
+  field("list-single", "access_model", "Who may subscribe and retrieve items", { options = MODELS }),
+  field("list-multi", "roster_groups_allowed", "Groups of contacts who may"),
+  field("list-single", "publish_model", "Who may publish", { options = {
+    { label = "Publishers", value = "publishers" }, { label = "Subscribers", value = "subscribers" },
+    { label = "Anybody", value = "open" } } }),
+  field("text-single", "max_items", "Items kept at most", { datatype = "pubsub:integer-or-max" }),
+  field("text-single", "item_expire", "Seconds after which items go", { datatype = "pubsub:integer-or-max" }),
+  field("text-single", "max_payload_size", "Bytes a payload may have", { datatype = "xs:positiveInteger" }),
+  field("boolean", "persist_items", "Keep items"),
+  field("list-single", "publish_node_full", "When there is no room for one more item", { options = {
+    { label = "The oldest goes", value = "retract-oldest" }, { label = "It is refused", value = "reject" } } }),
+  field("boolean", "subscribe", "Let people subscribe"),
+  field("boolean", "deliver_notifications", "Send notifications"),
+  field("boolean", "deliver_payloads", "Send payloads with them"),
+  field("boolean", "notify_config", "Tell subscribers when the configuration changes"),
+  field("boolean", "notify_delete", "Tell subscribers when the node is deleted"),
+  field("boolean", "notify_retract", "Tell subscribers when items are removed"),
+  field("boolean", "notify_sub", "Tell owners of new subscribers"),
+  field("list-single", "notification_type", "Type of the messages", { options = { "normal", "headline" } }),
+  field("list-single", "send_last_published_item", "When to send the last item", { options = {
+    { label = "Never", value = "never" }, { label = "To new subscribers", value = "on_sub" },
+    { label = "To new subscribers, and when they come online", value = "on_sub_and_presence" } } }),
+  field("list-single", "itemreply", "Whom replies go to", { options = {
+    { label = "The owner", value = "owner" }, { label = "The publisher, who is named with the item", value = "publisher" } } }),
+}
+
+local by_name = {}
+for _, f in ipairs(forms.config) do by_name[f.name] = f end
+
+local function one_of(f, value)
+  for _, option in ipairs(f.options) do
+    if (type(option) == "table" and option.value or option) == value then return true end
+  end
+  return false
+end
+
+-- A number, or "max": as much as the server allows.
+local function integer_or_max(text)
+  if text == "max" then return text end
+  local n = math.tointeger(tonumber(text, 10))
+  return n and n >= 0 and n or nil
+end
+
+local TEXT_BYTES = 1024
+
+-- complete: unknown fields are an error (publish options are preconditions, and each must be understood, §7.1.5).
+function forms.read_config(x, kind, complete)
+  if not x or x.attr.type ~= "submit" then return nil, "bad-request", "A form that is submitted, please" end
+  local form = dataforms.get_type(x)
+  if form and form ~= NS .. "#" .. kind then return nil, "bad-request", "This is another form" end
+  if complete then
+    if not form then return nil, "bad-request", "The form has no FORM_TYPE" end
+    for tag in x:childtags "field" do
+      local known = tag.attr.var == "FORM_TYPE"
+      for _, f in ipairs(forms.config) do known = known or f.var == tag.attr.var end
+      if not known then return nil, "precondition-not-met" end
+    end
+  end
+  local values, problems = forms.config:data(x)
+  if problems then
+    local name, text = next(problems)
+    return nil, "not-acceptable", name .. ": " .. text
+  end
+  values.FORM_TYPE = nil
+  for name, value in pairs(values) do
+    local f = by_name[name]
+    if f.datatype == "pubsub:integer-or-max" then
+      values[name] = integer_or_max(value)
+      if values[name] == nil then return nil, "not-acceptable", name .. " is a number or max" end
+    elseif f.options and not one_of(f, value) then
+      return nil, name == "access_model" and "unsupported-access-model" or "not-acceptable", name .. ": not one of those offered"
+    elseif type(value) == "string" and #value > TEXT_BYTES or type(value) == "table" and #value > 100 then
+      return nil, "not-acceptable", name .. " is too long"
+    end
+  end
+  return values
+end
+
+local metadata = dataforms.new {
+  form_type "meta-data",
+  field("text-single", "title"), field("text-single", "description"), field("text-single", "payload_type", nil, { var = "type" }),
+  field("text-single", "language"), field("jid-multi", "contact"), field("text-single", "access_model"),
+  field("text-single", "publish_model"), field("text-single", "max_items"), field("jid-multi", "owner"),
+  field("jid-multi", "publisher"), field("text-single", "num_subscribers"),
+}
+
+function forms.metadata(values)
+  local shown = {}
+  for k, v in pairs(values) do
+    if v ~= "" and not (type(v) == "table" and not v[1]) then shown[k] = v end
+  end
+  return metadata:form(shown, "result")
+end
+
+forms.options = dataforms.new {
+  title = "Subscription options",
+  form_type "subscribe_options",
+  field("boolean", "deliver", "Send notifications", { value = true }),
+  field("boolean", "include_body", "With a text for people who have no client for the payload", { value = false }),
+}
+
+local KINDS = { deliver = true, include_body = true }
+
+function forms.read_options(x)
+  if not x or x.attr.type ~= "submit" then return nil end
+  local form = dataforms.get_type(x)
+  if form and form ~= NS .. "#subscribe_options" then return nil end
+  local values, problems = forms.options:data(x)
+  if problems then return nil end
+  local out = {}
+  for k in pairs(KINDS) do out["pubsub#" .. k] = values[k] end
+  return out
+end
+
+function forms.show_options(options)
+  local values = {}
+  if type(options) == "table" then
+    for k in pairs(KINDS) do values[k] = options["pubsub#" .. k] end
+  end
+  return values
+end
+
+forms.authorization = dataforms.new {
+  title = "Subscription request",
+  form_type "subscribe_authorization",
+  field("text-single", "node", "Node"),
+  field("jid-single", "subscriber_jid", "Who asks"),
+  field("boolean", "allow", "Allow it?", { value = false }),
+}
+
+return forms

@@ -1,0 +1,301 @@
+-- SPDX-License-Identifier: MIT
+-- pubsub.lib: what services of publish-subscribe share: items in an archive, errors, notifications, and the protocol itself in
+-- handlers.lib and forms.lib (XEP-0060). For mod_pubsub and mod_pep.
+--
+--   lib.items(archive, user, config, limit) -> item store for util.pubsub; limit: what max_items = "max" means here
+--   lib.errors.new(condition) -> error object with the pubsub condition it needs
+--   lib.event(kind, node, item, id, config, extra?) -> <event/>      lib.notification(event, config, from) -> <message/>
+--   lib.handle(event, service) -> true                one iq: handlers.lib
+--   lib.watch(service, from, post)  lib.each_subscriber(service, node, subscribers, message, item, fn)
+--   lib.features(without?) -> list                    lib.forms: see forms.lib
+
+local clock = require "couplet.clock"
+local errors = require "util.error"
+local st = require "util.stanza"
+local task = require "couplet.task"
+local uuid = require "util.id".medium
+
+local lib = {}
+
+local NS = "http://jabber.org/protocol/pubsub"
+lib.NS, lib.OWNER, lib.EVENT, lib.ERRORS = NS, NS .. "#owner", NS .. "#event", NS .. "#errors"
+
+-- Errors -----------------------------------------------------------------------------------------------------------------
+
+local function own(kind, condition, name, text) return { type = kind, condition = condition, text = text,
+  extra = name and { namespace = lib.ERRORS, condition = name } or nil } end
+
+local function unsupported(feature)
+  return { type = "cancel", condition = "feature-not-implemented",
+    extra = { tag = st.stanza("unsupported", { xmlns = lib.ERRORS, feature = feature }) } }
+end
+
+local registry = {
+  ["closed-node"] = own("cancel", "not-allowed", "closed-node"),
+  ["invalid-item"] = own("modify", "bad-request", "invalid-payload"),
+  ["invalid-jid"] = own("modify", "bad-request", "invalid-jid"),
+  ["invalid-options"] = own("modify", "bad-request", "invalid-options"),
+  ["invalid-payload"] = own("modify", "bad-request", "invalid-payload"),
+  ["item-forbidden"] = own("modify", "bad-request", "item-forbidden"),
+  ["item-required"] = own("modify", "bad-request", "item-required"),
+  ["jid-required"] = own("modify", "bad-request", "jid-required"),
+  ["max-nodes-exceeded"] = own("wait", "resource-constraint", "max-nodes-exceeded"),
+  ["node-full"] = own("cancel", "conflict", "node-full"),
+  ["nodeid-required"] = own("modify", "bad-request", "nodeid-required"),
+  ["not-in-roster-group"] = own("auth", "not-authorized", "not-in-roster-group"),
+  ["not-subscribed"] = own("auth", "not-authorized", "not-subscribed"),
+  ["not-subscribed-yet"] = own("cancel", "unexpected-request", "not-subscribed"),
+  ["payload-required"] = own("modify", "bad-request", "payload-required"),
+  ["payload-too-big"] = own("modify", "not-acceptable", "payload-too-big"),
+  ["pending-subscription"] = own("auth", "not-authorized", "pending-subscription"),
+  ["persistent-items-unsupported"] = unsupported "persistent-items",
+  ["precondition-not-met"] = own("cancel", "conflict", "precondition-not-met"),
+  ["presence-subscription-required"] = own("auth", "not-authorized", "presence-subscription-required"),
+  ["subscribe-unsupported"] = unsupported "subscribe",
+  ["too-many-subscriptions"] = own("wait", "policy-violation", "too-many-subscriptions"),
+  ["unsupported-access-model"] = own("modify", "not-acceptable", "unsupported-access-model"),
+  ["internal-server-error"] = { type = "wait", condition = "internal-server-error" },
+}
+
+local made = errors.init("pubsub", registry)
+lib.errors = {
+  new = function(condition) return errors.is_error(condition) and condition or made.new(condition) end,
+  unsupported = function(feature) return errors.new(unsupported(feature)) end,
+}
+
+-- Items in an archive ------------------------------------------------------------------------------------------------------
+
+local Items = {}
+Items.__index = Items
+
+function lib.items(archive, user, config, limit)
+  return setmetatable({ archive = archive, user = user, config = config, limit = limit }, Items)
+end
+
+-- The oldest moment that counts, where items expire.
+function Items:start()
+  local seconds = tonumber(self.config.item_expire)
+  return seconds and clock.wall() - seconds or nil
+end
+
+function Items:max() return math.min(tonumber(self.config.max_items) or self.limit, self.limit) end
+
+function Items:resize()
+  local old = self:start()
+  self.archive:delete(self.user, { truncate = self:max() })
+  if old then self.archive:delete(self.user, { ["end"] = old }) end
+  self.last_id = nil
+  return true
+end
+
+-- What is over the bound goes in the background: nobody sees it, because pages end at the bound.
+function Items:set(id, item, publisher)
+  self.last_id, self.last_item = nil, nil
+  if not item then
+    local n, err = self.archive:delete(self.user, { key = id })
+    if not n then return nil, err end
+    return n > 0
+  end
+  local ok, err = self.archive:append(self.user, id, item, clock.wall(), publisher)
+  if not ok then return nil, err or "not kept" end
+  self.last_id, self.last_item, self.last_when = id, self:dress(id, item, publisher), clock.wall()
+  if self:max() ~= 1 or self.first ~= id then task.spawn(self.resize_quietly, self) end
+  self.first = id
+  return true
+end
+
+function Items:resize_quietly()
+  local last_id, last_item = self.last_id, self.last_item
+  self:resize()
+  if self.last_id == nil then self.last_id, self.last_item = last_id, last_item end
+end
+
+-- -> item, publisher | nil; nil, false: the store is in trouble
+function Items:get(id)
+  local item, when, publisher = self.archive:get(self.user, id)
+  if not item then return nil, when ~= "item-not-found" and false or nil end
+  local start = self:start()
+  if start and when < start then return nil end
+  return self:dress(id, item, publisher), publisher
+end
+
+function Items:dress(id, item, publisher)
+  item.attr.id = id
+  if publisher and self.config.itemreply == "publisher" then item.attr.publisher = publisher end
+  return item
+end
+
+-- Oldest first. spec { max, after, before, reverse }; without one: everything up to the bound.
+function Items:items(spec)
+  spec = spec or {}
+  local bound = self:max()
+  local query = { start = self:start(), total = spec.count }
+  query.after, query.before = spec.after, type(spec.before) == "string" and spec.before or nil
+  query.limit = math.min(spec.max or bound, bound)
+  query.reverse = spec.before ~= nil or spec.after == nil and (spec.reverse or not spec.forward)
+  if query.limit == 0 then query.limit = 1 end
+  local rows, total = self.archive:find(self.user, query)
+  if not rows then return nil, total end
+  local list, items = {}, { count = total }
+  for id, item, _, publisher in rows do
+    list[#list + 1] = id
+    items[id] = self:dress(id, item, publisher)
+  end
+  if spec.max == 0 then return { count = total } end
+  local n = #list
+  for i, id in ipairs(list) do items[query.reverse and n + 1 - i or i] = id end
+  return items
+end
+
+function Items:last()
+  if not self.last_id then
+    local rows = self.archive:find(self.user, { limit = 1, reverse = true, start = self:start() })
+    if not rows then return nil end
+    local id, item, when, publisher = rows()
+    if not id then return nil end
+    self.last_id, self.last_item, self.last_when = id, self:dress(id, item, publisher), when
+  end
+  return self.last_id, self.last_item, self.last_when
+end
+
+function Items:full(id)
+  local rows, total = self.archive:find(self.user, { limit = 1, total = true })
+  return rows ~= nil and (total or 0) >= self:max() and not self.archive:get(self.user, id)
+end
+
+function Items:clear()
+  self.last_id, self.last_item = nil, nil
+  local n, err = self.archive:delete(self.user)
+  if not n then return nil, err or "not deleted" end
+  return true
+end
+
+-- For nodes that keep nothing.
+local Nothing = {}
+Nothing.__index = Nothing
+function Nothing.get() return nil end
+function Nothing.set() return true end
+function Nothing.items() return {} end
+function Nothing.last() return nil end
+function Nothing.full() return false end
+function Nothing.clear() return true end
+function Nothing.resize() return true end
+lib.nothing = setmetatable({}, Nothing)
+
+-- Notifications ------------------------------------------------------------------------------------------------------------
+
+local function shown(item, config, id)
+  if not config.deliver_payloads then return st.stanza("item", { xmlns = lib.EVENT, id = id, node = nil }) end
+  item = st.clone(item)
+  item.attr.xmlns = lib.EVENT
+  if config.itemreply ~= "publisher" then item.attr.publisher = nil end
+  return item
+end
+
+function lib.event(kind, node, item, id, config, extra)
+  local event = st.stanza("event", { xmlns = lib.EVENT })
+  if kind == "items" then
+    event:tag("items", { node = node })
+    if item then event:add_child(shown(item, config, id)) end
+  elseif kind == "retract" then
+    event:tag("items", { node = node }):tag("retract", { id = id }):up()
+  elseif kind == "config" then
+    event:tag("configuration", { node = node })
+    if extra and config.deliver_payloads then event:add_child(extra) end
+  else                                                     -- purge, delete
+    event:tag(kind, { node = node })
+    if kind == "delete" and type(extra) == "string" then event:tag("redirect", { uri = extra }):up() end
+  end
+  return event:reset()
+end
+
+function lib.notification(event, config, from)
+  local kind = config.notification_type == "normal" and "normal" or "headline"
+  return st.message({ from = from, type = kind ~= "normal" and kind or nil, id = uuid() }):add_child(event)
+end
+
+lib.forms = module:require "pubsub/forms"
+
+-- For subscribers whose clients do not know the payload. Plugins make the text: pubsub-summary/NS { payload } -> text
+function lib.with_body(message, item)
+  local payload = item and item.tags[1]
+  local text = payload and module:fire_event("pubsub-summary/" .. (payload.attr.xmlns or ""), { payload = payload })
+  if type(text) ~= "string" then return message end
+  message = st.clone(message)
+  message.tags[1], message.tags[2] = st.stanza "body":text(text), message.tags[1]
+  return message
+end
+
+module:hook("pubsub-summary/http://www.w3.org/2005/Atom", function(event)
+  return event.payload:get_child_text "title"
+end, -1)
+
+-- Those who have subscribed by name: fn(jid, message) for each who wants notifications and still may have them.
+function lib.each_subscriber(service, node, subscribers, message, item, fn)
+  local list = {}
+  for who in pairs(subscribers) do list[#list + 1] = who end
+  for _, who in ipairs(list) do
+    local options = subscribers[who]
+    options = type(options) == "table" and options or {}
+    if subscribers[who] and options["pubsub#deliver"] ~= false and service:may(node, who, "get_items") then
+      fn(who, options["pubsub#include_body"] and lib.with_body(message, item) or message)
+    end
+  end
+end
+
+-- What a service tells people besides of items (§6.1, §8.6, §12.15): post(message, to) sends.
+function lib.watch(service, from, post)
+  local on = service.events.add_handler
+
+  local function tell_owners(event, message)
+    local told = {}
+    for who, affiliation in pairs(event.object.affiliations) do
+      if affiliation == "owner" then told[who] = true end
+    end
+    if service.owner then told[service.owner] = true end
+    for who in pairs(told) do post(st.clone(message), who) end
+  end
+
+  local function changed(event, state)
+    if event.object.config.notify_sub then
+      tell_owners(event, st.message { from = from, id = uuid() }:tag("event", { xmlns = lib.EVENT })
+        :tag("subscription", { node = event.node, jid = event.jid, subscription = state }):up():up())
+    end
+    if event.actor ~= true and service:jids_equal(event.actor, event.jid) then return end
+    post(st.message { from = from, id = uuid() }:tag("pubsub", { xmlns = NS })
+      :tag("subscription", { node = event.node, jid = event.jid, subscription = state }):up():up(), event.jid)
+  end
+
+  on("subscription-added", function(event)
+    changed(event, "subscribed")
+    local config = event.object.config
+    if config.send_last_published_item == "never" then return end
+    task.spawn(function()
+      local _, id, item = service:get_last_item(event.node, true)
+      if item then post(lib.notification(lib.event("items", event.node, item, id, config), config, from), event.jid) end
+    end)
+  end)
+  on("subscription-removed", function(event) changed(event, "none") end)
+  on("subscription-requested", function(event)
+    tell_owners(event, st.message { from = from, id = uuid() }
+      :add_child(lib.forms.authorization:form { node = event.node, subscriber_jid = event.jid }))
+  end)
+end
+lib.handle = module:require "pubsub/handlers"(lib)
+
+local FEATURES = { "access-authorize", "access-open", "access-whitelist", "auto-create", "config-node", "config-node-max",
+  "create-and-configure", "create-nodes", "delete-items", "delete-nodes", "instant-nodes", "item-ids",
+  "last-published", "manage-subscriptions", "member-affiliation", "meta-data", "modify-affiliations", "multi-items",
+  "outcast-affiliation", "persistent-items", "publish", "publish-only-affiliation", "publish-options", "publisher-affiliation",
+  "purge-nodes", "retract-items", "retrieve-affiliations", "retrieve-default", "retrieve-items", "retrieve-subscriptions",
+  "rsm", "subscribe", "subscription-notifications", "subscription-options", "retrieve-default-sub", "node-full-retract-oldest" }
+
+function lib.features(without)
+  local out = { NS }
+  for _, name in ipairs(FEATURES) do
+    if not (without and without[name]) then out[#out + 1] = NS .. "#" .. name end
+  end
+  return out
+end
+
+return lib

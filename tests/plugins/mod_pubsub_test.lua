@@ -1,0 +1,159 @@
+-- SPDX-License-Identifier: MIT
+-- XEP-0060 on a domain of its own.
+
+local check = require "check"
+local fake = require "fakehost"
+local plugin = require "couplet.plugin"
+
+local NS = "http://jabber.org/protocol/pubsub"
+local SERVICE = "pubsub.example.org"
+
+local function new(options)
+  local host = fake.new { plugins = { "iq", "presence", "message", "disco" }, global = { admins = { "admin@example.org" } } }
+  host:component(SERVICE, "pubsub", options or {})
+  host:run(function() assert(plugin.load(SERVICE, "iq")) end)
+  return host, host:client "admin@example.org/desk", host:client "romeo@example.org/orchard",
+    host:client "juliet@example.org/balcony"
+end
+
+local serial = 0
+local function ask(client, kind, inner, owner, xmlns)
+  serial = serial + 1
+  local id = "q" .. serial
+  inner = xmlns and inner or ("<pubsub xmlns='%s%s'>%s</pubsub>"):format(NS, owner and "#owner" or "", inner)
+  client:send(("<iq type='%s' id='%s' to='%s'>%s</iq>"):format(kind, id, SERVICE, inner))
+  return client:expect { name = "iq", id = id }
+end
+
+local function result(reply)
+  if reply.attr.type == "result" then return "ok" end
+  local kind, condition, _, extra = reply:get_error()
+  return ("%s %s%s"):format(kind, condition, extra and " " .. extra.name or "")
+end
+
+local function form(kind, fields)
+  local out = { ("<x xmlns='jabber:x:data' type='submit'><field var='FORM_TYPE'><value>%s#%s</value></field>"):format(NS, kind) }
+  for k, v in pairs(fields) do out[#out + 1] = ("<field var='pubsub#%s'><value>%s</value></field>"):format(k, v) end
+  return table.concat(out) .. "</x>"
+end
+
+local function create(client, node, fields)
+  return ask(client, "set", ("<create node='%s'/>%s"):format(node, fields and "<configure>" .. form("node_config", fields)
+    .. "</configure>" or ""))
+end
+
+local function publish(client, node, id, payload)
+  return ask(client, "set", ("<publish node='%s'><item id='%s'>%s</item></publish>"):format(node, id,
+    payload or "<x xmlns='urn:x'/>"))
+end
+
+local function heard(host, client)
+  host:advance(0)
+  local out = {}
+  for _, stanza in ipairs(client:received()) do
+    local event = stanza.name == "message" and stanza:get_child("event", NS .. "#event")
+    local what = event and event.tags[1]
+    if what then
+      local item = what.tags[1]
+      local inside = item and " " .. item.name .. " " .. (item.attr.id or "") or ""
+      out[#out + 1] = what.attr.node .. " " .. what.name .. inside
+    end
+  end
+  return out
+end
+
+check.test("administrators make nodes, people subscribe, publishers publish, subscribers hear", function()
+  local host, admin, romeo, juliet = new()
+  check.equal(result(create(romeo, "news")), "auth forbidden")
+  check.equal(result(create(admin, "news")), "ok")
+  check.equal(result(create(admin, "news")), "cancel conflict")
+  romeo:send "<presence/>"
+  romeo:received()
+  check.equal(result(ask(romeo, "set", "<subscribe node='news' jid='romeo@example.org/orchard'/>")), "ok")
+  check.equal(result(publish(juliet, "news", "1")), "auth forbidden")
+  check.equal(result(ask(admin, "set",
+    "<affiliations node='news'><affiliation jid='juliet@example.org' affiliation='publisher'/></affiliations>", true)), "ok")
+  check.equal(result(publish(juliet, "news", "1")), "ok")
+  check.equal(heard(host, romeo), { "news items item 1" })
+  check.equal(heard(host, juliet), {})
+  check.equal(result(ask(romeo, "set", "<unsubscribe node='news' jid='romeo@example.org/orchard'/>")), "ok")
+  publish(juliet, "news", "2")
+  check.equal(heard(host, romeo), {})
+  check.equal(host:close(), {})
+end)
+
+check.test("publish-only takes back what is his own, nobody else's; subscribers publish where the node says so", function()
+  local host, admin, romeo, juliet = new()
+  create(admin, "box")
+  ask(admin, "set",
+    "<affiliations node='box'><affiliation jid='romeo@example.org' affiliation='publish-only'/></affiliations>", true)
+  publish(admin, "box", "a")
+  check.equal(result(publish(romeo, "box", "b")), "ok")
+  check.equal(result(ask(romeo, "set", "<retract node='box'><item id='b'/></retract>")), "ok")
+  check.equal(result(ask(romeo, "set", "<retract node='box'><item id='a'/></retract>")), "auth forbidden")
+  check.equal(result(ask(romeo, "get", "<items node='box'/>")), "auth forbidden")
+  create(admin, "wall", { publish_model = "subscribers" })
+  check.equal(result(publish(juliet, "wall", "1")), "auth forbidden")
+  ask(juliet, "set", "<subscribe node='wall' jid='juliet@example.org'/>")
+  check.equal(result(publish(juliet, "wall", "1")), "ok")
+  create(admin, "open", { publish_model = "open" })
+  check.equal(result(publish(juliet, "open", "1")), "ok")
+  host:close()
+end)
+
+check.test("options: who may create, created by publishing, items without payload, full nodes, instant nodes", function()
+  local host, admin, romeo = new { pubsub_create = "local", autocreate_on_publish = true, expose_publisher = true }
+  check.equal(result(publish(romeo, "mine", "1")), "ok")
+  check.equal(ask(romeo, "get", "<items node='mine'/>"):find("{" .. NS .. "}pubsub/items/item@publisher"), "romeo@example.org")
+  check.ok(ask(romeo, "set", "<create/>"):find("{" .. NS .. "}pubsub/create@node"))
+  create(romeo, "full", { max_items = "1", publish_node_full = "reject" })
+  check.equal(result(publish(romeo, "full", "1")), "ok")
+  check.equal(result(publish(romeo, "full", "1")), "ok")
+  check.equal(result(publish(romeo, "full", "2")), "cancel conflict node-full")
+  create(romeo, "bell", { persist_items = "0", deliver_payloads = "0" })
+  check.equal(result(ask(romeo, "set", "<publish node='bell'/>")), "ok")
+  check.equal(result(publish(romeo, "bell", "1")), "modify bad-request item-forbidden")
+  check.equal(result(ask(romeo, "get", "<items node='bell'/>")), "cancel feature-not-implemented unsupported")
+  check.equal(result(create(romeo, "p", { access_model = "presence" })), "modify not-acceptable unsupported-access-model")
+  create(romeo, "small", { max_payload_size = "20" })
+  check.equal(result(publish(romeo, "small", "1", "<x xmlns='urn:much:too:long:for:that'/>")),
+    "modify not-acceptable payload-too-big")
+  check.equal(result(publish(admin, "mine", "2")), "ok")
+  host:close()
+end)
+
+check.test("items expire; the configuration's change is told where wanted; a deleted node says where it went", function()
+  local host, admin, romeo = new()
+  romeo:send "<presence/>"
+  create(admin, "n", { item_expire = "60", notify_config = "1" })
+  publish(admin, "n", "1")
+  host:advance(40)
+  publish(admin, "n", "2")
+  host:advance(40)
+  local reply = ask(romeo, "get", "<items node='n'/>")
+  check.equal(#reply.tags[1].tags[1].tags, 1)
+  ask(romeo, "set", "<subscribe node='n' jid='romeo@example.org'/>")
+  romeo:received()
+  ask(admin, "set", "<configure node='n'>" .. form("node_config", { title = "New" }) .. "</configure>", true)
+  check.equal(heard(host, romeo), { "n configuration x " })
+  ask(admin, "set", "<delete node='n'><redirect uri='xmpp:elsewhere.example?;node=n'/></delete>", true)
+  check.equal(heard(host, romeo), { "n delete redirect " })
+  host:close()
+end)
+
+check.test("nodes and subscriptions are there after a restart; discovery lists what one may see", function()
+  local host, admin, romeo = new()
+  create(admin, "news", { title = "News" })
+  create(admin, "secret", { access_model = "whitelist" })
+  ask(romeo, "set", "<subscribe node='news' jid='romeo@example.org'/>")
+  host:run(function() assert(plugin.reload(SERVICE, "pubsub")) end)
+  local list = ask(romeo, "get", "<subscriptions/>")
+  check.equal(list:find("{" .. NS .. "}pubsub/subscriptions/subscription@node"), "news")
+  local seen = tostring(ask(romeo, "get", "<query xmlns='http://jabber.org/protocol/disco#items'/>", nil, true))
+  check.ok(seen:find("name='News'", 1, true) and not seen:find("secret", 1, true), seen)
+  local info = tostring(ask(romeo, "get", "<query xmlns='http://jabber.org/protocol/disco#info'/>", nil, true))
+  check.ok(info:find("type='service'", 1, true) and info:find(NS .. "#publish'", 1, true), info)
+  host:close()
+end)
+
+check.done()
