@@ -39,6 +39,7 @@ modules_enabled = {
   "blocklist";        -- users block others (XEP-0191)
   "private";          -- small private data of clients (XEP-0049)
   "vcard";            -- business cards (XEP-0054)
+  "pep";              -- avatars, bookmarks, keys, moods: each account publishes, contacts hear of it (XEP-0163)
   "ping";             -- is anybody there? (XEP-0199)
 
   "mam";              -- an archive of everybody's messages (XEP-0313), see below

@@ -57,7 +57,7 @@ local function only_ours(events, event)
   local entries = events.entries(event)
   for i = 1, #entries do
     local owner = entries[i].owner
-    if not owner or not ours[owner.name] then return false end
+    if entries[i].from_local ~= false and (not owner or not ours[owner.name]) then return false end
   end
   return not events.wrapped(event)
 end
@@ -176,6 +176,7 @@ local function came(origin, stanza)
     redeliver_requests(origin)
     module:fire_event("presence/initial", { origin = origin, stanza = stanza })
   end
+  module:fire_event("presence/broadcast", { origin = origin, stanza = stanza, initial = initial })
   if priority >= 0 and not origin.destroyed and (initial or before < 0) then
     module:fire_event("message/offline/broadcast", { origin = origin })
   end

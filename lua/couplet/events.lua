@@ -112,7 +112,10 @@ function events.new()
     local entry = { fn = fn, priority = priority or 0 }
     if options then
       entry.owner, entry.name, entry.once = options.owner, options.name, options.once
-      if options.match then entry.match = compile(options.match) end
+      if options.match then
+        entry.match = compile(options.match)
+        entry.from_local = type(options.match) == "table" and options.match.from_local
+      end
       if options.once then
         entry.fn = function(data)
           forget(event, entry.fn)

@@ -1,0 +1,299 @@
+-- SPDX-License-Identifier: MIT
+-- mod_pep: every account is a publish-subscribe service (XEP-0163): avatars, bookmarks, keys, what has been read.
+--
+-- Exports: get_pep_service(username) -> service (util.pubsub) | nil, error;  check_node_config(node, actor, config);
+-- is_item_stanza(item). Data: store "pep" (map: node -> configuration), archives "pep_NODE" (items).
+-- Event pep-publish-item { actor, user, node, item, id, service, session, publish_options }: false refuses.
+
+local directory = require "couplet.directory"
+local jid = require "util.jid"
+local pubsub = require "util.pubsub"
+local recent = require "couplet.recent"
+local rostermanager = require "core.rostermanager"
+local router = require "couplet.router"
+local sessions = require "couplet.sessions"
+local st = require "util.stanza"
+local task = require "couplet.task"
+local datetime = require "util.datetime".datetime
+local cache = require "util.cache"
+
+local lib = module:require "pubsub"
+local interest = module:require "pep/interest"
+local well_known = module:require "pep/well_known"
+
+module:config {
+  pep_max_items = { type = "integer", default = 256, min = 1, doc = "items of one node; what \"max\" means there" },
+  pep_max_nodes = { type = "integer", default = 1000, min = 10, doc = "nodes of one account" },
+  pep_max_payload_size = { type = "integer", default = 262144, min = 1024, doc = "bytes of one item" },
+  pep_service_cache_size = { type = "integer", default = 1000, min = 10, doc = "accounts whose nodes are kept in memory" },
+}
+local config = module.config
+local host = module.host
+local all_nodes, one_node = module:open_store("pep", "keyval"), module:open_store("pep", "map")
+
+local services = cache.new(config.pep_service_cache_size)
+local without, note_without = recent.new(20000)            -- accounts that have no nodes
+
+-- Who may what -------------------------------------------------------------------------------------------------------------
+
+local function bare_of(username) return username .. "@" .. host end
+
+function is_item_stanza(item)
+  return st.is_stanza(item) and item.name == "item" and (item.attr.xmlns == lib.NS or item.attr.xmlns == nil)
+    and #item.tags <= 1
+end
+
+function check_node_config(_, _, new)                      -- luacheck: ignore 131
+  if new.max_items ~= "max" and (tonumber(new.max_items) or 0) > config.pep_max_items then return false, "not-acceptable" end
+  if new.max_payload_size and new.max_payload_size > config.pep_max_payload_size then return false, "not-acceptable" end
+  return true
+end
+
+local function access_models(username)
+  local bare = bare_of(username)
+  return {
+    presence = function(_, who)
+      if who == bare or rostermanager.is_contact_subscribed(username, host, who) then return true end
+      return false, "presence-subscription-required"
+    end,
+    roster = function(object, who)
+      local list = rostermanager.load_roster(username, host)
+      local item = list and list[who]
+      if not item or item.subscription ~= "from" and item.subscription ~= "both" then
+        return false, "presence-subscription-required"
+      end
+      for _, group in ipairs(object.config.roster_groups_allowed or {}) do
+        if item.groups and item.groups[group] then return true end
+      end
+      return false, "not-in-roster-group"
+    end,
+  }
+end
+
+-- Notifications --------------------------------------------------------------------------------------------------------------
+
+-- All who hear of a node by their presence: { session } and { to }, for those here, a list of addresses elsewhere, and the set of
+-- all these with and without resource.
+local function recipients(service, object)
+  local username, node = service.user, object.name
+  local bare = bare_of(username)
+  local here, tos, elsewhere, reached = {}, {}, {}, {}
+
+  local function add_user(who)
+    local user = directory.user(who)
+    for _, session in pairs(user and user.sessions or {}) do
+      local set = session.presence and interest.of(session)
+      if set and set[node] then
+        here[#here + 1], tos[#tos + 1] = session, session.full_jid
+        reached[who], reached[session.full_jid] = true, true
+      end
+    end
+  end
+
+  add_user(bare)
+  local list = rostermanager.load_roster(username, host) or {}
+  for contact, item in pairs(list) do
+    if contact and (item.subscription == "from" or item.subscription == "both") and directory.user(contact)
+      and service:may(node, contact, "get_items") then
+      add_user(contact)
+    end
+  end
+  for full, set in pairs(interest.remote(username)) do
+    local who = jid.bare(full)
+    local item = list[who]
+    if set[node] and item and (item.subscription == "from" or item.subscription == "both")
+      and service:may(node, who, "get_items") then
+      elsewhere[#elsewhere + 1] = full
+      reached[who] = true
+    end
+  end
+  return here, tos, elsewhere, reached
+end
+
+local function post(username, message, to)
+  message.attr.to = to
+  local origin = { type = "local", host = host, username = username, full_jid = bare_of(username), send = function() end }
+  router.core_post_stanza(origin, message, false)
+end
+
+local function broadcaster(kind, node, explicit, item, _, object, service, id)
+  local extra = kind == "config" and lib.forms.config:form(object.config, "result") or object.redirect
+  local event = lib.event(kind, node, item, id, object.config, extra)
+  local message = lib.notification(event, object.config, bare_of(service.user))
+  local here, tos, elsewhere, reached = recipients(service, object)
+  sessions.multicast(here, message, tos)
+  for _, to in ipairs(elsewhere) do post(service.user, st.clone(message), to) end
+  lib.each_subscriber(service, node, explicit, message, item, function(to, copy)
+    if not reached[to] then post(service.user, st.clone(copy), to) end
+  end)
+end
+
+-- The last item of each node that this resource wants and may have (XEP-0163 §4.3.4).
+local function send_last_items(service, session, full, set)
+  local who = jid.bare(full)
+  for node, object in pairs(service.nodes) do
+    if set[node] and object.config.send_last_published_item == "on_sub_and_presence" and service:may(node, who, "get_items") then
+      local _, id, item, when = service:get_last_item(node, true)
+      if item then
+        local message = lib.notification(lib.event("items", node, item, id, object.config), object.config, bare_of(service.user))
+        message:tag("delay", { xmlns = "urn:xmpp:delay", stamp = datetime(when), from = bare_of(service.user) }):up()
+        if session and not session.destroyed then
+          message.attr.to = full
+          session.send(message)
+        elseif not session then
+          post(service.user, message, full)
+        end
+      end
+    end
+  end
+end
+
+-- The service of an account --------------------------------------------------------------------------------------------------
+
+local function new_service(username)
+  local bare = bare_of(username)
+  local service = pubsub.new {
+    jid = bare, normalize_jid = jid.bare, autocreate_on_publish = true, max_nodes = config.pep_max_nodes,
+    max_subscriptions = 1000, max_affiliations = 1000, itemcheck = is_item_stanza, check_node_config = check_node_config,
+    access_models = access_models(username), broadcaster = broadcaster,
+    node_defaults = { access_model = "presence", max_items = 1, send_last_published_item = "on_sub_and_presence",
+      max_payload_size = config.pep_max_payload_size },
+    defaults_for = well_known.defaults,
+    get_affiliation = function(who) if who == bare then return "owner" end end,
+    itemstore = function(node_config, node)
+      if not node_config.persist_items then return lib.nothing end
+      return lib.items(module:open_store("pep_" .. node, "archive"), username, node_config, config.pep_max_items)
+    end,
+    nodestore = { set = function(_, node, data)
+      if data then note_without(username, nil) end
+      return one_node:set(username, node, data)
+    end },
+  }
+  service.user, service.owner, service.publish_event = username, bare, "pep-publish-item"
+  lib.watch(service, bare, function(message, to) post(username, message, to) end)
+  return service
+end
+
+function get_pep_service(username)                         -- luacheck: ignore 131
+  local service = services:get(username)
+  if service then return service end
+  service = new_service(username)
+  if not without(username) then
+    local all, err = all_nodes:get(username)
+    if err then return nil, err end
+    local other = services:get(username)                   -- somebody was quicker
+    if other then return other end
+    service:load(all or {})
+    if not next(service.nodes) then note_without(username, true) end
+  end
+  services:set(username, service)
+  return service
+end
+
+-- A resource has come: what it wants of this account, and of its contacts here; those elsewhere are other servers' work.
+interest.setup(function(session, username, full, set)
+  if not next(set) then return end
+  task.spawn(function()
+    local list = rostermanager.load_roster(username, host) or {}
+    if not session then
+      local item = list[jid.bare(full)]
+      if not item or item.subscription ~= "from" and item.subscription ~= "both" then return end
+    end
+    if not without(username) then
+      local service = get_pep_service(username)
+      if service then send_last_items(service, session, full, set) end
+    end
+    if not session then return end
+    for contact, item in pairs(list) do
+      local node, domain = jid.split(contact or "")
+      if session.destroyed then return end
+      if node and domain == host and (item.subscription == "to" or item.subscription == "both") and not without(node) then
+        local service = get_pep_service(node)
+        if service then send_last_items(service, session, full, set) end
+      end
+    end
+  end)
+end)
+
+function users_with_nodes() return all_nodes:users() end   -- luacheck: ignore 131
+
+-- Requests -------------------------------------------------------------------------------------------------------------------
+
+local function username_of(event)
+  return event.to_self and event.origin.username or jid.node(event.stanza.attr.to)
+end
+
+local function on_iq(event)
+  local origin, stanza = event.origin, event.stanza
+  local service = get_pep_service(username_of(event))
+  if not service then
+    origin.send(st.error_reply(stanza, "wait", "internal-server-error"))
+    return true
+  end
+  return lib.handle(event, service)
+end
+for _, ns in ipairs { lib.NS, lib.OWNER } do module:hook("iq/bare/" .. ns .. ":pubsub", on_iq) end
+
+-- The owner's answer to a request for a subscription.
+module:hook("message/bare", function(event)
+  if not event.to_self and event.origin.username ~= jid.node(event.stanza.attr.to) then return end
+  local service = services:get(event.origin.username)
+  return service and lib.on_authorization(event, service)
+end, { priority = 5, match = { xmlns = "jabber:x:data", from_local = true } })
+
+-- Discovery --------------------------------------------------------------------------------------------------------------------
+
+local features = lib.features { ["instant-nodes"] = true }
+for _, more in ipairs { "access-presence", "access-roster", "auto-subscribe", "filtered-notifications", "presence-notifications",
+  "presence-subscribe" } do
+  features[#features + 1] = lib.NS .. "#" .. more
+end
+
+module:add_identity("pubsub", "pep", module:get_option_string("name", "Couplet"))
+module:add_feature(lib.NS .. "#publish")
+
+module:hook("account-disco-info", function(event)
+  event.reply:tag("identity", { category = "pubsub", type = "pep" }):up()
+  for _, feature in ipairs(features) do event.reply:tag("feature", { var = feature }):up() end
+end)
+
+module:hook("account-disco-items", function(event)
+  local service = get_pep_service(username_of(event))
+  if not service then return end
+  local _, nodes = service:get_nodes(event.stanza.attr.from)
+  local names = {}
+  for name in pairs(nodes) do names[#names + 1] = name end
+  table.sort(names)
+  for _, name in ipairs(names) do
+    local title = nodes[name].config.title
+    event.reply:tag("item", { jid = bare_of(service.user), node = name, name = title ~= "" and title or nil }):up()
+  end
+end)
+
+module:hook("account-disco-info-node", function(event)
+  local service = get_pep_service(username_of(event))
+  local ok, metadata = false, nil
+  if service then ok, metadata = service:get_node_metadata(event.node, event.stanza.attr.from) end
+  if not ok then return end
+  event.exists = true
+  event.reply:tag("identity", { category = "pubsub", type = "leaf" }):up():tag("feature", { var = lib.NS }):up()
+    :add_child(lib.forms.metadata(metadata))
+end)
+
+module:hook("account-disco-items-node", function(event)
+  local service = get_pep_service(username_of(event))
+  local ok, items = false, nil
+  if service then ok, items = service:get_items(event.node, event.stanza.attr.from) end
+  if not ok then return end
+  event.exists = true
+  for _, id in ipairs(items) do event.reply:tag("item", { jid = bare_of(service.user), name = id }):up() end
+end)
+
+-- Deleted accounts: their data goes with all other stores.
+module:hook_global("user-deleted", function(event)
+  if event.host ~= host then return end
+  services:set(event.username, nil)
+  note_without(event.username, nil)
+end)
+
+module:add_item("shell-command", well_known.command)

@@ -1,0 +1,145 @@
+-- SPDX-License-Identifier: MIT
+-- pep/interest: which resources want to hear of which nodes: the "+notify" features behind the entity capabilities in their
+-- presence (XEP-0115, XEP-0163 §4.3). Asked once for each hash; what does not prove its hash counts for that resource alone.
+--
+--   interest.setup(changed)       changed(session | nil, username, full_jid, set): a resource has come, or wants other things
+--   interest.of(session) -> set of node names | nil
+--   interest.remote(username) -> { full_jid = set }        resources elsewhere that see this account's presence … and sent theirs
+
+local calculate_hash = require "util.caps".calculate_hash
+local directory = require "couplet.directory"
+local jid = require "util.jid"
+local recent = require "couplet.recent"
+local rostermanager = require "core.rostermanager"
+local st = require "util.stanza"
+
+local CAPS, INFO = "http://jabber.org/protocol/caps", "http://jabber.org/protocol/disco#info"
+local HASHES, REMOTE_MAX, NODES_MAX, ASK_SECONDS = 5000, 2000, 200, 30
+
+local interest = {}
+local host = module.host
+local known, learn = recent.new(HASHES)          -- hash -> set
+local asked = {}                                 -- hash -> { those who wait for the answer }
+local remote = {}                                -- username -> { full_jid = set }, while the account is online
+local changed = function() end
+
+function interest.of(session) return session.pep_interest end
+function interest.remote(username) return remote[username] or {} end
+
+local function set_of(query)
+  local set, n = {}, 0
+  for feature in query:childtags "feature" do
+    local node = (feature.attr.var or ""):match "^(.+)%+notify$"
+    if node and n < NODES_MAX then set[node], n = true, n + 1 end
+  end
+  return set
+end
+
+local ask
+
+-- The next of those who wait is asked, if the one before gave no answer that proves the hash.
+local function answered(ver, who, set, proved)
+  local waiting = asked[ver]
+  asked[ver] = nil
+  if set then who.done(set) end
+  if proved then learn(ver, set) end
+  local nextone
+  for _, other in ipairs(waiting or {}) do
+    if proved then
+      other.done(set)
+    elseif not nextone then
+      nextone = other
+      asked[ver] = {}
+    else
+      table.insert(asked[ver], other)
+    end
+  end
+  if nextone then ask(ver, nextone) end
+end
+
+function ask(ver, who)
+  local query = st.iq { type = "get", id = module.name .. tostring(math.random(0, 2 ^ 53)), from = who.from, to = who.to }
+    :tag("query", { xmlns = INFO, node = who.node .. "#" .. ver })
+  module:send_iq(query, nil, ASK_SECONDS):next(function(event)
+    local reply = event.stanza:get_child("query", INFO)
+    if not reply then return answered(ver, who) end
+    answered(ver, who, set_of(reply), calculate_hash(reply) == ver)
+  end, function() answered(ver, who) end)
+end
+
+-- done(set), now or later
+local function find(stanza, from, to, done)
+  local caps = stanza:get_child("c", CAPS)
+  local ver, node = caps and caps.attr.ver, caps and caps.attr.node
+  if not ver or not node or caps.attr.hash ~= "sha-1" or #ver > 64 or #node > 1024 then return done(nil) end
+  local set = known(ver)
+  if set then return done(set) end
+  local who = { node = node, from = from, to = to, done = done }
+  if asked[ver] then
+    if #asked[ver] < 1000 then table.insert(asked[ver], who) end
+    return
+  end
+  asked[ver] = {}
+  ask(ver, who)
+end
+
+-- Ours: mod_presence tells of each broadcast.
+module:hook("presence/broadcast", function(event)
+  local session, stanza = event.origin, event.stanza
+  local caps = stanza:get_child("c", CAPS)
+  local ver = caps and caps.attr.ver
+  if not event.initial and ver == session.pep_ver then return end
+  session.pep_ver = ver
+  find(stanza, session.username .. "@" .. host, session.full_jid, function(set)
+    if session.destroyed or session.pep_ver ~= ver then return end
+    session.pep_interest = set
+    if set and session.presence then changed(session, session.username, session.full_jid, set) end
+  end)
+end)
+
+-- Theirs: presence that other servers send, of contacts who see this account's.
+local function note_remote(username, from, set)
+  if not directory.user(username .. "@" .. host) then return changed(nil, username, from, set) end
+  local all = remote[username] or {}
+  if all[from] == set then return end
+  if not all[from] then
+    local n = 0
+    for _ in pairs(all) do n = n + 1 end
+    if n >= REMOTE_MAX then return end
+  end
+  remote[username] = all
+  all[from] = set
+  changed(nil, username, from, set)
+end
+
+module:hook("presence/bare", function(event)
+  local attr = event.stanza.attr
+  local from, kind, username = attr.from, attr.type, jid.node(attr.to)
+  local _, _, resource = jid.split(from)
+  if not username or not resource then return end
+  if kind == "unavailable" then
+    local list = remote[username]
+    if list then
+      list[from] = nil
+      if not next(list) then remote[username] = nil end
+    end
+  elseif not kind and rostermanager.is_contact_subscribed(username, host, jid.bare(from)) then
+    find(event.stanza, username .. "@" .. host, from, function(set)
+      if set and next(set) then note_remote(username, from, set) end
+    end)
+  end
+end, { priority = 10, match = { from_local = false } })
+
+-- Nobody of the account is here any more: probes bring it all back at the next login.
+module:hook("resource-unbind", function(event)
+  local session = event.session
+  local user = directory.user(session.username .. "@" .. host)
+  for _, other in pairs(user and user.sessions or {}) do
+    if other ~= session then return end
+  end
+  remote[session.username] = nil
+end)
+
+function interest.setup(fn) changed = fn end
+
+return interest
