@@ -9,6 +9,7 @@
 local dialback = require "couplet.dialback"
 local equals = require "couplet.util.hashes".equals
 local hosts = require "couplet.hosts"
+local link = require "couplet.s2s_link"
 local nameprep = require "couplet.util.encodings".stringprep.nameprep
 local s2s = require "couplet.s2s"
 local st = require "couplet.stanza"
@@ -36,6 +37,11 @@ end
 
 local function text_of(element)
   return #element.tags == 0 and element:get_text() or ""
+end
+
+-- The other side may claim domains on a stream it has opened, or that may be used both ways once it is at work (XEP-0288 §2.2).
+local function takes_claims(session)
+  return session.direction == "incoming" or session.incoming and session.type == "s2sout"
 end
 
 local kinds = { ["remote-connection-failed"] = "cancel", ["remote-server-timeout"] = "wait", ["resource-constraint"] = "wait",
@@ -77,6 +83,7 @@ local function send_question(session, question)
   session.sends2s(st.stanza("db:verify", { from = question.here, to = question.remote, id = question.id }):text(question.key))
 end
 
+-- Over a connection of our own: never the one the claim came on (XEP-0288 §2.2).
 local function ask(here, remote, id, key, done)
   local session, condition = s2s.outgoing(here, remote)
   if not session then return done("error", condition) end
@@ -130,6 +137,7 @@ local function answered(session, claim, kind, condition)
   if kind == "valid" then
     if s2s.make_authenticated(session, remote, "dialback", here) then
       reply(session, "result", here, remote, nil, "valid")
+      s2s.told(session, remote, here)
     elseif not session.destroyed and not session.closing then
       reply(session, "result", here, remote, nil, "error", "not-authorized")
     end
@@ -184,24 +192,26 @@ end
 -- The originating server (steps 1 and 4) --------------------------------------------------------------------------------
 
 module:hook("s2s/authenticate", function(event)
-  local session = event.session
+  local session, l = event.session, event.link
   if not session.streamid then return nil end
-  local key = dialback.key(dialback.secret_of(session.from_host), session.to_host, session.from_host, session.streamid)
-  session.dialback_key = key
-  session.sends2s(st.stanza("db:result", { from = session.from_host, to = session.to_host }):text(key))
+  l.key = dialback.key(dialback.secret_of(l.here), l.remote, l.here, session.streamid)
+  session.dialback_key = session.dialback_key or l.key
+  session.sends2s(st.stanza("db:result", { from = l.here, to = l.remote }):text(l.key))
   return true
 end)
 
+-- One that nobody waits for changes nothing (XEP-0220 §3.1).
 local function on_verdict(session, element)
   local attr = element.attr
-  if not session.dialback_key or session.type ~= "s2sout_unauthed" or domain_of(attr.from) ~= session.to_host
-    or domain_of(attr.to) ~= session.from_host then
+  local here, remote = domain_of(attr.to), domain_of(attr.from)
+  local l = here and remote and link.get(here, remote)
+  if not l or l.session ~= session or not l.key or l.open then
     session.log("debug", "a verdict nobody waits for")
     return true
   end
-  session.dialback_key = nil
+  l.key = nil
   if attr.type == "valid" then
-    local ok = s2s.make_authenticated(session, session.to_host, "dialback")
+    local ok = s2s.make_authenticated(session, remote, "dialback", here)
     if not ok and not session.destroyed then session:close "policy-violation" end
     return true
   end
@@ -213,18 +223,26 @@ local function on_verdict(session, element)
     end
     bounce = { condition = "remote-server-timeout", text = "The other server cannot verify us: " .. (reason or "error") }
   end
-  session:close(nil, bounce.text, bounce)
+  if l.shared then
+    session.log("info", "%s to %s cannot share this connection: %s", here, remote, bounce.text)
+    s2s.on_its_own(l)
+  elseif session.type == "s2sout" then           -- others still use it
+    link.failed(here, remote, bounce.condition, bounce.text)
+    link.drop(l, bounce)
+  else
+    session:close(nil, bounce.text, bounce)
+  end
   return true
 end
 
 module:hook("stanza/" .. NS .. ":verify", function(event)
   local session, element = event.origin, event.stanza
-  if session.direction == "incoming" and not element.attr.type then return on_question(session, element) or true end
+  if not element.attr.type and takes_claims(session) then return on_question(session, element) or true end
   if session.direction == "outgoing" and element.attr.type then return on_answer(session, element) end
 end)
 
 module:hook("stanza/" .. NS .. ":result", function(event)
   local session, element = event.origin, event.stanza
-  if session.direction == "incoming" and not element.attr.type then return on_claim(session, element) or true end
+  if not element.attr.type and takes_claims(session) then return on_claim(session, element) or true end
   if session.direction == "outgoing" and element.attr.type then return on_verdict(session, element) end
 end)

@@ -4,26 +4,24 @@
 -- Who is who is proved by other plugins: mod_tls makes streams safe, mod_s2s_auth_certs looks at certificates (and does SASL
 -- EXTERNAL), mod_dialback asks the domain itself. They hook the stream features, and on outgoing streams these events of the
 -- host:
---   s2s/authenticate { session, features }      prove us; true: under way
---   s2s/ready { session }                       the stream may be used for dialback's questions
+--   s2s/authenticate { session, features, link }      prove us, for that pair of domains; true: under way
+--   s2s/ready { session }                             the stream may be used for dialback's questions
+--   s2s/proved { session, host, here }                incoming: the other side has been told that it is proved for that pair
 -- Each stream is handled in order, waits included, through one queue of its own.
 
 module:set_global()
 
 local core = require "couplet.core"
-local certs = require "couplet.certs"
-local clock = require "couplet.clock"
-local dial = require "couplet.dial"
 local hosts = require "couplet.hosts"
 local listener = require "couplet.listener"
 local router = require "couplet.router"
 local s2s = require "couplet.s2s"
-local server_session = require "couplet.server_session"
+local link = require "couplet.s2s_link"
 local st = require "couplet.stanza"
 local task = require "couplet.task"
 local encodings = require "couplet.util.encodings"
 
-local nameprep, to_ascii = encodings.stringprep.nameprep, encodings.idna.to_ascii
+local nameprep = encodings.stringprep.nameprep
 local net, attr_of, route_of = core.net, core.stanza.attr, core.stanza.route
 local process = router.core_process_stanza
 local STREAMS = "http://etherx.jabber.org/streams"
@@ -60,14 +58,15 @@ module:config {
     doc = "incoming ones from one address that have proved nothing yet" },
   s2s_max_pending = { type = "integer", default = 1000, min = 1,
     doc = "domains to which connections are being made at a time" },
+  s2s_max_pairs = { type = "integer", default = 100, min = 1,
+    doc = "pairs of domains that may share one outgoing connection; 1: none do" },
   disallow_s2s = { type = "boolean", default = false, doc = "this host talks to no other server" },
 }
 local config = module.config
+local outgoing = module:require "outgoing"
 
 local enabled = {}                     -- hosts that talk to other servers
-local open = 0                         -- connections, whatever their state
 local unproved = {}                    -- address -> incoming connections that have proved nothing
-local pending = 0                      -- outgoing sessions not yet authenticated
 
 -- Whoever has one IPv6 address has its /64.
 local function address_group(ip)
@@ -90,12 +89,13 @@ local function fire(session, event, data) return bus_of(session).fire_event(even
 -- Certificates ----------------------------------------------------------------------------------------------------------
 
 -- Is what the other side shows good enough for this domain? Closes the stream if not. A plugin judges (mod_s2s_auth_certs).
-function s2s.check_certificate(session, remote)
+function s2s.check_certificate(session, remote, here)
   if not session.secure then return true end
   local tls = session.net and session.net:tls()
   if not tls then return true end
   local cert = session.conn:ssl_peercertificate()
-  local verdict = fire(session, "s2s-check-certificate", { session = session, host = remote, cert = cert, tls = tls })
+  local bus = here and hosts.get(here).events or bus_of(session)
+  local verdict = bus.fire_event("s2s-check-certificate", { session = session, host = remote, cert = cert, tls = tls })
   return verdict ~= false
 end
 
@@ -164,6 +164,7 @@ local function on_incoming(session, header)
     fire(session, "s2s-stream-features-legacy", { origin = session, features = st.stanza "stream:features" })
   else
     features_for(session)
+    if session.authenticated_remote and not session.destroyed then s2s.told(session, session.from_host, here) end
   end
 end
 
@@ -197,47 +198,6 @@ local function on_header(session, header, xmlns)
   end
   if session.direction == "incoming" then return on_incoming(session, header) end
   return on_outgoing(session, header)
-end
-
--- Outgoing: what comes after the features -------------------------------------------------------------------------------
-
-local function wanted(session) return session.sendq ~= nil end
-
--- TLS is as it should be. Proves us if somebody waits for that, and lets dialback ask its questions.
-function s2s.stream_ready(session)
-  session.usable = true
-  if wanted(session) and not session.proving then
-    session.proving = true
-    local under_way = fire(session, "s2s/authenticate", { session = session, features = session.features })
-    if session.destroyed then return end
-    if not under_way then
-      return session:close({ condition = "undefined-condition", text = "No common way to prove a domain" }, nil,
-        { condition = "remote-server-timeout", text = "No common way to prove a domain" })
-    end
-  end
-  if not session.sasl_under_way then fire(session, "s2s/ready", { session = session }) end
-end
-
-local function on_features(event)
-  local session = event.origin
-  if session.direction ~= "outgoing" then return nil end
-  session.features = event.stanza
-  if session.external_auth == "succeeded" and session.type == "s2sout_unauthed" then
-    session.sasl_under_way = nil
-    if not s2s.make_authenticated(session, session.to_host, "EXTERNAL") then
-      return session:close("policy-violation") or true
-    end
-    fire(session, "s2sout-stream-features", { session = session, features = event.stanza })
-    fire(session, "s2s/ready", { session = session })
-    return true
-  end
-  if not session.secure and s2s.needs_tls(session.from_host) then
-    session:close({ condition = "policy-violation", text = "TLS is needed here" }, nil,
-      { condition = "remote-server-timeout", text = "The other server offers no TLS" })
-    return true
-  end
-  if session.type == "s2sout_unauthed" then s2s.stream_ready(session) end
-  return true
 end
 
 -- Stanzas that come in --------------------------------------------------------------------------------------------------
@@ -283,7 +243,7 @@ local function on_element(session, stanza)
   if xmlns == STREAMS and name == "error" then return on_stream_error(session, stanza) end
   if session.notopen then return session:close "bad-format" end
   if KINDS[name] and (not xmlns or xmlns == "jabber:server") then
-    if session.type ~= "s2sin" then
+    if session.type ~= "s2sin" and not (session.type == "s2sout" and session.incoming) then
       return refuse(session, "not-authorized", "Prove your domain first")
     end
     if not check_addresses(session, stanza) then return end
@@ -298,8 +258,6 @@ local function on_element(session, stanza)
 end
 
 -- Connections -------------------------------------------------------------------------------------------------------------
-
-local attempts = {}                    -- connection -> attempt, until it has become a session's
 
 local function on_ended(session)
   session.peer_ended = true
@@ -321,22 +279,17 @@ local function on_closed(session, reason)
     { condition = "remote-server-timeout", text = "The connection broke: " .. tostring(reason) })
 end
 
-local function begin_stream(session)
-  session.queue:push { session, session.open_stream, session.from_host, session.to_host }
-end
-
 local kind = {
   log = function(...) module:log(...) end,
   header = on_header, element = on_element, ended = on_ended, error = on_error, closed = on_closed,
 }
 
 function kind.opened(conn)
-  local attempt = attempts[conn]
+  local attempt = outgoing.connected(conn)
   if attempt then
     if not attempt.candidate.tls then attempt:up() end
     return
   end
-  open = open + 1
   local session = s2s.new_incoming(conn)
   local group = address_group(session.ip)
   unproved[group] = (unproved[group] or 0) + 1
@@ -348,7 +301,8 @@ function kind.opened(conn)
 end
 
 function kind.secured(session)
-  if session.direction == "outgoing" then begin_stream(session) end
+  if session.direction ~= "outgoing" then return end
+  session.queue:push { session, session.open_stream, session.from_host, session.to_host }
 end
 
 -- Silence: is the other side still there, and is the connection still of use?
@@ -362,6 +316,7 @@ function kind.idle(session)
   end
 end
 
+outgoing.kind = kind
 local on = listener.new(kind)
 on.xmlns = "jabber:server"
 module.environment.listener = on
@@ -369,124 +324,23 @@ module.environment.listener = on
 local secured, closed = on.secured, on.closed
 
 function on.secured(conn)
-  local attempt = attempts[conn]
+  local attempt = outgoing.connected(conn)
   if attempt then return attempt:up() end
   secured(conn)
 end
 
 function on.closed(conn, reason)
-  open = open - 1
-  local attempt = attempts[conn]
-  attempts[conn] = nil
-  if attempt then return attempt:down(reason) end
-  closed(conn, reason)
+  if not outgoing.gone(conn, reason) then closed(conn, reason) end
 end
 
 net.on("s2s", on)
-
--- Outgoing --------------------------------------------------------------------------------------------------------------
-
-local function login_limits()
-  return { stanza_bytes = config.s2s_login_stanza_size_limit, max_send_buffer = config.s2s_max_send_buffer }
-end
-
-local function connect_to(session, candidate, attempt)
-  local context, err
-  if candidate.tls then
-    context, err = certs.client_context(session.from_host, candidate.tlsa)
-    if not context then return nil, err end
-  end
-  session.log("debug", "trying %s port %d%s", candidate.address, candidate.port, candidate.tls and " (TLS)" or "")
-  local conn
-  conn, err = net.connect {
-    address = candidate.address, port = candidate.port, class = "s2s", tls = context,
-    alpn = candidate.tls and "xmpp-server" or nil, server_name = candidate.tls and to_ascii(session.to_host) or nil,
-    limits = login_limits(), window = { 1, config.s2s_window_bytes }, deadline = config.s2s_connect_timeout,
-  }
-  if not conn then return nil, err end
-  open = open + 1
-  attempts[conn] = attempt
-  return conn
-end
-
-local function begin(session)
-  session.queue = listener.queue(kind)
-  session.timer = clock.timer(config.s2s_timeout, function()
-    task.spawn(function()
-      if session.type ~= "s2sout_unauthed" then return end
-      session:close(session.net and "connection-timeout" or nil, "not proved in time",
-        { condition = "remote-server-timeout", text = "The other server took too long" })
-    end)
-  end)
-  session.race = dial.race {
-    next = dial.candidates(session.to_host, { timeout = config.s2s_lookup_timeout, dane = config.use_dane }),
-    connect = function(candidate, attempt) return connect_to(session, candidate, attempt) end,
-    won = function(conn, candidate)
-      attempts[conn] = nil
-      session.way = candidate
-      server_session.attach(session, conn)
-      if candidate.tls then session.secure, session.encrypted = true, true end
-      begin_stream(session)
-    end,
-    lost = function(condition, text)
-      task.spawn(s2s.destroy_session, session, text, { condition = condition, text = text })
-    end,
-  }
-end
-
--- The session from here to there; made if there is none. Stanzas wait in it (s2s.enqueue), and dialback's questions do.
-function s2s.outgoing(from_host, to_host)
-  local home = hosts.get(from_host)
-  local session = home.s2sout[to_host]
-  if session and not session.closing and not session.destroyed then return session end
-  if pending >= config.s2s_max_pending then return nil, "resource-constraint", "Too many connections are being made" end
-  session = s2s.new_outgoing(from_host, to_host)
-  pending = pending + 1
-  session.counted = true
-  local event = { session = session }
-  if home.events.fire_event("s2sout-pre-connect", event) == false then
-    s2s.destroy_session(session, event.reason or "refused by a plugin")
-    return nil, "remote-server-not-found", event.reason
-  end
-  begin(session)
-  if session.destroyed then return nil, s2s.backing_off(from_host, to_host) or "remote-server-timeout" end
-  return session
-end
-
-local function counted(session)
-  if session.counted then
-    session.counted = nil
-    pending = pending - 1
-  end
-end
-
-local function route(event)
-  local from_host, to_host, stanza = event.from_host, event.to_host, event.stanza
-  local session = hosts.get(from_host).s2sout[to_host]
-  if session and session.type == "s2sout" and not session.closing and not session.sendq then
-    if session.sends2s(stanza) then return true end
-  end
-  local fresh = not session or session.closing or session.destroyed
-  local condition, text
-  if fresh then
-    condition, text = s2s.backing_off(from_host, to_host)
-    if condition then return s2s.refuse(stanza, condition, text) or true end
-  end
-  if fresh then session, condition, text = s2s.outgoing(from_host, to_host) end
-  if not session then return s2s.refuse(stanza, condition, text) or true end
-  if not s2s.enqueue(session, stanza) then
-    return s2s.refuse(stanza, "resource-constraint", "Too much waits for that server") or true
-  end
-  if session.usable and not session.proving then s2s.stream_ready(session) end
-  return true
-end
 
 -- Hosts -----------------------------------------------------------------------------------------------------------------
 
 local function at_work(event)
   local session = event.session
   proved(session)
-  counted(session)
+  outgoing.no_longer_pending(session)
   if session.timer then session.timer:stop() end
   local native = session.net
   if not native then return end
@@ -498,10 +352,15 @@ end
 
 local function over(event)
   proved(event.session)
-  counted(event.session)
+  outgoing.no_longer_pending(event.session)
 end
 
 local function gone_from(host)
+  for session in s2s.each() do
+    for _, l in ipairs(link.of(session)) do
+      if l.here == host and session.host ~= host then link.drop(l, { condition = "remote-server-not-found" }) end
+    end
+  end
   for session in s2s.each() do
     if session.host == host then session:close { condition = "host-gone", text = "This server has stopped serving " .. host } end
   end
@@ -511,8 +370,8 @@ function module.add_host(host_module)
   local host = host_module.host
   if host_module:get_option_boolean("disallow_s2s", false) then return end
   enabled[host] = true
-  host_module:hook("route/remote", route, -1)
-  host_module:hook("stanza/" .. STREAMS .. ":features", on_features)
+  host_module:hook("route/remote", outgoing.route, -1)
+  host_module:hook("stanza/" .. STREAMS .. ":features", outgoing.features)
   for _, base in ipairs { "s2sin", "s2sout" } do
     host_module:hook(base .. "-established", at_work, 1000)
     host_module:hook(base .. "-destroyed", over, 1000)
@@ -533,10 +392,9 @@ module:hook("server-stopping", function(event)
   end
 end, -50)
 
-function module.save() return { open = open, pending = pending, unproved = unproved, attempts = attempts } end
+function module.save() return { unproved = unproved, outgoing = outgoing.state } end
 function module.restore(state)
-  open, pending, unproved = state.open or open, state.pending or pending, state.unproved or unproved
-  attempts = state.attempts or attempts
+  unproved, outgoing.state = state.unproved or unproved, state.outgoing or outgoing.state
 end
 
 local function positive(n) return n > 0 and n or nil end
@@ -547,10 +405,10 @@ local listen = {
 }
 
 module:provides("net", {
-  name = "s2s", class = "s2s", listen = listen, limits = login_limits, default_port = 5269, encryption = "starttls",
+  name = "s2s", class = "s2s", listen = listen, limits = outgoing.limits, default_port = 5269, encryption = "starttls",
   multiplex = { protocol = "xmpp-server" },
 })
 module:provides("net", {
-  name = "s2s_direct_tls", class = "s2s", listen = listen, limits = login_limits, default_port = 5270, encryption = "ssl",
+  name = "s2s_direct_tls", class = "s2s", listen = listen, limits = outgoing.limits, default_port = 5270, encryption = "ssl",
   alpn = "xmpp-server", multiplex = { protocol = "xmpp-server" },
 })

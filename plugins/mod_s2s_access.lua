@@ -3,13 +3,13 @@
 --
 -- Exports restrict(module, allowed): stanzas to domains for which allowed(domain) is false are refused, and so are their streams.
 
-local s2s = require "couplet.s2s"
+local link = require "couplet.s2s_link"
 
 local TEXT = "Communication with this domain is restricted"
 
 function restrict(owner, allowed)
   owner:hook("route/remote", function(event)
-    if not allowed(event.to_host) then return s2s.refuse(event.stanza, "not-allowed", TEXT) or true end
+    if not allowed(event.to_host) then return link.refuse(event.stanza, "not-allowed", TEXT) or true end
   end, 100)
   owner:hook("s2s-stream-features", function(event)
     local session = event.origin

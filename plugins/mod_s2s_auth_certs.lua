@@ -129,7 +129,7 @@ end)
 
 module:hook("s2s/authenticate", function(event)
   local session = event.session
-  if session.external_auth or not session.secure or not event.features then return nil end
+  if session.external_auth or session.type ~= "s2sout_unauthed" or not session.secure or not event.features then return nil end
   local mechanisms = event.features:get_child("mechanisms", SASL)
   local offered = false
   for mechanism in (mechanisms or st.stanza "none"):childtags("mechanism", SASL) do
@@ -156,7 +156,7 @@ module:hook("stanza/" .. SASL .. ":failure", function(event)
   if session.type ~= "s2sout_unauthed" or session.external_auth ~= "attempted" then return nil end
   local reason = event.stanza.tags[1]
   session.log("info", "%s does not take our certificate (%s)", session.to_host, reason and reason.name or "no reason given")
-  session.external_auth, session.sasl_under_way, session.proving = "failed", nil, nil
-  s2s.stream_ready(session)
+  session.external_auth, session.sasl_under_way = "failed", nil
+  s2s.stream_ready(session, true)
   return true
 end)

@@ -6,6 +6,7 @@ local config = require "couplet.config"
 local dialback = require "couplet.dialback"
 local hosts = require "couplet.hosts"
 local router = require "couplet.router"
+local link = require "couplet.s2s_link"
 local s2s = require "couplet.s2s"
 local st = require "couplet.stanza"
 local task = require "couplet.task"
@@ -39,6 +40,11 @@ local function attach(session)
   return c
 end
 
+local function way()
+  local session = s2s.new_outgoing("here.example", "there.example")
+  return session, link.make("here.example", "there.example", session)
+end
+
 check.test("keys of dialback: the example of XEP-0185", function()
   check.equal(dialback.key("s3cr3tf0rd14lb4ck", "xmpp.example.com", "example.org", "D60000229F"),
     "37c69b1cf07a3f67c04a5ef5902fa5114f2c76fe4a2686482ba5b89323075643")
@@ -49,26 +55,27 @@ check.test("keys of dialback: the example of XEP-0185", function()
 end)
 
 check.test("what waits is sent in order once the session is proved, then nothing waits", function()
-  local session = s2s.new_outgoing("here.example", "there.example")
+  local session, l = way()
   check.ok(home.s2sout["there.example"] == session)
-  for i = 1, 3 do check.ok(s2s.enqueue(session, message(i))) end
+  for i = 1, 3 do check.ok(link.enqueue(l, message(i))) end
+  check.equal(session.sendq.last, 3)
   local c = attach(session)
   check.ok(s2s.make_authenticated(session, "there.example", "EXTERNAL"))
   check.equal(session.type, "s2sout")
   check.equal(#c.out, 3)
   for i = 1, 3 do check.ok(c.out[i]:find(" id='" .. i .. "'")) end
-  check.equal(session.sendq, nil)
+  check.ok(l.open and not l.queue and not session.sendq)
   session:close()
   check.ok(session.destroyed and not home.s2sout["there.example"])
   check.ok(c.out[4]:find "</stream:stream>")
 end)
 
 check.test("failure: every sender hears of it once, and the next attempt has to wait", function()
-  check.equal(s2s.backing_off("here.example", "there.example"), nil)
-  local session = s2s.new_outgoing("here.example", "there.example")
-  for i = 1, 120 do s2s.enqueue(session, message(i)) end
-  s2s.enqueue(session, st.message { from = "romeo@here.example/o", to = "juliet@there.example", type = "error" })
-  s2s.enqueue(session, st.presence { from = "romeo@here.example/o", to = "juliet@there.example", type = "unavailable" })
+  check.equal(link.backing_off("here.example", "there.example"), nil)
+  local session, l = way()
+  for i = 1, 120 do link.enqueue(l, message(i)) end
+  link.enqueue(l, st.message { from = "romeo@here.example/o", to = "juliet@there.example", type = "error" })
+  link.enqueue(l, st.presence { from = "romeo@here.example/o", to = "juliet@there.example", type = "unavailable" })
   came = {}
   s2s.destroy_session(session, "no", { condition = "remote-server-not-found", text = "nobody there" })
   local loop = require "couplet.core".loop
@@ -79,22 +86,22 @@ check.test("failure: every sender hears of it once, and the next attempt has to 
   local kind, condition, text = came[1]:get_error()
   check.equal({ kind, condition, text }, { "cancel", "remote-server-not-found", "nobody there" })
   check.equal(came[1].attr.from, "juliet@there.example")
-  check.equal(s2s.backing_off("here.example", "there.example"), "remote-server-not-found")
-  s2s.forget_failures("here.example", "there.example")
-  check.equal(s2s.backing_off("here.example", "there.example"), nil)
+  check.equal(link.backing_off("here.example", "there.example"), "remote-server-not-found")
+  link.forget_failures("here.example", "there.example")
+  check.equal(link.backing_off("here.example", "there.example"), nil)
 end)
 
 check.test("the queue is bounded", function()
   config.set("here.example", "s2s_send_queue_size", 2)
-  local session = s2s.new_outgoing("here.example", "there.example")
-  check.ok(s2s.enqueue(session, message(1)) and s2s.enqueue(session, message(2)))
-  check.equal(s2s.enqueue(session, message(3)), false)
+  local session, l = way()
+  check.ok(link.enqueue(l, message(1)) and link.enqueue(l, message(2)))
+  check.equal(link.enqueue(l, message(3)), false)
   config.set("here.example", "s2s_send_queue_size", nil)
   local big = message(4):text_tag("x", ("x"):rep(1 << 20))
-  for _ = 1, 7 do check.ok(s2s.enqueue(session, big)) end
-  check.equal(s2s.enqueue(session, big), false)
+  for _ = 1, 7 do check.ok(link.enqueue(l, big)) end
+  check.equal(link.enqueue(l, big), false)
   s2s.destroy_session(session)
-  s2s.forget_failures("here.example", "there.example")
+  link.forget_failures("here.example", "there.example")
 end)
 
 check.test("a pair of domains is proved, not a domain", function()
@@ -133,7 +140,7 @@ check.test("a stanza a plugin marked as a client's is the stream's own", functio
   session.sends2s(st.message({ xmlns = "jabber:client", from = "a@here.example", to = "b@there.example" }))
   check.ok(not c.out[1]:find "jabber:client")
   session:close()
-  s2s.forget_failures("here.example", "there.example")
+  link.forget_failures("here.example", "there.example")
   check.ok(router ~= nil)
 end)
 
