@@ -49,6 +49,7 @@ modules_enabled = {
   "uptime";           -- XEP-0012
   "version";          -- XEP-0092
   "lastactivity";     -- when was somebody here last? (XEP-0012)
+  "s2s_bidi";         -- one connection with another server for both directions (XEP-0288)
   "limits";           -- bandwidth limits, see below
   "register";         -- changing passwords with a client; new accounts only if allow_registration is true (XEP-0077)
   "server_info";      -- contact addresses (XEP-0157)

@@ -194,22 +194,24 @@ end
 module:hook("s2s/authenticate", function(event)
   local session, l = event.session, event.link
   if not session.streamid then return nil end
-  l.key = dialback.key(dialback.secret_of(l.here), l.remote, l.here, session.streamid)
-  session.dialback_key = session.dialback_key or l.key
-  session.sends2s(st.stanza("db:result", { from = l.here, to = l.remote }):text(l.key))
+  local key = dialback.key(dialback.secret_of(l.here), l.remote, l.here, session.streamid)
+  session.dialback_key = session.dialback_key or key
+  session.claimed = session.claimed or {}
+  session.claimed[l.here .. " " .. l.remote] = true
+  session.sends2s(st.stanza("db:result", { from = l.here, to = l.remote }):text(key))
   return true
 end)
 
--- One that nobody waits for changes nothing (XEP-0220 §3.1).
+-- One that nobody waits for changes nothing (XEP-0220 §3.1). The link may have found another stream meanwhile.
 local function on_verdict(session, element)
   local attr = element.attr
   local here, remote = domain_of(attr.to), domain_of(attr.from)
-  local l = here and remote and link.get(here, remote)
-  if not l or l.session ~= session or not l.key or l.open then
+  local pair = here and remote and here .. " " .. remote
+  if not pair or not session.claimed or not session.claimed[pair] then
     session.log("debug", "a verdict nobody waits for")
     return true
   end
-  l.key = nil
+  session.claimed[pair] = nil
   if attr.type == "valid" then
     local ok = s2s.make_authenticated(session, remote, "dialback", here)
     if not ok and not session.destroyed then session:close "policy-violation" end
@@ -223,13 +225,12 @@ local function on_verdict(session, element)
     end
     bounce = { condition = "remote-server-timeout", text = "The other server cannot verify us: " .. (reason or "error") }
   end
-  if l.shared then
+  local l = link.get(here, remote)
+  l = l and l.session == session and l or nil
+  if l and l.shared then
     session.log("info", "%s to %s cannot share this connection: %s", here, remote, bounce.text)
     s2s.on_its_own(l)
-  elseif session.type == "s2sout" then           -- others still use it
-    link.failed(here, remote, bounce.condition, bounce.text)
-    link.drop(l, bounce)
-  else
+  elseif session.type ~= "s2sout" then           -- else others still use it
     session:close(nil, bounce.text, bounce)
   end
   return true

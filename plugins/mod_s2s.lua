@@ -301,6 +301,7 @@ function kind.opened(conn)
 end
 
 function kind.secured(session)
+  session.outgoing = nil                         -- what was agreed before does not count (RFC 6120 §5.4.3.3)
   if session.direction ~= "outgoing" then return end
   session.queue:push { session, session.open_stream, session.from_host, session.to_host }
 end

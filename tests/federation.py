@@ -200,7 +200,7 @@ class Prosody(Peer):
         self.dir = pathlib.Path(tempfile.mkdtemp(prefix="prosody-test-"))
         self.port, self.s2s, self.s2s_tls, self.hosts, self.process = free_port(), free_port(), free_port(), hosts, None
         text = PROSODY.format(dir=self.dir, port=self.port, s2s=self.s2s, s2s_tls=self.s2s_tls, dns=lab.dns_port)
-        text += "modules_enabled:append { %s }\n" % ", ".join('"%s"' % m for m in modules) if modules else ""
+        text = text.replace('"version" }', ", ".join('"%s"' % m for m in ("version", *modules)) + " }")
         text += "ssl = { cafile = '%s' }\n%s\n" % (lab.authority.ca, config)
         for host in hosts:
             cert, key = lab.authority.issue(host, kind(host))

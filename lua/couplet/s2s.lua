@@ -97,10 +97,6 @@ local function at_work(session, remote, here, mechanism)
   session.mechanism, session.authenticated_remote = mechanism, true
   if session.direction == "incoming" then session.from_host, session.to_host, session.host = remote, here, here end
   session.type = session.base_type
-  session.log("info", "%s%s%s, %s, proved by %s", session.direction == "incoming" and "from " or "to ",
-    session.direction == "incoming" and session.from_host or session.to_host,
-    session.direction == "incoming" and " for " .. session.to_host or " for " .. session.from_host,
-    session.secure and "TLS" or "in the clear", session.mechanism or "?")
   fire(session, "connected")
   fire(session, "established")
 end
@@ -126,6 +122,8 @@ function s2s.make_authenticated(session, remote, mechanism, here)
   known.locals = known.locals or {}
   known.locals[here] = true
   link.forget_failures(here, remote)
+  session.log("info", "%s %s for %s, %s, proved by %s", incoming and "from" or "to", remote, here,
+    session.secure and "TLS" or "in the clear", mechanism or "?")
   if session.type == session.base_type .. "_unauthed" then
     at_work(session, remote, here, mechanism)
     if session.destroyed then return false end

@@ -2,9 +2,9 @@
 -- s2s_link.lua: links: the way from a domain of ours to another server's domain: what carries it, what waits for it, when to
 -- try again after failure.
 --
--- A link is { here, remote, session, open, queue, shared, timer }. It is carried by one session: usually one that was made for it; one
--- made for another pair of domains (shared: XEP-0220 §2.6); or one the other side has made, if that may be used both ways
--- (XEP-0288). Until it is open, that is, the other side knows us as `here`, stanzas wait in its queue; then nothing waits any
+-- A link is { here, remote, session, open, queue, shared, timer }. It is carried by one session: usually one that was made for
+-- it; one made for another pair of domains (shared: XEP-0220 §2.6); or one the other side has made, if it may be used both
+-- ways (XEP-0288). Until it is open, that is, the other side knows us as `here`, stanzas wait in its queue; then nothing waits any
 -- more, and order is kept because a link has one carrier at a time. hosts[here].s2sout[remote] shows the carrier.
 --
 --   link.get(here, remote) -> link | nil              make(here, remote, session) -> link

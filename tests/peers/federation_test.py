@@ -9,47 +9,8 @@ import time
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
 from check import done, equal, test  # noqa: E402
 from federation import Lab, Raw, RawServer, header  # noqa: E402
-from federation_users import Client, loop, proofs  # noqa: E402
+from federation_users import Client, LOOSE, Pair, STREAM_ERROR, loop, proofs  # noqa: E402
 from server import DEADLINE, free_port  # noqa: E402
-
-LOOSE = "s2s_secure_auth = false\n"
-STREAM_ERROR = r"<stream:error><%s xmlns='urn:ietf:params:xml:ns:xmpp-streams'/>"
-
-
-class Pair:
-    """Two servers with a user each, in a lab of their own."""
-
-    def __init__(self, there="couplet", kind="good", config="", theirs="", direct=False, **more):
-        self.lab = lab = Lab()
-        lab.trust = lab.dir / "trust.pem"
-        self.here = lab.couplet("verona.lab", accounts={"romeo": "secret"}, kind=kind, config=config, **more)
-        self.there = getattr(lab, there)("mantua.lab", accounts={"juliet": "secret"}, kind=kind, config=theirs)
-        if direct:
-            for server in (self.here, self.there):
-                lab.zone[server.hosts[0]] = [("127.0.0.1", free_port())]     # nobody is there
-                lab.direct[server.hosts[0]] = [("127.0.0.1", server.s2s_tls)]
-                # the one that is there comes first although both have the same priority: the other is refused at once
-        self.trust = [lab.authority.ca] + ([lab.authority.issue(h, kind)[0] for h in ("verona.lab", "mantua.lab")] if kind == "selfsigned" else [])
-        lab.trust.write_text("".join(p.read_text() for p in self.trust))
-
-    def __enter__(self):
-        self.lab.start()
-        return self
-
-    def __exit__(self, kind, *more):
-        if kind:
-            print("==== here\n" + self.here.output()[-7000:] + "\n==== there\n" + self.there.output()[-7000:])
-        self.lab.__exit__(kind, *more)
-
-    async def users(self):
-        self.romeo = await Client(self.lab, "romeo@verona.lab/orchard").online(self.here)
-        self.juliet = await Client(self.lab, "juliet@mantua.lab/balcony").online(self.there)
-        return self.romeo, self.juliet
-
-    async def bye(self):
-        for client in (self.romeo, self.juliet):
-            await client.bye()
-
 
 async def talk(pair):
     romeo, juliet = await pair.users()
