@@ -225,6 +225,14 @@ own_request("set", "query", function(origin, element, event)
   return query.answer(event, page, q, origin.username .. "@" .. host)
 end)
 
+-- Along with binding (XEP-0386 §3.2): what the archive is like at that moment.
+module:hook("enable-bind-features", function(event)
+  writer:flush()
+  local found, err = query.metadata(store, event.session.username)
+  if not found then return module:log("error", "the archive of %s cannot be read: %s", event.session.username, err) end
+  event.result:add_child(found)
+end)
+
 own_request("get", "metadata", function(origin)
   writer:flush()
   local found, err = query.metadata(store, origin.username)

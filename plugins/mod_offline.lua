@@ -80,6 +80,13 @@ end, -1)
 
 local busy = {}                                -- accounts whose messages are being handed over
 
+local SID = "urn:xmpp:sid:0"
+
+-- Will the client find it in the archive?
+local function found_elsewhere(origin, stanza)
+  return origin.reads_archive and stanza:get_child_with_attr("stanza-id", SID, "by", origin.username .. "@" .. host) ~= nil
+end
+
 -- Sends what the iterator gives -> ids of what has left, true if that is all of it
 local function hand_out(origin, iterator)
   local left, sent, bytes = {}, {}, 0
@@ -96,7 +103,7 @@ local function hand_out(origin, iterator)
     stanza:reset():tag("delay", { xmlns = "urn:xmpp:delay", from = host,
       stamp = os.date("!%Y-%m-%dT%H:%M:%SZ", math.floor(when)) }):up()
     -- who has been blocked since then is not heard
-    if not blocking.blocks(origin.username, host, stanza.attr.from or host) then
+    if not found_elsewhere(origin, stanza) and not blocking.blocks(origin.username, host, stanza.attr.from or host) then
       if not origin.send(stanza) then
         all = false
         break
@@ -139,23 +146,7 @@ module:hook("message/offline/broadcast", function(event)
 end, -1)
 
 -- XEP-0386 §3.2: a client that binds that way reads its archive; what is there too would come twice.
-module:hook("enable-bind-features", function(event)
-  local username = event.session.username
-  if busy[username] then return end
-  local iterator, err = store:find(username)
-  if not iterator then
-    module:log("error", "the messages kept for %s@%s cannot be read: %s", username, host, err)
-    return
-  end
-  local archived, account = {}, username .. "@" .. host
-  for id, stanza in iterator do
-    if type(stanza) == "table" and not st.is_stanza(stanza) then stanza = st.deserialize(stanza) end
-    for mark in stanza:childtags("stanza-id", "urn:xmpp:sid:0") do
-      if mark.attr.by == account then archived[#archived + 1] = id break end
-    end
-  end
-  if archived[1] then store:delete(username, { ids = archived }) end
-end)
+module:hook("enable-bind-features", function(event) event.session.reads_archive = true end)
 
 module:hook_global("user-deleted", function(event)
   if event.host ~= host then return end

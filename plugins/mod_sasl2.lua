@@ -54,7 +54,6 @@ function dialect.accepts(session, handler)
   if from and from:find("@", 1, true) and handler.selected ~= "ANONYMOUS" and from ~= handler.username .. "@" .. host then
     return "invalid-authzid", "The stream is from somebody else"
   end
-  if handler.accept then return handler:accept(session) end
 end
 
 -- From the moment a resource is bound others may send to it; what they send waits for <success/> and the features.

@@ -10,6 +10,7 @@ local base64 = require "couplet.util.base64"
 local core = require "couplet.core"
 local datetime = require "couplet.util.datetime"
 local new_sasl = require "couplet.sasl".new
+local recent = require "couplet.recent"
 local st = require "couplet.stanza"
 local users = require "couplet.users"
 
@@ -46,24 +47,29 @@ end)
 -- Logging in --------------------------------------------------------------------------------------------------------------
 
 local SLOTS = { "new", "current" }
+local counts, note_count = recent.new(10000)     -- what is kept of a token -> the last count told with it
 
-local function same(a, b) return a and (a.text or a.initiator) == (b.text or b.initiator) end
+-- A request that was counted before, or is older than one that was, is somebody's copy. Early data, which can be copied without
+-- breaking TLS, is not taken here: so the last count is written along with what else there is to write, not by itself.
+local function replayed(token, count)
+  if not count then return false end
+  local last = counts(token.text or token.initiator) or token.count
+  return last ~= nil and count <= last
+end
 
--- A request that was counted before, or is older than one that was, is somebody's copy.
-local function replayed(token, count) return count ~= nil and count <= (token.count or -1) end
-
--- The tokens it may be, as core.sasl wants them. The same is asked whether the account exists or not.
+-- The tokens it may be, as core.sasl wants them. The same is asked whether the account exists or not; the tokens last, so that
+-- they are what they are when one of them is used.
 local function candidates(handler, username)
   local fast = handler.fast
-  fast.tried = {}
+  local enabled = users.user_is_enabled(username, host)
   local kept, err = store:get_key(username, fast.id)
   if not kept and err then return nil, nil, true end
-  local enabled = users.user_is_enabled(username, host)
   local list, now = {}, os.time()
+  fast.kept, fast.tried = kept, {}
   for _, slot in ipairs(SLOTS) do
     local token = kept and kept[slot]
     if token and token.mechanism == handler.selected and not replayed(token, fast.count) then
-      fast.tried[#list + 1] = { slot = slot, token = token }
+      fast.tried[#list + 1] = slot
       list[#list + 1] = { expired = token.expires <= now, text = token.text,
         initiator = token.initiator and base64.decode(token.initiator),
         responder = token.responder and base64.decode(token.responder) }
@@ -72,25 +78,24 @@ local function candidates(handler, username)
   return list, enabled
 end
 
--- The proof is right: the token is used now, before the client is told. Somebody else may have used it meanwhile.
-local function accept(handler)
+-- The proof is right: the token counts as used before the client is told.
+local function used(handler, place)
   local fast = handler.fast
-  local used = fast.tried[handler.token]
-  local kept, err = store:get_key(handler.username, fast.id)
-  if not kept and err then return "temporary-auth-failure" end
-  local token = kept and (same(kept[used.slot], used.token) and kept[used.slot]
-    or same(kept.current, used.token) and kept.current) or nil
-  if not token or replayed(token, fast.count) then return "not-authorized" end
-  fast.token = token
-  local changed = fast.count ~= nil
-  token.count = fast.count or token.count
-  if token == kept.new then
-    kept.current, kept.new, changed = token, nil, true
+  local kept, slot = fast.kept, fast.tried[place]
+  local token = kept[slot]
+  fast.token, fast.kept = token, nil
+  if fast.count then
+    token.count = fast.count
+    note_count(token.text or token.initiator, fast.count)
   end
-  if fast.invalidate then kept, changed = nil, true end
-  if not changed then return nil end
-  local ok
-  ok, err = store:set_key(handler.username, fast.id, kept)
+  if fast.invalidate then
+    kept = nil
+  elseif slot == "new" then                      -- it takes the place of the one before
+    kept.current, kept.new = token, nil
+  else
+    return nil
+  end
+  local ok, err = store:set_key(handler.username, fast.id, kept)
   if not ok then
     module:log("error", "a token of %s cannot be stored: %s", handler.username, err)
     return "temporary-auth-failure"
@@ -113,10 +118,9 @@ module:hook("stanza/" .. SASL2 .. ":authenticate", function(event)
   if not id or element.attr.count and not count then
     return login.refused(session, "malformed-request", "A token needs the id of a user-agent, and its count is a number")
   end
-  local handler = new_sasl(host, { ht_tokens = candidates })
+  local handler = new_sasl(host, { ht_tokens = candidates, ht_used = used })
   local invalidate = element.attr.invalidate
   handler.fast = { id = id:lower(), count = count, invalidate = invalidate == "true" or invalidate == "1" }
-  handler.accept = accept
   login.equip(session, handler)
   event.handler = handler
 end, 100)
@@ -135,6 +139,8 @@ local function issue(username, id, mechanism)
   local kept, err = store:get_key(username, id)
   if not kept and err then return nil, err end
   kept = kept or {}
+  local current = kept.current
+  if current then current.count = counts(current.text or current.initiator) or current.count end
   kept.new = token                               -- one that was never used is gone
   local ok
   ok, err = store:set_key(username, id, kept)

@@ -1,0 +1,149 @@
+#!/usr/bin/python3
+# SPDX-License-Identifier: MIT
+"""login.py [LOGINS [ROUNDS]]: what a login costs the server, by way of logging in, over direct TLS: CPU time of the process (all
+threads) per login, and what of it is not TLS. A bare handshake is measured along with the others, all in turn, so that a busy
+machine does the same to each.
+
+    tls         a handshake, nothing else
+    scram       SCRAM-SHA-256, a new stream, a resource: three round trips and a header more
+    scram2      the same with SASL2 and Bind 2: two round trips
+    fast        a token, with SASL2 and Bind 2: one round trip
+    fast count  and the client counts its logins, which the server writes down
+"""
+import base64
+import hashlib
+import hmac
+import os
+import pathlib
+import re
+import socket
+import ssl
+import sys
+import time
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
+from server import Server  # noqa: E402
+
+HEADER = ("<?xml version='1.0'?><stream:stream to='localhost' version='1.0' xmlns='jabber:client' "
+          "xmlns:stream='http://etherx.jabber.org/streams'>")
+SASL, SASL2 = "urn:ietf:params:xml:ns:xmpp-sasl", "urn:xmpp:sasl:2"
+AGENT = "<user-agent id='d4565fa7-4d72-4749-b3d3-740edbf87770'/>"
+BIND2 = "<bind xmlns='urn:xmpp:bind:0'><tag>bench</tag></bind>"
+context = ssl.create_default_context()
+context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+
+
+def b64(data):
+    return base64.b64encode(data).decode()
+
+
+class Client:
+    def __init__(self, port):
+        self.s = context.wrap_socket(socket.create_connection(("127.0.0.1", port)), server_hostname="localhost")
+        self.s.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self.got = ""
+
+    def ask(self, text, until):
+        self.s.sendall(text.encode())
+        while until not in self.got:
+            data = self.s.recv(65536).decode()
+            if not data:
+                raise RuntimeError("closed after " + self.got)
+            self.got += data
+        answer, self.got = self.got, ""
+        return answer
+
+    def end(self):
+        self.ask("</stream:stream>", "</stream:stream>")
+        self.s.close()
+
+
+salted = {}
+
+
+class Scram:
+    first = "n=romeo,r=" + "x" * 24
+
+    def final(self, challenge):
+        r, s, i = re.match(r"r=([^,]+),s=([^,]+),i=(\d+)", challenge).groups()
+        if s not in salted:
+            salted[s] = hashlib.pbkdf2_hmac("sha256", b"secret", base64.b64decode(s), int(i))
+        key = hmac.digest(salted[s], b"Client Key", "sha256")
+        bare = "c=biws,r=" + r
+        signature = hmac.digest(hashlib.sha256(key).digest(), ("%s,%s,%s" % (self.first, challenge, bare)).encode(), "sha256")
+        return bare + ",p=" + b64(bytes(a ^ b for a, b in zip(key, signature)))
+
+
+def challenge_in(answer):
+    return base64.b64decode(re.search(r"<challenge[^>]*>([^<]+)<", answer)[1]).decode()
+
+
+def tls(port):
+    Client(port).s.close()
+
+
+def scram(port):
+    c, x = Client(port), Scram()
+    c.ask(HEADER, "</stream:features>")
+    a = c.ask("<auth xmlns='%s' mechanism='SCRAM-SHA-256'>%s</auth>" % (SASL, b64(("n,," + x.first).encode())), "</challenge>")
+    c.ask("<response xmlns='%s'>%s</response>" % (SASL, b64(x.final(challenge_in(a)).encode())), "</success>")
+    c.ask(HEADER, "</stream:features>")
+    c.ask("<iq type='set' id='b'><bind xmlns='urn:ietf:params:xml:ns:xmpp-bind'><resource>bench</resource></bind></iq>", "</iq>")
+    c.end()
+
+
+def scram2(port, more=""):
+    c, x = Client(port), Scram()
+    c.ask(HEADER, "</stream:features>")
+    a = c.ask("<authenticate xmlns='%s' mechanism='SCRAM-SHA-256'><initial-response>%s</initial-response>%s%s%s</authenticate>" % (
+        SASL2, b64(("n,," + x.first).encode()), AGENT, BIND2, more), "</challenge>")
+    a = c.ask("<response xmlns='%s'>%s</response>" % (SASL2, b64(x.final(challenge_in(a)).encode())), "</stream:features>")
+    c.end()
+    return a
+
+
+def fast(port, count=""):
+    c = Client(port)
+    c.ask(HEADER, "</stream:features>")
+    proof = b"romeo\0" + hmac.digest(token, b"Initiator", "sha256")
+    c.ask("<authenticate xmlns='%s' mechanism='HT-SHA-256-NONE'><initial-response>%s</initial-response>%s%s"
+          "<fast xmlns='urn:xmpp:fast:0'%s/></authenticate>" % (SASL2, b64(proof), AGENT, BIND2, count), "</stream:features>")
+    c.end()
+
+
+counted = 0
+
+
+def fast_count(port):
+    global counted
+    counted += 1
+    fast(port, " count='%d'" % counted)
+
+
+def cpu(pid):
+    """Nanoseconds of all threads, those that have ended not counted: there are none here."""
+    return sum(int(open("/proc/%d/task/%s/schedstat" % (pid, t)).read().split()[0]) for t in os.listdir("/proc/%d/task" % pid))
+
+
+logins, rounds = (int(sys.argv[1]) if len(sys.argv) > 1 else 100), (int(sys.argv[2]) if len(sys.argv) > 2 else 10)
+ways = {"tls": tls, "scram": scram, "scram2": scram2, "fast": fast, "fast count": fast_count}
+spent = dict.fromkeys(ways, 0)
+with Server(accounts={"romeo@localhost": "secret"}, modules=["sasl2", "sasl2_bind2", "sasl2_fast"],
+            config='log = { warn = "couplet.log" }\nio_threads = 0\n') as s:
+    token = re.search(r" token=['\"]([^'\"]+)", scram2(s.tls_port, "<request-token xmlns='urn:xmpp:fast:0' mechanism='HT-SHA-256-NONE'/>"))[1].encode()
+    for way in ways.values():
+        for _ in range(20):
+            way(s.tls_port)
+    for _ in range(rounds):
+        for name, way in ways.items():
+            time.sleep(0.05)                            # what the last one left behind is done with
+            before = cpu(s.process.pid)
+            for _ in range(logins):
+                way(s.tls_port)
+            time.sleep(0.05)
+            spent[name] += cpu(s.process.pid) - before
+each = {name: ns / 1000 / logins / rounds for name, ns in spent.items()}
+print("%-12s %10s %10s %10s" % ("way", "µs", "no TLS", "of scram"))
+for name, us in each.items():
+    rest = us - each["tls"]
+    print("%-12s %10.0f %10.0f %9.0f%%" % (name, us, rest, 100 * rest / (each["scram"] - each["tls"])))
