@@ -119,7 +119,9 @@ def main():
             preset, kinds = STAGES[what]
             plan.append((what, preset, kinds))
         elif os.path.exists(what):
-            plan.append((what, a.on or "release", [os.path.abspath(what)]))
+            if not plan or plan[-1][0] != "files":        # one build for all of them
+                plan.append(("files", a.on or "release", []))
+            plan[-1][2].append(os.path.abspath(what))
         else:
             print("no stage or file '%s'; stages: %s" % (what, ", ".join(STAGES)))
             return 2
