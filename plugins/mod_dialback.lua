@@ -220,7 +220,7 @@ local function on_verdict(session, element)
   local bounce = { condition = "internal-server-error", text = "The other server does not believe us" }
   if attr.type ~= "invalid" then
     local reason
-    for child in element:childtags() do
+    for _, child in ipairs(element.tags) do
       if child.name == "error" then reason = child.tags[1] and child.tags[1].name end
     end
     bounce = { condition = "remote-server-timeout", text = "The other server cannot verify us: " .. (reason or "error") }

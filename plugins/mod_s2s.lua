@@ -227,7 +227,7 @@ local remote_error = { ["host-unknown"] = "remote-server-not-found", ["host-gone
 -- The other side ends the stream with an error.
 local function on_stream_error(session, element)
   local condition, text = "undefined-condition", nil
-  for child in element:childtags() do
+  for _, child in ipairs(element.tags) do
     if child.attr.xmlns == "urn:ietf:params:xml:ns:xmpp-streams" then
       if child.name == "text" then text = child:get_text() else condition = child.name end
     end

@@ -37,6 +37,7 @@ certificates = {}
 for kind, _ in [*ROWS, ("clients", None)]:
     certificates[kind] = lab.authority.issue(kind + ".lab", kind)
     lab.zone[kind + ".lab"] = [("127.0.0.1", mallory.port)]
+    lab.zone["reason-%s.lab" % kind] = [("127.0.0.1", mallory.port)]
 lab.authority.issue("deep.x.lab", "wildcard")
 revoked = lab.authority.revoke(certificates["revoked"][0], lab.dir / "badmiddle.crt")
 here = lab.couplet("verona.lab", accounts={"romeo": "secret"}, config="s2s_ssl = { crlfile = '%s' }\n" % revoked)
@@ -102,6 +103,23 @@ def later():
     lab.authority.revoke(certificate[0])
     equal(here.ctl("reload")[0], 0)
     incoming("later.lab", certificate, "certificate revoked")
+
+
+@test("what a server says when it ends the stream is what the sender learns")
+def reasons():
+    romeo = User.login(lab, here)
+    for kind, condition, error in (("clients", "policy-violation", "remote-server-timeout"), ("mail", "host-unknown", "remote-server-not-found")):
+        name = "reason-%s.lab" % kind
+        romeo.ping(name)
+        r = mallory.accept()
+        r.expect("<stream:stream[^>]*>")
+        r.send(header(from_=name, id="1") + "<stream:error><%s xmlns='urn:ietf:params:xml:ns:xmpp-streams'/><text "
+               "xmlns='urn:ietf:params:xml:ns:xmpp-streams'>because</text></stream:error></stream:stream>" % condition)
+        r.ended()
+        r.close()
+        equal(romeo.pong(name), error)
+        assert "the other side says %s: because" % condition in here.log()
+    romeo.close()
 
 
 with lab:
