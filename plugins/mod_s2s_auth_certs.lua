@@ -7,9 +7,9 @@
 
 local base64 = require "couplet.util.base64"
 local encodings = require "couplet.util.encodings"
+local peer_cert = require "couplet.peer_cert"
 local s2s = require "couplet.s2s"
 local st = require "couplet.stanza"
-local x509 = require "couplet.util.x509"
 
 local nameprep = encodings.stringprep.nameprep
 local SASL = "urn:ietf:params:xml:ns:xmpp-sasl"
@@ -28,33 +28,15 @@ local function must_be_good(domain)
   return config.s2s_secure_domains:contains(domain)
 end
 
--- Names in a certificate: common names do not count (RFC 9525 §2).
-local function names_it(cert, domain)
-  if not (cert.dns_names[1] or cert.srv_names[1] or cert.xmpp_addrs[1]) then return false end
-  return x509.verify_identity(domain, "_xmpp-server", cert)
-end
-
-local DANE_EE = 3                      -- the record speaks of this certificate: its names and dates do not matter (RFC 7671 §5.1)
-
 -- The host DNSSEC has led us to may be named instead of the domain (RFC 7673 §4, RFC 7712).
 local function target_of(session)
   local way = session.direction == "outgoing" and session.way
   return way and way.secure and way.host or nil
 end
 
--- "valid" | "none" | "invalid", "valid" | "invalid", what is wrong
-local function judge(tls, cert, domain, target)
-  if not cert then return "none", "none", "there is none" end
-  if tls.dane == DANE_EE then return "valid", "valid" end
-  local errors = tls.verify_errors or {}
-  local identity = (names_it(cert, domain) or target and names_it(cert, target)) and "valid" or "invalid"
-  if errors[1] then return "invalid", identity, (errors[1]:gsub("^%d+ ", "")) end
-  return "valid", identity, identity ~= "valid" and "it does not name " .. domain or nil
-end
-
 module:hook("s2s-check-certificate", function(event)
   local session, domain = event.session, event.host
-  local chain, identity, problem = judge(event.tls, event.cert, domain, target_of(session))
+  local chain, identity, problem = peer_cert.judge(event.tls, event.cert, domain, target_of(session))
   session.cert_chain_status, session.cert_identity_status, session.cert_problem = chain, identity, problem
   session.cert_chain_errors = event.tls.verify_errors
   session.log("debug", "certificate of %s: %s%s", domain, problem or "good", event.tls.dane and " (DANE)" or "")

@@ -7,24 +7,14 @@
 -- may call with another certificate than it answers with; then mod_s2s_auth_certs judges as ever.
 
 local dial = require "couplet.dial"
-local hash = require "couplet.core".crypto.hash
-local x509 = require "couplet.util.x509"
+local peer_cert = require "couplet.peer_cert"
 
 local TARGETS_MAX = 8                  -- hosts whose records are looked at
 local PKIX_EE, DANE_EE = 1, 3
-local hashes = { "sha256", "sha512" }  -- by matching type (RFC 6698 §2.1.3)
-
-local function describes(record, cert)
-  local select, match, data = record:byte(2), record:byte(3), record:sub(4)
-  local what = select == 0 and cert.der or select == 1 and x509.pem2der((cert:pubkey()), "PUBLIC KEY")
-  if not what or #data == 0 then return false end
-  if match == 0 then return data == what end
-  return hashes[match] ~= nil and data == hash(hashes[match], what)
-end
 
 local function good(record, cert, chain_is_good)
   local usage = record:byte(1)
-  return (usage == DANE_EE or usage == PKIX_EE and chain_is_good) and describes(record, cert)
+  return (usage == DANE_EE or usage == PKIX_EE and chain_is_good) and peer_cert.described(record, cert)
 end
 
 module:hook("s2s-check-certificate", function(event)

@@ -4,7 +4,7 @@
  *   x509_parse(pem or der) -> { subject = { { oid=, name=, value= } … }, issuer = …, common_names = {}, dns_names = {},
  *     xmpp_addrs = {}, srv_names = {}, emails = {}, uris = {}, ips = {} (4 or 16 bytes), notbefore=, notafter= (seconds),
  *     serial = hex, der=, pem=, pubkey = PEM, sha1=, sha256= (of the DER, hex), signature_hash = "sha256"… , key_type=,
- *     key_bits=, ca = boolean, self_issued = boolean } | nil, message
+ *     key_bits=, ca = boolean, self_issued = boolean, server_use = boolean (fit for TLS servers) } | nil, message
  *   pem2der(text, kind = "CERTIFICATE") -> der | nil     der2pem(der, kind = "CERTIFICATE") -> text
  * Names with a NUL inside are left out: nobody needs them but a forger.
  */
@@ -268,6 +268,8 @@ static int crypto_x509_parse(lua_State *L)
 	lua_setfield(L, -2, "ca");
 	lua_pushboolean(L, X509_NAME_cmp(X509_get_subject_name(cert), X509_get_issuer_name(cert)) == 0);
 	lua_setfield(L, -2, "self_issued");
+	lua_pushboolean(L, X509_check_purpose(cert, X509_PURPOSE_SSL_SERVER, 0) == 1);
+	lua_setfield(L, -2, "server_use");
 	return 1;
 }
 

@@ -202,7 +202,13 @@ end
 
 local function command_help(c)
   local commands = require "couplet.commands"
-  return ("usage: coupletctl %s\n\n  %s\n"):format(commands.usage(c), c.help or "")
+  local text, more = ("usage: coupletctl %s\n\n  %s\n"):format(commands.usage(c), c.help or ""), ""
+  for _, x in ipairs(commands.list()) do
+    if x.name:sub(1, #c.name + 1) == c.name .. " " then
+      more = more .. ("  %-38s %s\n"):format(commands.usage(x), x.help or "")
+    end
+  end
+  return text .. (more ~= "" and "\n" .. more or "")
 end
 
 -- --- main ---
@@ -372,7 +378,15 @@ function main.run(argv)
         return 1
       end
     end
-    ok, text, data = require "couplet.commands".run(c.name, args, { print = function(_, fmt, ...)
+    local run = require "couplet.commands".run
+    if c.waits then
+      local now = run
+      run = function(...)
+        local values = table.pack(...)
+        return as_task(function() return now(table.unpack(values, 1, values.n)) end)
+      end
+    end
+    ok, text, data = run(c.name, args, { print = function(_, fmt, ...)
       show(select("#", ...) > 0 and fmt:format(...) or tostring(fmt))
     end, tool = opts })
   else

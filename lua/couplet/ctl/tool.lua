@@ -1,6 +1,6 @@
 -- SPDX-License-Identifier: MIT
--- ctl/tool: commands that never need the server: checking the configuration, making certificates. And `commands`, by which
--- coupletctl asks a running server what its plugins have brought.
+-- ctl/tool: commands that never need the server: checking configuration, DNS and other servers, making certificates. And
+-- `commands`, by which coupletctl asks a running server what its plugins have brought.
 
 local commands = require "couplet.commands"
 
@@ -25,6 +25,18 @@ commands.declare { name = "check config", help = "names and types of all options
 
 commands.declare { name = "check", help = "the same as check config", where = "tool", broken_ok = true,
   run = function(ctx) return commands.get("check config").run(ctx) end }
+
+commands.declare { name = "check dns", args = "[DOMAIN]", max = 1, where = "tool", waits = true,
+  help = "are our domains found (which records to add), or another's: SRV, addresses, DNSSEC, TLSA",
+  run = function(ctx, domain) return require "couplet.ctl.check_dns".run(ctx, domain) end }
+
+commands.declare { name = "check certs", args = "[HOST]", max = 1, where = "tool",
+  help = "certificates of our hosts: file, days left, names, chain, what they are made for",
+  run = function(ctx, host) return require "couplet.ctl.check_certs".run(ctx, host) end }
+
+commands.declare { name = "check connectivity", args = "DOMAIN [HOST]", min = 1, max = 2, where = "tool", waits = true,
+  help = "call another server as HOST would: addresses, TLS, its certificate, what it offers",
+  run = function(ctx, domain, host) return require "couplet.ctl.check_connectivity".run(ctx, domain, host) end }
 
 commands.declare { name = "cert generate", args = "HOST [DAYS]", min = 1, max = 2, where = "tool",
   help = "make a certificate of our own for a host (clients will ask whether to trust it)",
