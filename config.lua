@@ -107,6 +107,8 @@ authentication = "internal_hashed"  -- accounts in our own database, no readable
 allow_registration = false
 
 -- storage = "internal"             -- the default: data/couplet.sqlite
+-- storage = "sql"                  -- in PostgreSQL; the tables are made by themselves
+-- sql = { driver = "PostgreSQL", database = "couplet", username = "couplet", password = "secret", host = "127.0.0.1" }
 
 -- How long messages stay in the archive ("never": for ever), and what is archived for accounts that have not chosen themselves:
 -- "always", "never", "roster" (what is exchanged with contacts)

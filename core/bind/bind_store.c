@@ -1,14 +1,15 @@
 /* SPDX-License-Identifier: MIT */
 /* bind_store.c - couplet.core.store: databases, as lua/couplet/database.lua uses them.
  *
- *   open{ driver = "sqlite", file =, schema = { sql, … }, synchronous = "full"|"extra"|"normal"|"off", busy_timeout = seconds,
+ *   open{ driver = "sqlite", place = file, schema = { sql, … }, synchronous = "full"|"extra"|"normal"|"off", busy_timeout = seconds,
  *         max_waiting = writes, max_waiting_bytes =, max_pages = } -> db | nil, message
- *     schema[i] brings a database from version i - 1 to i. Never waits; trouble shows in the answers.
- *   db:statement(sql) -> number          parameters are ?1, ?2 …; the number of them is taken from the SQL
+ *     driver = "postgres": place = libpq's connection string; busy_timeout is the limit of a statement and of waiting for the
+ *     server. schema[i] brings a database from version i - 1 to i. Never waits; trouble shows in the answers.
+ *   db:statement(sql, batch?) -> number  batch: see store.h. Parameters are ?1, ?2 …; the number of them is taken from the SQL
  *   db:read({ {number, parameter…}, … }, done)    done(rows, n, rows2, n2, …): cells of all rows in one list, n of them
  *   db:write({ {number, parameter…}, … }, done)   done(changes, rows, n): all or nothing, answered once it is on disk;
  *                                                 changes are those of the last statement, rows those of the last that
- *                                                 has columns
+ *                                                 has columns. again = true in the list: it may be done twice
  *     On failure done(nil, message, code). Parameters and cells: nil, integers, floats, strings as themselves; booleans
  *     and tables (and NaN and 0.0) as a BLOB of their own encoding.
  *   db:numbers() -> { reads, writes, commits, failures, checkpoints, waiting, largest_batch, wal_pages }
@@ -272,6 +273,8 @@ static int ask(lua_State *L, bool write)
 	struct db *db = check_db(L);
 	luaL_checktype(L, 3, LUA_TFUNCTION);
 	lua_settop(L, 3);
+	bool again = lua_getfield(L, 2, "again") == LUA_TBOOLEAN && lua_toboolean(L, -1);
+	lua_settop(L, 3);
 	struct buf *b = encode_statements(L, write ? 1 << 20 : READ_STATEMENTS_MAX);
 	lua_pushvalue(L, 1);
 	int self = luaL_ref(L, LUA_REGISTRYINDEX);
@@ -279,6 +282,7 @@ static int ask(lua_State *L, bool write)
 	struct question *q = mem_zero(sizeof *q);
 	*q = (struct question){ .db = db, .write = write, .self = self, .done = done,
 		.request = { .store = db->store, .answer = on_answer } };
+	q->request.again = again;
 	buf_add_str(&q->request.in, buf_str(b));
 	if (!write)
 		db->reads++;
@@ -325,9 +329,11 @@ static lua_Integer parameters_of(const char *sql)
 static int db_statement(lua_State *L)
 {
 	struct db *db = check_db(L);
-	struct str sql = bind_check_str(L, 2);
+	struct str sql = bind_check_str(L, 2), batch = { 0 };
+	if (!lua_isnoneornil(L, 3))
+		batch = bind_check_str(L, 3);
 	lua_getiuservalue(L, 1, 1);
-	int id = db->store->driver->statement(db->store, sql);
+	int id = db->store->driver->statement(db->store, sql, batch);
 	if (id < 0)
 		return luaL_error(L, "too many different statements");
 	lua_pushinteger(L, parameters_of(sql.p));
@@ -393,13 +399,15 @@ static int store_open(lua_State *L)
 	luaL_checktype(L, 1, LUA_TTABLE);
 	lua_settop(L, 1);
 	lua_getfield(L, 1, "driver");
-	const char *driver = luaL_checkstring(L, -1);
-	if (strcmp(driver, store_sqlite.name) != 0) {
+	const char *name = luaL_checkstring(L, -1);
+	const struct store_driver *driver = strcmp(name, store_sqlite.name) == 0 ? &store_sqlite
+		: strcmp(name, store_postgres.name) == 0 ? &store_postgres : NULL;
+	if (!driver) {
 		lua_pushnil(L);
-		lua_pushfstring(L, "there is no database driver named %s", driver);
+		lua_pushfstring(L, "there is no database driver named %s", name);
 		return 2;
 	}
-	lua_getfield(L, 1, "file");
+	lua_getfield(L, 1, "place");
 	lua_getfield(L, 1, "synchronous");
 	lua_getfield(L, 1, "schema");
 	luaL_checktype(L, 5, LUA_TTABLE);
@@ -425,7 +433,7 @@ static int store_open(lua_State *L)
 	lua_newtable(L);
 	lua_setiuservalue(L, -2, 1);
 	luaL_setmetatable(L, TYPE);
-	db->store = store_sqlite.open(&config);
+	db->store = driver->open(&config);
 	return 1;
 }
 

@@ -347,9 +347,10 @@ static struct store *sqlite_open(const struct store_config *config)
 	return &s->store;
 }
 
-static int sqlite_statement(struct store *store, struct str sql)
+static int sqlite_statement(struct store *store, struct str sql, struct str batch)
 {
 	struct sqlite *s = (struct sqlite *)store;
+	(void)batch;                            /* a statement costs no way to a server here */
 	if (s->file.n_sql >= STORE_STATEMENTS_MAX)
 		return -1;
 	s->file.sql[s->file.n_sql] = mem_copy(sql.p, sql.n);

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* store.h - the interface of a database driver. A driver runs statements; what is stored and asked is said in SQL by
- * lua/couplet/database.lua, so a driver is small and knows nothing of rosters or archives.
+ * lua/couplet/storage/, so a driver is small and knows nothing of rosters or archives.
  *
  * Calls: logic thread. Work: reads on JOB_STORE threads, writes on a thread of the driver, which commits whatever was
  * queued while its last commit ran. Answers: logic thread, in the order of the writes; each write is all or nothing, and
@@ -9,6 +9,7 @@
 #ifndef COUPLET_STORE_H
 #define COUPLET_STORE_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "base/buf.h"
@@ -26,7 +27,8 @@ struct store_config {           /* borrowed for the call */
 	const struct str *schema;       /* schema[i] brings version i to i + 1 */
 	int versions;
 	enum store_sync sync;
-	int busy_ms;                    /* how long another process may hold the database */
+	int busy_ms;                    /* how long another process may hold the database; PostgreSQL: how long a statement
+	                                   may take, and a server may be away before requests fail */
 	int waiting_max;                /* writes queued; over it: ST_LIMIT */
 	size_t waiting_bytes_max;
 	int64_t page_max;               /* SQLite: pages the file may have; 0: no bound */
@@ -53,14 +55,16 @@ struct store_request {
 	int64_t changes;                /* rows changed by the last statement */
 	const char *code;               /* NULL: success; else the condition for a stanza error */
 	char message[160];
+	bool again;                     /* done twice is the same as done once: it may be repeated when it is not known to be done */
 	int result;                     /* the driver's own */
 };
 
 struct store_driver {
 	const char *name;
 	struct store *(*open)(const struct store_config *config);       /* never waits; trouble shows in the first answer */
-	/* *sql is kept. Returns its number, or -1 when STORE_STATEMENTS_MAX are known. */
-	int (*statement)(struct store *store, struct str sql);
+	/* Both are copied. Returns its number, or -1 when STORE_STATEMENTS_MAX are known. batch, where there is one: a statement
+	 * that takes arrays in place of values and does for every element what sql does, one row changed each, or fails whole. */
+	int (*statement)(struct store *store, struct str sql, struct str batch);
 	/* Moved, unless ST_LIMIT: too many are waiting. */
 	enum status (*read)(struct store *store, struct store_request *request);
 	enum status (*write)(struct store *store, struct store_request *request);
@@ -69,6 +73,6 @@ struct store_driver {
 	void (*close)(struct store **store);
 };
 
-extern const struct store_driver store_sqlite;
+extern const struct store_driver store_sqlite, store_postgres;
 
 #endif

@@ -222,7 +222,7 @@ check.test("no directory, or a file of the future: refused, and fine once that i
 end)
 
 check.test("a conflicting write fails alone", function()
-  local db = core.store.open { driver = "sqlite", file = dir .. "/alone",
+  local db = core.store.open { driver = "sqlite", place = dir .. "/alone",
     schema = { "CREATE TABLE t (a PRIMARY KEY, b NOT NULL)" }, synchronous = "off" }
   local insert = db:statement "INSERT INTO t VALUES (?1, ?2)"
   local count = db:statement "SELECT count(*) FROM t"
@@ -285,7 +285,7 @@ check.test("killed 20 times: everything confirmed is there, whole", function()
 end)
 
 check.test("too many waiting writes are refused, not gathered", function()
-  local db = core.store.open { driver = "sqlite", file = dir .. "/bounded", schema = { "CREATE TABLE t (a)" }, max_waiting = 10,
+  local db = core.store.open { driver = "sqlite", place = dir .. "/bounded", schema = { "CREATE TABLE t (a)" }, max_waiting = 10,
     synchronous = "full" }
   local insert = db:statement "INSERT INTO t VALUES (?1)"
   local fine, no = 0, 0

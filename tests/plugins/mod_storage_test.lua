@@ -80,11 +80,14 @@ check.test("store-opened may replace the store", function()
   host:close()
 end)
 
-check.test("internal and sql keep data in SQLite, stanzas included", function()
+check.test("internal and sql keep data in SQLite and PostgreSQL, stanzas included", function()
+  local pg = require "postgres".new()
+  local in_postgres = { driver = "PostgreSQL", database = "couplet", username = "couplet", password = pg.password,
+    host = pg.dir, port = pg.port }
   for _, case in ipairs {
     { { storage = {} }, "couplet.sqlite" }, { { storage = "internal" }, "couplet.sqlite" },
     { { storage = "sql", sql = { driver = "SQLite3", database = "other.sqlite" } }, "other.sqlite" },
-    { { storage = "sql" }, "couplet.sqlite" },
+    { { storage = "sql" }, "couplet.sqlite" }, { { storage = "sql", sql = in_postgres } },
   } do
     os.execute("rm -f " .. dir .. "/*")
     case[1].data_path = dir
@@ -112,18 +115,37 @@ check.test("internal and sql keep data in SQLite, stanzas included", function()
       equal(s:get("romeo"), nil)
       equal(a:find("romeo")(), nil)
     end)
-    ok(io.open(dir .. "/" .. case[2]))
+    if case[2] then ok(io.open(dir .. "/" .. case[2])) else equal(pg.query "SELECT count(*) FROM couplet.collection", "2") end
     store.close()
+    host:close()
+  end
+  pg.close()
+end)
+
+check.test("a wrong option sql is refused by name", function()
+  local rows = {
+    { { driver = "MySQL" }, "no driver for MySQL" },
+    { { driver = "Oracle" }, "no driver Oracle; SQLite3 and PostgreSQL" },
+    { { driver = "PostgreSQL" }, "the database has no name" },
+    { { driver = "PostgreSQL", database = "x", hots = "y" }, "no connection parameter hots" },
+    { { driver = "PostgreSQL", database = "x", host = {} }, "host is a table" },
+  }
+  for _, row in ipairs(rows) do
+    local host = fake.new { plugins = {}, global = { data_path = dir, storage = "sql", sql = row[1] } }
+    local opened, err = host:run(function() return store.open("example.org", "a") end)
+    equal(opened, nil)
+    ok(err:find(row[2]), err)
     host:close()
   end
 end)
 
-check.test("sql with a driver we do not have is refused by name", function()
-  local host = fake.new { plugins = {}, global = { data_path = dir, storage = "sql", sql = { driver = "MySQL" } } }
-  local opened, err = host:run(function() return store.open("example.org", "a") end)
-  equal(opened, nil)
-  ok(err:find "MySQL")
-  host:close()
+check.test("sql as libpq takes it: Prosody's names, quoted, and without secrets for people", function()
+  local option = require "couplet.storage.option"
+  local conninfo, name = option.postgres { driver = "PostgreSQL", database = "d", username = "u", password = [[a'b \ c]],
+    port = 5432.0, host = "db.example", sslmode = "verify-full" }
+  equal(conninfo, [[application_name=couplet dbname='d' host='db.example' ]] .. [[password='a\'b \\ c' port='5432' ]]
+    .. [[sslmode='verify-full' user='u']])
+  equal(name, "PostgreSQL database d on db.example")
 end)
 
 check.test("datamanager stands on the stores", function()

@@ -20,27 +20,17 @@ local time, mono = core.loop.wall, core.loop.mono
 local archive = {}
 
 local COLLECTION = "(SELECT id FROM collection WHERE host = ?1 AND kind = 'archive' AND store = ?2)"
-local OWNER = "(SELECT id FROM owner WHERE collection = " .. COLLECTION .. " AND user = ?3)"
+local OWNER = "(SELECT id FROM owner WHERE collection = " .. COLLECTION .. " AND \"user\" = ?3)"
 local EVERYONE = "(SELECT id FROM owner WHERE collection = " .. COLLECTION .. ")"
 
-local ENSURE = "INSERT OR IGNORE INTO collection (host, kind, store) VALUES (?1, 'archive', ?2)"
-local ENSURE_OWNER = "INSERT OR IGNORE INTO owner (collection, user) VALUES (" .. COLLECTION .. ", ?3)"
-local ENSURE_JID = "INSERT OR IGNORE INTO jid (jid) VALUES (?1)"
+local ENSURE = "INSERT INTO collection (host, kind, store) VALUES (?1, 'archive', ?2) ON CONFLICT DO NOTHING"
+local ENSURE_OWNER = "INSERT INTO owner (collection, \"user\") VALUES (" .. COLLECTION .. ", ?3) ON CONFLICT DO NOTHING"
+local ENSURE_JID = "INSERT INTO jid (jid) VALUES (?1) ON CONFLICT DO NOTHING"
 local DROP_KEY = "DELETE FROM archive WHERE owner = " .. OWNER .. " AND key = ?4"
 local INTO = "INSERT INTO archive (id, owner, key, type, value, peer) "
-local APPEND = INTO .. "VALUES (?4, " .. OWNER .. ", ?5, ?6, ?7, NULL)"
-local APPEND_WITH = INTO .. "SELECT ?4, " .. OWNER .. ", ?5, ?6, ?7, id FROM jid WHERE jid = ?8"
--- ?4 is the first number of a millisecond here; the item takes the one after the last that is used of it.
-local FREE = "coalesce((SELECT max(id) + 1 FROM archive WHERE id >= ?4 AND id < ?4 + 1048576), ?4)"
-local FIND_NUMBER = INTO .. "VALUES (" .. FREE .. ", " .. OWNER
-  .. ", ?5, ?6, ?7, (SELECT id FROM jid WHERE jid = ?8)) RETURNING id"
--- What is missing, or the number being another owner's, leaves no value, which the schema refuses.
-local ENTER = INTO .. "SELECT ?4, " .. OWNER .. ", NULL, 'xml', CASE WHEN peer IS NULL THEN NULL ELSE ?5 END, peer"
-  .. " FROM (SELECT (SELECT id FROM jid WHERE jid = ?6) AS peer) WHERE true"
-  .. " ON CONFLICT (id) DO UPDATE SET value = CASE WHEN owner = excluded.owner THEN excluded.value END"
 local MEASURE = "SELECT count(*), coalesce(sum(length(value)), 0) FROM archive WHERE owner = " .. OWNER
 local CUT = "SELECT id FROM archive WHERE owner = " .. OWNER .. " ORDER BY id DESC LIMIT 1 OFFSET ?4"
-local SLICE = "SELECT max(id) FROM (SELECT id FROM archive WHERE id > ?2 AND id <= ?1 ORDER BY id LIMIT ?3)"
+local SLICE = "SELECT max(id) FROM (SELECT id FROM archive WHERE id > ?2 AND id <= ?1 ORDER BY id LIMIT ?3) s"
 local DROP_SLICE = "DELETE FROM archive WHERE id > ?3 AND id <= ?4 AND EXISTS"
   .. " (SELECT 1 FROM owner o WHERE o.id = archive.owner AND o.collection = " .. COLLECTION .. ")"
 local ITEM = " FROM archive a LEFT JOIN jid ON jid.id = a.peer WHERE a.owner = "
@@ -48,11 +38,35 @@ local COLUMNS = "SELECT a.id, a.key, a.type, a.value, jid.jid"
 -- The row an id means: ?4 as key, or ?5 as number of one without key
 local ROW = " = (SELECT id FROM archive WHERE owner = " .. OWNER .. " AND key = ?4 UNION ALL"
   .. " SELECT id FROM archive WHERE id = ?5 AND owner = " .. OWNER .. " AND key IS NULL LIMIT 1)"
-local RESOLVE = "SELECT id FROM archive WHERE id" .. ROW
+local RESOLVE = "SELECT id FROM archive WHERE owner = " .. OWNER .. " AND id" .. ROW
 local GET = COLUMNS .. ITEM .. OWNER .. " AND a.id" .. ROW
-local USERS = "SELECT user FROM owner WHERE collection = " .. COLLECTION
+local USERS = "SELECT \"user\" FROM owner WHERE collection = " .. COLLECTION
   .. " AND EXISTS (SELECT 1 FROM archive WHERE archive.owner = owner.id)"
-local DATES = "SELECT DISTINCT date((id >> 20) / 1000, 'unixepoch') FROM archive WHERE owner = " .. OWNER .. " ORDER BY 1"
+
+-- The statements in which databases differ.
+local function sql_of(db)
+  local sql = db.archive_sql
+  if sql then return sql end
+  local dialect = db.dialect
+  local function of(text) return (text:gsub("OWNER", function() return OWNER end)) end
+  sql = {
+    append = INTO .. "VALUES (?4, " .. OWNER .. ", ?5, ?6, ?7, (SELECT id FROM jid WHERE jid = ?8))",
+    append_with = INTO .. "SELECT ?4, " .. OWNER .. ", ?5, ?6, ?7, id FROM jid WHERE jid = ?8",
+    -- ?4 is the first number of a millisecond here; the item takes the one after the last that is used of it.
+    find_number = INTO .. "VALUES (" .. of(dialect.free) .. ", " .. OWNER
+      .. ", ?5, ?6, ?7, (SELECT id FROM jid WHERE jid = ?8)) RETURNING id",
+    enter = INTO .. of(dialect.enter),
+    dates = "SELECT DISTINCT " .. dialect.day .. " FROM archive WHERE owner = " .. OWNER .. " ORDER BY 1",
+    delete = "DELETE FROM archive WHERE " .. dialect.row .. " IN (SELECT " .. dialect.rows .. " FROM archive a WHERE ",
+  }
+  if dialect.append_batch then              -- many are sent as one, so one statement serves both
+    sql.append = INTO .. of(dialect.append)
+    sql.append_with = sql.append
+    db.batches[sql.append], db.batches[sql.enter] = dialect.append_batch, dialect.enter_batch
+  end
+  db.archive_sql = sql
+  return sql
+end
 
 local PAGE = 200             -- rows fetched at a time
 local PORTION = 250          -- rows deleted at a time, so that others' writes come between
@@ -113,7 +127,9 @@ end
 
 --- Writes under way: who looks into an archive first waits for what was appended before.
 
-local function post(self, user, statements)
+-- again: doing it twice is doing it once.
+local function post(self, user, statements, again)
+  statements.again = again
   local last, ticket = self.shared.last, {}
   return task.await(function(done)
     self.db:post(statements, function(...)
@@ -139,9 +155,9 @@ end
 -- The last number of a time
 local function bound_of(when) return (math.floor(when * 1000 + 0.0005) << 20) | 0xfffff end
 
--- Collects conditions and their parameters; ?1 to ?3 are host, store and user.
+-- Collects conditions and their parameters; ?1 and ?2 are host and store, ?3 is the user unless it is everyone.
 local function conditions(self, user, query)
-  local params = { self.host, self.store, user ~= true and user or nil, n = 3 }
+  local params = { self.host, self.store, user ~= true and user or nil, n = user == true and 2 or 3 }
   local sql = {}
   local function param(v)
     params.n = params.n + 1
@@ -227,6 +243,7 @@ function methods:append(user, key, value, when, with)
   local host, store = self.host, self.store
   local owners, peers = self.shared.owners, self.db.peers
   local first, number = number_at(when)
+  local sql = self.shared.sql
 
   local function insert(sure)
     local list = {}
@@ -236,11 +253,11 @@ function methods:append(user, key, value, when, with)
     if with and (sure or not peers.set[with]) then list[#list + 1] = { ENSURE_JID, with } end
     if key then list[#list + 1] = { DROP_KEY, host, store, user, key } end
     if number and not sure then
-      list[#list + 1] = { with and APPEND_WITH or APPEND, host, store, user, number, key, kind, cell, with }
+      list[#list + 1] = { with and sql.append_with or sql.append, host, store, user, number, key, kind, cell, with }
     else
-      list[#list + 1] = { FIND_NUMBER, host, store, user, first, key, kind, cell, with }
+      list[#list + 1] = { sql.find_number, host, store, user, first, key, kind, cell, with }
     end
-    return post(self, user, list)
+    return post(self, user, list, key or number and not sure)
   end
 
   local changes, rows, code = insert()
@@ -269,12 +286,13 @@ local function append_surely(self, item, done)
     local number = number_of(item.id)
     local fine, message, code = post(self, item.user, {
       { ENSURE, self.host, self.store }, { ENSURE_OWNER, self.host, self.store, item.user }, { ENSURE_JID, item.with },
-      { ENTER, self.host, self.store, item.user, number, item.xml, item.with },
-    })
+      { self.shared.sql.enter, self.host, self.store, item.user, number, item.xml, item.with },
+    }, true)
     if not fine and code == "conflict" then
       fine, message, code = post(self, item.user, {
         { DROP_KEY, self.host, self.store, item.user, item.id },
-        { FIND_NUMBER, self.host, self.store, item.user, number & ~0xfffff, item.id, "xml", item.xml, item.with } })
+        { self.shared.sql.find_number, self.host, self.store, item.user, number & ~0xfffff, item.id, "xml", item.xml,
+          item.with } }, true)
     end
     done(fine and true or nil, message, code)
   end)
@@ -283,7 +301,8 @@ end
 function methods:append_all(items, done)
   local host, store, last = self.host, self.store, self.shared.last
   local owners, peers = self.shared.owners.set, self.db.peers.set
-  local statements, ticket, n, fresh = {}, {}, 0, nil
+  local statements, ticket, n, fresh = { again = true }, {}, 0, nil
+  local enter = self.shared.sql.enter
   for i = 1, #items do
     local item = items[i]
     local user, with = item.user, item.with
@@ -297,7 +316,7 @@ function methods:append_all(items, done)
       end
     end
     n = n + 1
-    statements[n] = { ENTER, host, store, user, number_of(item.id), item.xml, with }
+    statements[n] = { enter, host, store, user, number_of(item.id), item.xml, with }
     last[user] = ticket
   end
   self.db:post(statements, function(changes, message, code)
@@ -365,8 +384,8 @@ function methods:get(user, id)
   return unpack(rows[3], rows[4]), when_of(rows[1]), rows[5]
 end
 
-local UPDATE = "UPDATE archive SET type = ?6, value = ?7 WHERE id" .. ROW
-local UPDATE_PEER = "UPDATE archive SET peer = (SELECT id FROM jid WHERE jid = ?6) WHERE id" .. ROW
+local UPDATE = "UPDATE archive SET type = ?6, value = ?7 WHERE owner = " .. OWNER .. " AND id" .. ROW
+local UPDATE_PEER = "UPDATE archive SET peer = (SELECT id FROM jid WHERE jid = ?6) WHERE owner = " .. OWNER .. " AND id" .. ROW
 
 -- The time of an item with a key can be changed; without one it is part of the id, and stays.
 function methods:set(user, id, value, when, with)
@@ -388,15 +407,14 @@ function methods:set(user, id, value, when, with)
     table.insert(statements, 1, { ENSURE_JID, with })
     statements[3] = { UPDATE_PEER, host, store, user, id, number, with }
   end
-  local changes, message, code = post(self, user, statements)
+  local changes, message, code = post(self, user, statements, true)
   if not changes then return nil, message, code end
   return true
 end
 
 -- Runs a deletion in portions and rests in between as long as each took, so that others' writes do not wait for it.
 local function delete_gently(self, user, wheres, params)
-  local all = statement("DELETE FROM archive WHERE id IN (SELECT a.id FROM archive a WHERE " .. wheres
-    .. " LIMIT " .. PORTION .. ")", params)
+  local all = statement(self.shared.sql.delete .. wheres .. " LIMIT " .. PORTION .. ")", params)
   local text, count = all[1], 0
   while true do
     all[1] = text
@@ -474,7 +492,7 @@ function methods:summary(user, query)
   local groups = "SELECT peer, count(*) AS n, min(a.id) AS first, max(a.id) AS last FROM archive a WHERE a.owner = " .. OWNER
     .. (#sql > 0 and " AND " .. table.concat(sql, " AND ") or "") .. " GROUP BY peer"
   local rows, n, code = self.db:read{ statement("SELECT jid, n, first, last, type, value FROM (" .. groups
-    .. ") g JOIN archive l ON l.id = g.last LEFT JOIN jid ON jid.id = g.peer", params) }
+    .. ") g JOIN archive l ON l.id = g.last AND l.owner = " .. OWNER .. " LEFT JOIN jid ON jid.id = g.peer", params) }
   if not rows then return nil, n, code end
   local out = { counts = {}, earliest = {}, latest = {}, body = {} }
   for i = 0, n - 1, 6 do
@@ -492,7 +510,7 @@ end
 function methods:dates(user)
   user = user or ""
   catch_up(self, user)
-  local rows, n, code = self.db:read{ { DATES, self.host, self.store, user } }
+  local rows, n, code = self.db:read{ { self.shared.sql.dates, self.host, self.store, user } }
   if not rows then return nil, n, code end
   return rows
 end
@@ -507,6 +525,29 @@ function methods:users()
   end
 end
 
+-- Statements that store a user's { { number, key, type, value, peer }, … } under their numbers, or (move) under free ones of
+-- their milliseconds with their ids as keys. For storage.copy.
+function archive.rows(db, host, store, user, rows, move)
+  local sql = sql_of(db)
+  local list, seen = { { ENSURE, host, store }, { ENSURE_OWNER, host, store, user }, again = not move }, {}
+  for _, row in ipairs(rows) do
+    local peer = row[5]
+    if peer and not seen[peer] then
+      seen[peer] = true
+      list[#list + 1] = { ENSURE_JID, peer }
+    end
+  end
+  for _, row in ipairs(rows) do
+    local number, key, kind, value, peer = row[1], row[2], row[3], row[4], row[5]
+    if move then
+      list[#list + 1] = { sql.find_number, host, store, user, number & ~0xfffff, id_of(number, key), kind, value, peer }
+    else
+      list[#list + 1] = { peer and sql.append_with or sql.append, host, store, user, number, key, kind, value, peer }
+    end
+  end
+  return list
+end
+
 -- Stores of one name share what is under way.
 function archive.open(db, host, store)
   db.archives = db.archives or {}
@@ -514,7 +555,7 @@ function archive.open(db, host, store)
   local key = host .. "\0" .. store
   local shared = db.archives[key]
   if not shared then
-    shared = { last = {}, owners = names() }
+    shared = { last = {}, owners = names(), sql = sql_of(db) }
     db.archives[key] = shared
   end
   return setmetatable({ db = db, host = host, store = store, shared = shared }, methods)

@@ -1,36 +1,20 @@
 -- SPDX-License-Identifier: MIT
--- storage.database: storage drivers over a native database (core/store). One database per file, shared by all hosts.
+-- storage.database: storage drivers over a native database (core/store). One database per place, shared by all hosts.
 --
 --   database.driver(host, { driver = "sqlite", file = path, … }) -> storage driver of that host (PLUGIN-API §7)
+--   database.driver(host, { driver = "postgres", conninfo = text, name = text, timeout = seconds }), the name for people
 --   database.close()              waits for all writes; the next use opens the databases anew
---   database.numbers() -> { [file] = counters }
+--   database.numbers() -> { [file or name] = counters }
 --
 -- keyval and map stores are rows of one table, a row per key; archives are rows of another. What a table of the Lua side
--- says in SQL types stays what it is: text, integers, floats; tables and booleans are encoded (core/store/value.h).
+-- says in SQL types stays what it is: text, integers, floats; tables and booleans are encoded (core/store/value.h). Where the
+-- databases differ: couplet.storage.dialect.
 
+local dialect = require "couplet.storage.dialect"
 local native = require "couplet.core".store
 local task = require "couplet.task"
 
 local database = {}
-
-local schema = {
-  [[
-  CREATE TABLE collection (            -- a store of a host
-    id INTEGER PRIMARY KEY, host TEXT NOT NULL, kind TEXT NOT NULL, store TEXT NOT NULL, UNIQUE (host, kind, store));
-  CREATE TABLE keyval (
-    collection INTEGER NOT NULL, user TEXT NOT NULL, key NOT NULL, value NOT NULL,
-    PRIMARY KEY (collection, user, key)) WITHOUT ROWID;
-  CREATE INDEX keyval_key ON keyval (collection, key);
-  CREATE TABLE jid (id INTEGER PRIMARY KEY, jid TEXT NOT NULL UNIQUE);
-  CREATE TABLE owner (                 -- whose archive
-    id INTEGER PRIMARY KEY, collection INTEGER NOT NULL, user TEXT NOT NULL, UNIQUE (collection, user));
-  CREATE TABLE archive (               -- id: milliseconds << 20 | counter, which is order and time filter at once
-    id INTEGER PRIMARY KEY, owner INTEGER NOT NULL, peer INTEGER, key TEXT, type TEXT, value NOT NULL);
-  CREATE INDEX archive_owner ON archive (owner);
-  CREATE INDEX archive_peer ON archive (owner, peer);
-  CREATE UNIQUE INDEX archive_key ON archive (owner, key) WHERE key IS NOT NULL;
-  ]],
-}
 
 -- A database as the stores use it: read and write wait for the answer.
 local methods = {}
@@ -41,8 +25,8 @@ local function ready(self, statements)
   if not self.db then
     local o = self.options
     self.db = assert(native.open{
-      driver = o.driver or "sqlite", file = o.file, schema = schema, synchronous = o.synchronous,
-      busy_timeout = o.busy_timeout, max_pages = o.max_pages,
+      driver = o.driver or "sqlite", place = o.conninfo or o.file, schema = self.dialect.schema, synchronous = o.synchronous,
+      busy_timeout = o.timeout or o.busy_timeout, max_pages = o.max_pages,
     })
     self.known = {}
   end
@@ -53,7 +37,7 @@ local function ready(self, statements)
     if type(sql) == "string" then           -- else it has been here before
       local n = known[sql]
       if not n then
-        n = self.db:statement(sql)
+        n = self.db:statement(sql, self.batches[sql])
         known[sql] = n
       end
       s[1] = n
@@ -80,19 +64,20 @@ function methods:write(statements)
   return task.await(function(done) db:write(statements, done) end)
 end
 
-local by_file = {}
+local by_place = {}
 
 function database.get(options)
-  local d = by_file[options.file]
+  local place = options.conninfo or options.file
+  local d = by_place[place]
   if not d then
-    d = setmetatable({ options = options }, methods)
-    by_file[options.file] = d
+    d = setmetatable({ options = options, dialect = dialect[options.driver or "sqlite"], batches = {} }, methods)
+    by_place[place] = d
   end
   return d
 end
 
 function database.close()
-  for _, d in pairs(by_file) do
+  for _, d in pairs(by_place) do
     local db = d.db
     d.db = nil
     if db then db:close() end
@@ -101,8 +86,8 @@ end
 
 function database.numbers()
   local out = {}
-  for file, d in pairs(by_file) do
-    if d.db then out[file] = d.db:numbers() end
+  for place, d in pairs(by_place) do
+    if d.db then out[d.options.name or place] = d.db:numbers() end
   end
   return out
 end
@@ -127,8 +112,8 @@ end
 
 local STORES = [[
   SELECT DISTINCT store FROM collection c WHERE host = ?1 AND (
-    EXISTS (SELECT 1 FROM keyval k WHERE k.collection = c.id AND (?2 IS NULL OR k.user = ?2))
-    OR EXISTS (SELECT 1 FROM owner o WHERE o.collection = c.id AND (?2 IS NULL OR o.user = ?2)
+    EXISTS (SELECT 1 FROM keyval k WHERE k.collection = c.id AND (CAST(?2 AS TEXT) IS NULL OR k."user" = ?2))
+    OR EXISTS (SELECT 1 FROM owner o WHERE o.collection = c.id AND (CAST(?2 AS TEXT) IS NULL OR o."user" = ?2)
                AND EXISTS (SELECT 1 FROM archive a WHERE a.owner = o.id)))]]
 
 -- Names of the stores that hold something: of a user, of the host itself (nil), of anybody (true).
@@ -145,9 +130,9 @@ function driver_methods:stores(username)
   end
 end
 
-local OWNED = "(SELECT o.id FROM owner o JOIN collection c ON c.id = o.collection WHERE c.host = ?1 AND o.user = ?2)"
-local PURGE_SOME = "DELETE FROM archive WHERE id IN (SELECT id FROM archive WHERE owner IN " .. OWNED .. " LIMIT 1000)"
-local PURGE_KEYVAL = "DELETE FROM keyval WHERE user = ?2 AND collection IN (SELECT id FROM collection WHERE host = ?1)"
+local OWNED = "(SELECT o.id FROM owner o JOIN collection c ON c.id = o.collection WHERE c.host = ?1 AND o.\"user\" = ?2)"
+local PURGE_SOME = "DELETE FROM archive WHERE %s IN (SELECT %s FROM archive a WHERE a.owner IN " .. OWNED .. " LIMIT 1000)"
+local PURGE_KEYVAL = "DELETE FROM keyval WHERE \"user\" = ?2 AND collection IN (SELECT id FROM collection WHERE host = ?1)"
 local PURGE_OWNER = "DELETE FROM owner WHERE id IN " .. OWNED
 local PURGE_ARCHIVE = "DELETE FROM archive WHERE owner IN " .. OWNED
 
@@ -157,8 +142,9 @@ function driver_methods:purge(username)
   local ok, message, code = require "couplet.storage.keyval".purge(d, self.host, username,
     { { PURGE_KEYVAL, self.host, username } })
   if not ok then return nil, message, code end
+  local some = PURGE_SOME:format(d.dialect.row, d.dialect.rows)
   repeat
-    ok, message, code = d:write{ { PURGE_SOME, self.host, username } }
+    ok, message, code = d:write{ { some, self.host, username } }
     if not ok then return nil, message, code end
   until ok < 1000
   ok, message, code = d:write{ { PURGE_ARCHIVE, self.host, username }, { PURGE_OWNER, self.host, username } }

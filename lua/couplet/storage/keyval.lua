@@ -13,17 +13,17 @@ local encode, decode = native.encode, native.decode
 local keyval = {}
 
 local COLLECTION = "(SELECT id FROM collection WHERE host = ?1 AND kind = 'keyval' AND store = ?2)"
-local ENSURE = "INSERT OR IGNORE INTO collection (host, kind, store) VALUES (?1, 'keyval', ?2)"
+local ENSURE = "INSERT INTO collection (host, kind, store) VALUES (?1, 'keyval', ?2) ON CONFLICT DO NOTHING"
 -- What is stored already is left alone: most of a large table that is set again has not changed.
-local PUT = "INSERT INTO keyval (collection, user, key, value) VALUES (" .. COLLECTION .. ", ?3, ?4, ?5)"
-  .. " ON CONFLICT (collection, user, key) DO UPDATE SET value = excluded.value"
-  .. " WHERE value IS NOT excluded.value OR typeof(value) <> typeof(excluded.value)"
-local CLEAR = "DELETE FROM keyval WHERE collection = " .. COLLECTION .. " AND user = ?3"
+local PUT = "INSERT INTO keyval (collection, \"user\", key, value) VALUES (" .. COLLECTION .. ", ?3, ?4, ?5)"
+  .. " ON CONFLICT (collection, \"user\", key) DO UPDATE SET value = excluded.value "
+local OF_USER = " FROM keyval WHERE collection = " .. COLLECTION .. " AND \"user\" = ?3"
+local CLEAR = "DELETE" .. OF_USER
 local REMOVE = CLEAR .. " AND key = ?4"
-local GET = "SELECT key, value FROM keyval WHERE collection = " .. COLLECTION .. " AND user = ?3"
-local GET_KEY = "SELECT value FROM keyval WHERE collection = " .. COLLECTION .. " AND user = ?3 AND key = ?4"
-local GET_ALL = "SELECT user, value FROM keyval WHERE collection = " .. COLLECTION .. " AND key = ?3"
-local USERS = "SELECT DISTINCT user FROM keyval WHERE collection = " .. COLLECTION
+local GET = "SELECT key, value" .. OF_USER
+local GET_KEY = "SELECT value" .. OF_USER .. " AND key = ?4"
+local GET_ALL = "SELECT \"user\", value FROM keyval WHERE collection = " .. COLLECTION .. " AND key = ?3"
+local USERS = "SELECT DISTINCT \"user\" FROM keyval WHERE collection = " .. COLLECTION
 
 local remove = {}          -- marker: this key shall go
 
@@ -226,6 +226,7 @@ local function write(db, layers, statements, shared)
       made = true
       table.insert(statements, 1, { ENSURE, shared.host, shared.store })
     end
+    statements.again = true                 -- what is set twice is set
     db:post(statements, answer)
     for _, l in ipairs(layers) do
       local e = entry_of(l[1], l[2])
@@ -250,7 +251,7 @@ local function set(shared, user, data)
     for k, v in pairs(data) do
       n = n + 1
       if n <= KEEP_MAX then keys[n + 4] = k end
-      statements[n + 1] = { PUT, host, store, user, k, v }
+      statements[n + 1] = { shared.put, host, store, user, k, v }
     end
     if n <= KEEP_MAX then
       local size = 1
@@ -280,7 +281,7 @@ local function set_keys(shared, user, changes)
       statements[#statements + 1] = { REMOVE, host, store, user, k }
     else
       rows[k] = freeze(v)
-      statements[#statements + 1] = { PUT, host, store, user, k, v }
+      statements[#statements + 1] = { shared.put, host, store, user, k, v }
     end
   end
   if next(rows) == nil then return true end
@@ -350,6 +351,14 @@ function keyval.purge(db, host, user, statements)
   return write(db, layers, statements)
 end
 
+-- Statements that store { { user, key, value }, … } as they are. For storage.copy: nobody may be using the store.
+function keyval.rows(db, host, store, rows)
+  local put = PUT .. db.dialect.put
+  local statements = { { ENSURE, host, store }, again = true }
+  for i, row in ipairs(rows) do statements[i + 1] = { put, host, store, row[1], row[2], row[3] } end
+  return statements
+end
+
 --- Store objects
 
 local function method(fn)
@@ -379,7 +388,7 @@ function keyval.open(db, host, store, kind)
   end
   local shared = of_host[store]
   if not shared then
-    shared = { db = db, host = host, store = store, entries = {}, reads = 0 }
+    shared = { db = db, host = host, store = store, entries = {}, reads = 0, put = PUT .. db.dialect.put }
     of_host[store] = shared
   end
   return setmetatable({ shared = shared }, types[kind])
