@@ -146,6 +146,7 @@ end
 function control.open()
   require "couplet.ctl.accounts"
   require "couplet.ctl.server"
+  require "couplet.ctl.storage"
   require "couplet.ctl.tool"
   path = control.path()
   local err

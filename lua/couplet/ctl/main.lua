@@ -266,6 +266,7 @@ function main.run(argv)
   require "couplet.log".quiet("warn")
   require "couplet.ctl.accounts"
   require "couplet.ctl.server"
+  require "couplet.ctl.storage"
   require "couplet.ctl.tool"
   local words, opts = arguments(argv)
   if not words then

@@ -1,0 +1,206 @@
+-- SPDX-License-Identifier: MIT
+-- coupletctl storage copy: SQLite to PostgreSQL and back, and Prosody's files to both. Every value, id and order arrives; what is
+-- interrupted goes on; what is not empty is refused.
+
+local check = require "check"
+local database = require "couplet.storage.database"
+local task = require "couplet.task"
+local temp = require "temp"
+
+local equal, ok = check.equal, check.ok
+
+local dir = temp.dir()
+local pg = require "postgres".new()
+local build = os.getenv "COUPLET_BUILD"
+local in_pg = pg.options()
+local in_sqlite = { file = dir .. "/data/couplet.sqlite", synchronous = "off" }
+local in_other = { file = dir .. "/other.sqlite", synchronous = "off" }
+
+temp.write(dir, "config.lua", ([[
+data_path = %q
+run_as_root = true
+sql = { driver = "PostgreSQL", database = "couplet", username = "couplet", password = %q, host = %q, port = %d }
+VirtualHost "a.example"
+]]):format(dir .. "/data", pg.password, pg.dir, pg.port))
+require "couplet.core".system.mkdir(dir .. "/data", 448)
+
+local function ctl(...)
+  database.close()
+  local p = io.popen(("%s/bin/coupletctl --config %s/config.lua %s 2>&1"):format(build, dir, table.concat({ ... }, " ")))
+  local text = p:read "a"
+  return p:close() == true, text
+end
+
+local bytes = {}
+for i = 0, 255 do bytes[#bytes + 1] = string.char(i) end
+bytes = table.concat(bytes)
+
+local tables = {
+  { "a.example", "roster", "romeo", { ["juliet@b.example"] = { subscription = "both", groups = { Friends = true } },
+    [false] = { version = 7, pending = {} } } },
+  { "a.example", "roster", "ju\0liet\\", { [bytes] = bytes, [1] = 1, ["1"] = "1", [true] = 0.5, [-0.5] = false } },
+  { "a.example", "accounts", "romeo", { salt = "s", iteration_count = 10000, stored_key = "\xff\x00" } },
+  { "a.example", "motd", nil, { text = "of the host" } },
+  { "b.example", "roster", "romeo", { other = { 1, 2, 3 } } },
+}
+local many = {}
+for i = 1, 1700 do many["key" .. i] = { i } end
+tables[#tables + 1] = { "b.example", "many", "romeo", many }
+
+local function fill(options)
+  for _, t in ipairs(tables) do ok(database.driver(t[1], options):open(t[2]):set(t[3], t[4])) end
+  local function log(host, user, n)
+    local a = database.driver(host, options):open("archive", "archive")
+    local left, finished = n, nil
+    for i = 1, n do
+      task.spawn(function()
+        local key = i % 7 == 0 and "key" .. i or nil
+        ok(a:append(user, key, i % 2 == 0 and { i, bytes } or "text" .. i, 1e9 + i // 3 + 0.25,
+          i % 3 == 0 and "peer" .. i % 5 .. "@x" or nil))
+        left = left - 1
+        if left == 0 and finished then finished() end
+      end)
+    end
+    if left > 0 then task.await(function(done) finished = done end) end
+  end
+  log("a.example", "romeo", 1234)
+  log("a.example", "juliet", 10)
+  log("b.example", nil, 3)
+end
+
+local function everything(options)
+  local out = {}
+  for _, t in ipairs(tables) do out[#out + 1] = database.driver(t[1], options):open(t[2]):get(t[3]) end
+  for _, who in ipairs { { "a.example", "romeo" }, { "a.example", "juliet" }, { "b.example" } } do
+    local list = {}
+    for id, value, when, with in database.driver(who[1], options):open("archive", "archive"):find(who[2]) do
+      list[#list + 1] = { id, value, when, with }
+    end
+    out[#out + 1] = list
+  end
+  return out
+end
+
+local want
+
+check.test("SQLite to PostgreSQL: every value, id, time, peer, in order, counted", function()
+  fill(in_sqlite)
+  want = everything(in_sqlite)
+  equal(#want[7], 1234)
+  local fine, text = ctl("storage copy internal sql")
+  ok(fine, text)
+  ok(text:find "a.example archive %(archive%) +1244 of +1244 rows\n", text)
+  ok(text:find "stores are in sql now", text)
+  ok(not text:find "WRONG" and not text:find(pg.password, 1, true))
+  equal(everything(in_pg), want)
+  equal(pg.query "SELECT count(*) FROM couplet.archive", "1247")
+end)
+
+check.test("a target that is not empty is refused, and stays", function()
+  local fine, text = ctl("storage copy internal sql")
+  ok(not fine)
+  ok(text:find "sql is not empty: it holds .* rows of", text)
+  equal(everything(in_pg), want)
+end)
+
+check.test("PostgreSQL to SQLite", function()
+  local fine, text = ctl("storage copy sql sqlite:" .. in_other.file)
+  ok(fine, text)
+  equal(everything(in_other), want)
+end)
+
+check.test("numbers two owners share in PostgreSQL: ids and order stay", function()
+  pg.query [[INSERT INTO couplet.archive (owner, id, value) SELECT o.id, (5000::bigint << 20) + n, 't'::bytea
+    FROM couplet.owner o, generate_series(0, 2) n]]
+  local function ids(options)
+    local out = {}
+    for _, user in ipairs { "romeo", "juliet" } do
+      for id, value in database.driver("a.example", options):open("archive", "archive"):find(user, { ["end"] = 6 }) do
+        out[#out + 1] = { user, id, value }
+      end
+    end
+    return out
+  end
+  local have = ids(in_pg)
+  equal(#have, 6)
+  local file = dir .. "/shared.sqlite"
+  local fine, text = ctl("storage copy sql sqlite:" .. file)
+  ok(fine, text)
+  equal(ids { file = file }, have)
+  local s = database.driver("a.example", { file = file }):open("archive", "archive")
+  equal(s:get("juliet", have[4][2]), true, "found by its id")
+end)
+
+check.test("an interrupted copy goes on; another source is refused meanwhile", function()
+  database.close()
+  os.remove(in_other.file)
+  pg.query [[DELETE FROM couplet.archive WHERE owner = (SELECT max(id) FROM couplet.owner) OR id < (6000::bigint << 20)
+    OR id % 2 = 0 AND owner = (SELECT id FROM couplet.owner WHERE "user" = 'romeo');
+    DELETE FROM couplet.keyval WHERE "user" = 'romeo']]
+  database.driver("", in_pg):open("copy in progress", "map"):set(nil, "from", "internal")
+  temp.write(dir, "empty/x", "")
+  local fine, text = ctl("storage copy prosody:" .. dir .. "/empty sql")
+  ok(not fine and text:find "half a copy of internal", text)
+  fine, text = ctl("storage copy internal sql")
+  ok(fine, text)
+  ok(text:find "going on", text)
+  equal(everything(in_pg), want)
+end)
+
+check.test("what is no storage is said", function()
+  local rows = {
+    { "internal nowhere", "nowhere is no storage: internal, sql" }, { "sqlite:/nowhere/x sql", "there is no file /nowhere/x" },
+    { "internal internal", "the same" }, { "internal prosody:/tmp", "can be read only" },
+    { "prosody:/nowhere sql", "no directory" },
+  }
+  for _, row in ipairs(rows) do
+    local fine, text = ctl("storage copy " .. row[1])
+    ok(not fine and text:find(row[2]), text)
+  end
+end)
+
+check.test("Prosody's files, written by Prosody", function()
+  local script = temp.write(dir, "write.lua", ([[
+    package.path, package.cpath = "/usr/lib/prosody/?.lua;" .. package.path, "/usr/lib/prosody/?.so;" .. package.cpath
+    prosody = { platform = "posix" }
+    local dm = require "util.datamanager"
+    local st = require "util.stanza"
+    local dt = require "util.datetime"
+    dm.set_data_path(%q)
+    dm.store("romeo", "a.example", "accounts", { password = "x\0\"\n\\y" })
+    dm.store("ro.meo+1", "a.example", "roster", { ["juliet@b.example"] = { subscription = "both" },
+      [false] = { version = 3 } })
+    dm.store(nil, "a.example", "motd", { text = "host" })
+    for i = 1, 5 do
+      local m = st.preserialize(st.message({ to = "romeo@a.example" }, "hello ); item(" .. i))
+      m.when, m.with, m.key, m.attr.stamp = 1000 + i + 0.5, "juliet@b.example", "id" .. i, dt.datetime(1000 + i)
+      dm.list_append("romeo", "a.example", "archive", m)
+    end
+    dm.list_append("romeo", "a.example", "plain", { 1, two = "2" })
+  ]]):format(dir .. "/prosody"))
+  os.execute("mkdir " .. dir .. "/prosody && lua5.4 " .. script)
+  pg.query "DROP SCHEMA couplet CASCADE"
+  for _, target in ipairs { { "sql", in_pg }, { "sqlite:" .. dir .. "/from.sqlite", { file = dir .. "/from.sqlite" } } } do
+    local fine, text = ctl("storage copy prosody:" .. dir .. "/prosody " .. target[1])
+    ok(fine, text)
+    local driver = database.driver("a.example", target[2])
+    equal(driver:open "accounts":get "romeo", { password = "x\0\"\n\\y" })
+    equal(driver:open "roster":get "ro.meo+1", { ["juliet@b.example"] = { subscription = "both" },
+      [false] = { version = 3 } })
+    equal(driver:open "motd":get(nil), { text = "host" })
+    local n = 0
+    for id, stanza, when, with in driver:open("archive", "archive"):find "romeo" do
+      n = n + 1
+      equal({ id, stanza:get_child_text "body", stanza.attr.stamp, when, with },
+        { "id" .. n, "hello ); item(" .. n, nil, 1000 + n + 0.5, "juliet@b.example" })
+    end
+    equal(n, 5)
+    local _, plain = driver:open("plain", "archive"):find "romeo"()
+    equal(plain, { 1, two = "2" })
+  end
+end)
+
+database.close()
+pg.close()
+temp.remove(dir)
+check.done()
