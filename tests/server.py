@@ -5,6 +5,9 @@
         s.port, s.tls_port          # STARTTLS and direct TLS on 127.0.0.1
         s.ctl("status")             # coupletctl; returns (exit code, output)
 
+COUPLET_TEST_STORAGE=postgres puts everything stored into PostgreSQL: COUPLET_TEST_POSTGRES names the directory of one that runs
+(tests/postgres.py), else this process starts its own; each Server gets a database.
+
 COUPLET_BUILD names the build directory (default: build); a sanitizer build is run with its runtime preloaded. Leaving the
 block stops the server and raises if it did not exit with 0 or a sanitizer complained.
 """
@@ -92,6 +95,27 @@ def certificate():
     return _certificate
 
 
+_postgres = None
+
+
+def storage():
+    """The configuration of the storage that COUPLET_TEST_STORAGE names, new and empty."""
+    global _postgres
+    kind = os.environ.get("COUPLET_TEST_STORAGE", "internal")
+    if kind == "internal":
+        return ""
+    if kind != "postgres":
+        raise RuntimeError("COUPLET_TEST_STORAGE is internal or postgres, not " + kind)
+    from postgres import Postgres
+    if not _postgres:
+        running = os.environ.get("COUPLET_TEST_POSTGRES")
+        _postgres = Postgres(dir=running)
+        if not running:
+            import atexit
+            atexit.register(_postgres.close)
+    return 'storage = "sql"\n' + _postgres.option(database=_postgres.new_database())
+
+
 class Server:
     def __init__(self, config="", accounts=None, modules=(), hosts='VirtualHost "localhost"\n', template=CONFIG, env=None, keep=False):
         self.dir = pathlib.Path(tempfile.mkdtemp(prefix="couplet-test-"))
@@ -107,7 +131,7 @@ class Server:
         text = template.format(dir=self.dir, source=SOURCE, port=self.port, tls_port=self.tls_port, accounts=listed)
         text += "modules_enabled = { %s }\n" % ", ".join('"%s"' % m for m in [*MODULES, *modules])
         self.config = self.dir / "config.lua"
-        self.config.write_text(text + config + "\n" + hosts)
+        self.config.write_text(text + (storage() if "storage" not in config else "") + config + "\n" + hosts)
 
     def program(self, name):
         return str(BUILD / "bin" / name)
