@@ -37,6 +37,7 @@ modules_enabled = {
   "dialback";         -- other servers prove their domain by being asked (XEP-0220)
   "carbons";          -- all of a user's devices see the whole conversation (XEP-0280)
   "blocklist";        -- users block others (XEP-0191)
+  "csi_simple";       -- phones in pockets are left alone, unless it is important (XEP-0352)
   "private";          -- small private data of clients (XEP-0049)
   "vcard";            -- business cards (XEP-0054)
   "pep";              -- avatars, bookmarks, keys, moods: each account publishes, contacts hear of it (XEP-0163)

@@ -29,6 +29,7 @@ local clock = require "couplet.clock"
 local config = require "couplet.config"
 local core = require "couplet.core"
 local directory = require "couplet.directory"
+local filters = require "couplet.filters"
 local hosts = require "couplet.hosts"
 local loader = require "couplet.loader"
 local logger = require "couplet.logger"
@@ -247,7 +248,8 @@ function Client:send(x)
   fake.run(function()
     if session.type == "c2s_unauthed" or session.type == "c2s_unbound" or session.type == "c2s" or session.type == "component"
       or session.type == "s2sin" then
-      return prosody.core_process_stanza(session, stanza)
+      stanza = filters.run(session, "stanzas/in", stanza)
+      return stanza and prosody.core_process_stanza(session, stanza)
     end
   end)
   return self
@@ -278,6 +280,10 @@ local function new_session(client, kind)
   session.log = logger.init(session.id)
   function session.send(x)
     if session.destroyed then return false end
+    if type(x) ~= "string" then
+      x = filters.run(session, "stanzas/out", x)
+      if x == nil then return true end
+    end
     if type(x) == "string" then client.written[#client.written + 1] = x
     else client.inbox[#client.inbox + 1] = require "couplet.stanza".clone(x) end
     return true

@@ -22,7 +22,7 @@ class Client(slixmpp.ClientXMPP):
     def __init__(self, jid):
         super().__init__(jid, "secret")
         self.ca_certs = pathlib.Path(certificate()) / "cert.pem"
-        for plugin in ("xep_0030", "xep_0199", "xep_0280", "xep_0191"):
+        for plugin in ("xep_0030", "xep_0199", "xep_0280", "xep_0191", "xep_0352"):
             self.register_plugin(plugin)
         self.messages = self.queue("message")
 
@@ -136,6 +136,26 @@ async def strict_blocking(server):
         await service.unblock_all()
 
 
-with Server(accounts={"romeo@localhost": "secret", "juliet@localhost": "secret"}, modules=["carbons", "blocklist"]) as server:
+@test("client state: slixmpp's phone sleeps, and wakes for a message")
+async def client_state(server):
+    phone, juliet = Client("romeo@localhost/phone"), Client("juliet@localhost/balcony")
+    for client in (phone, juliet):
+        await client.online(server)
+    await phone.ping()
+    phone.plugin["xep_0352"].send_inactive()
+    await phone.ping()
+    everything = phone.queue("presence_dnd")
+    juliet.send_presence(pto="romeo@localhost/phone", pshow="dnd")
+    await juliet.ping()
+    juliet.send_message("romeo@localhost/phone", "Ay me", mtype="chat")
+    equal((await soon(phone.messages))["body"], "Ay me")
+    assert everything.qsize() == 1, "what waited comes first"
+    phone.plugin["xep_0352"].send_active()
+    await phone.ping()
+    for client in (phone, juliet):
+        await client.disconnect()
+
+
+with Server(accounts={"romeo@localhost": "secret", "juliet@localhost": "secret"}, modules=["carbons", "blocklist", "csi_simple"]) as server:
     failed = done(server)
 sys.exit(failed != 0)
