@@ -12,22 +12,28 @@ module:hook("stream-features", function(event)
   end
 end)
 
-local function indication(name)
+local function set(session, name)
+  session.state = name
+  module:fire_event("csi-client-" .. name, { name = "csi-client-" .. name, origin = session })
+end
+
+for _, name in ipairs { "active", "inactive" } do
   module:hook(("stanza/%s:%s"):format(CSI, name), function(event)
-    local origin = event.origin
-    if not origin.username then return nil end         -- before authentication nobody understands it
-    origin.state = name
-    module:fire_event("csi-client-" .. name, { name = "csi-client-" .. name, origin = origin })
+    if not event.origin.username then return nil end           -- before authentication nobody understands it
+    set(event.origin, name)
     return true
   end)
 end
-indication "active"
-indication "inactive"
+
+-- Along with a resource (XEP-0386).
+module:hook("advertise-bind-features", function(event) event.features:tag("feature", { var = CSI }):up() end)
+module:hook("enable-bind-features", function(event)
+  if event.request:get_child("inactive", CSI) then set(event.session, "inactive") end
+end)
 
 -- §5.2: a resumed stream begins active.
 module:hook_global("c2s-session-updated", function(event)
   local session = event.session
   if session.host ~= module.host or session.state ~= "inactive" then return end
-  session.state = "active"
-  module:fire_event("csi-client-active", { name = "csi-client-active", origin = session })
+  set(session, "active")
 end)

@@ -55,6 +55,23 @@ check.test("§3, §4: offered after authentication; the state is known, and told
   check.equal(host:close(), {})
 end)
 
+check.test("XEP-0386 §3.2: a client may begin inactive", function()
+  local host, phone, juliet = verona()
+  local features = st.stanza "inline"
+  host:fire("advertise-bind-features", { origin = phone.session, features = features })
+  check.equal(features:get_child_attr("feature", nil, "var"), CSI)
+  local function bind(child)
+    host:fire("enable-bind-features", { session = phone.session, request = child, result = st.stanza "bound" })
+  end
+  bind(st.stanza("bind", { xmlns = "urn:xmpp:bind:0" }))
+  check.equal(phone.session.state, nil)
+  bind(st.stanza("bind", { xmlns = "urn:xmpp:bind:0" }):tag("inactive", { xmlns = CSI }):reset())
+  check.equal(phone.session.state, "inactive")
+  juliet:send(CHATSTATE:format "c1")
+  phone:nothing()
+  check.equal(host:close(), {})
+end)
+
 check.test("unimportant stanzas wait, in order, until the client is active; the last presence of each sender wins", function()
   local host, phone, juliet = verona()
   local paris = host:client "paris@example.org/home"
