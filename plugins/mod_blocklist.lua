@@ -10,16 +10,15 @@ local directory = require "couplet.directory"
 local id = require "couplet.util.id"
 local priority = require "couplet.priority"
 local router = require "couplet.router"
+local sparse = require "couplet.sparse"
 local st = require "couplet.stanza"
 
 local route_of, set_attr = core_stanza.route, core_stanza.set_attr
 local address, post = router.address, router.core_post_stanza
 local host = module.host
-local store = module:open_store()
 
 local BLOCKING, ERRORS, MUC_USER = "urn:xmpp:blocking", "urn:xmpp:blocking:errors", "http://jabber.org/protocol/muc#user"
 local BYTES_MAX = 65536                        -- of the addresses of one list
-local INDEX_MAX = 200000                       -- accounts with lists that are known by name
 local from_states, to_states = { from = true, both = true }, { to = true, both = true }
 
 module:config {
@@ -28,64 +27,12 @@ module:config {
 }
 module:add_feature(BLOCKING)
 
--- Lists ------------------------------------------------------------------------------------------------------------------------
--- The names of the accounts that have one are known, so that nothing is read for the others.
+-- Lists, and whom they cover --------------------------------------------------------------------------------------------------
 
-local index = {}                               -- username -> true; false: they are too many to remember
-local recall, keep = require "couplet.recent".new(module.config.blocklist_cache_size)     -- username -> list, or false: none
-
-local function read_index()
-  local users, err = store:users()
-  if not users then
-    module:log("error", "the names of accounts with lists cannot be read, so each list will be: %s", err)
-    index = false
-    return
-  end
-  local n = 0
-  for username in users do
-    index[username], n = true, n + 1
-    if n > INDEX_MAX then
-      index = false
-      return
-    end
-  end
-end
-read_index()
-
--- The account's list, not to be changed; nil: it has none.
-local function list_of(username)
-  if index and not index[username] then return nil end
-  local list = recall(username)
-  if list == nil then
-    local stored, err = store:get(username)
-    if err then
-      module:log("error", "the list of %s@%s cannot be read: %s", username, host, err)
-      return nil, err
-    end
-    list = recall(username)                    -- it may have been changed meanwhile
-    if list == nil then
-      list = stored or false
-      keep(username, list)
-    end
-  end
-  return list or nil
-end
-
-local function change(username, list)
-  if index then index[username] = true end
-  keep(username, list)                         -- seen at once; kept when the store says so
-  local ok, err = store:set(username, list)
-  if not ok then
-    keep(username, nil)
-    return nil, err
-  end
-  return true
-end
+local lists = sparse.new(module:open_store(), module.config.blocklist_cache_size, module._log)
 
 module:hook_global("user-deleted", function(event)
-  if event.host ~= host then return end
-  keep(event.username, nil)
-  if index then index[event.username] = nil end
+  if event.host == host then lists.forget(event.username) end
 end)
 
 -- §5: the address itself, its account, its domain.
@@ -94,7 +41,7 @@ local function matches(list, place)
 end
 
 function is_blocked(username, jid)
-  local list = list_of(username)
+  local list = lists.get(username)
   local place = list and address(jid)
   if not place or place.host == host and (not place.node or place.node == username) then      -- §4, note: never oneself;
     return false                               -- nor one's own server, without which nothing could be unblocked
@@ -204,7 +151,7 @@ local function edit(event, name, all_without_items)
   end
   if not jids then return router.reply_error(origin, stanza, "modify", condition, text) end
   local username = origin.username
-  local old, err = list_of(username)
+  local old, err = lists.get(username)
   if err then return router.fail(origin, stanza, err) end
   local new, touched = {}, {}
   for jid, value in pairs(old or {}) do new[jid] = value end
@@ -222,7 +169,7 @@ local function edit(event, name, all_without_items)
   end
   if next(touched) then
     local ok
-    ok, err = change(username, new)
+    ok, err = lists.set(username, new)
     if not ok then return router.fail(origin, stanza, err) end
   end
   origin.send(st.reply(stanza))
@@ -234,7 +181,7 @@ end
 
 module:hook("iq-get/self/urn:xmpp:blocking:blocklist", function(event)
   local origin, stanza = event.origin, event.stanza
-  local list, err = list_of(origin.username)
+  local list, err = lists.get(origin.username)
   if err then return router.fail(origin, stanza, err) end
   origin.interested_blocklist = true           -- hears of changes from now on
   local jids = {}
@@ -266,7 +213,7 @@ local function message_in(event)
   local stanza = event.stanza
   local _, to, _, type = route_of(stanza)
   local place = to and address(to)
-  if not place or index and not index[place.node] then return end
+  if not place or not lists.has(place.node) then return end
   local x = stanza:get_child("x", MUC_USER)
   if unwanted(event) then
     if not x and is_chat(type) then return router.reply_error(event.origin, stanza, "cancel", "service-unavailable") end
@@ -291,7 +238,7 @@ local silently = { iq = { result = true }, presence = { unavailable = true, prob
 -- Our own presence is not broadcast to them in the first place (mod_presence); this was meant for them.
 local function out(event)
   local origin, stanza = event.origin, event.stanza
-  if origin.type ~= "c2s" or index and not index[origin.username] then return end
+  if origin.type ~= "c2s" or not lists.has(origin.username) then return end
   local name, to, _, type = route_of(stanza)
   if not to or not is_blocked(origin.username, to) then return end
   local silent = silently[name]
