@@ -38,6 +38,7 @@ modules_enabled = {
   "carbons";          -- all of a user's devices see the whole conversation (XEP-0280)
   "blocklist";        -- users block others (XEP-0191)
   "csi_simple";       -- phones in pockets are left alone, unless it is important (XEP-0352)
+  "cloud_notify";     -- phones are waked through their makers' push services (XEP-0357)
   "private";          -- small private data of clients (XEP-0049)
   "vcard";            -- business cards (XEP-0054)
   "pep";              -- avatars, bookmarks, keys, moods: each account publishes, contacts hear of it (XEP-0163)

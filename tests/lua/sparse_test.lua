@@ -8,7 +8,11 @@ local function store(data)
   local self = { data = data, reads = 0 }
   function self:users()
     if self.broken then return nil, "broken" end
-    return pairs(self.data)
+    local username
+    return function()
+      username = next(self.data, username)
+      return username
+    end
   end
   function self:get(username)
     self.reads = self.reads + 1
