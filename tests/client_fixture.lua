@@ -109,6 +109,15 @@ local function driver(host, name, kind)
       end
       return true
     end
+    function d:users()
+      if failing[name] then return nil, failing[name] end
+      local _, all = shelf(host, name, "")
+      local username
+      return function()
+        repeat username = next(all, username) until username ~= ""
+        return username
+      end
+    end
     function d:set_key(username, key, value) return self:set_keys(username, { [key] = value == nil and REMOVE or value }) end
     return d
   end

@@ -1,10 +1,10 @@
 -- SPDX-License-Identifier: MIT
 -- What a message costs in Lua, from the element event of one client to the send() of another: build/bin/lua
--- tests/bench/router.lua
+-- tests/bench/router.lua [more plugins of the host …]
 local fixture = require "client_fixture"
 local xml = require "couplet.util.xml"
 package.loaded["couplet.certs"] = { context = function() end }
-local host = fixture.host("h.example", { "c2s", "iq", "message", "presence", "roster", "offline" })
+local host = fixture.host("h.example", { "c2s", "iq", "message", "presence", "roster", "offline", table.unpack(arg) })
 host.events.add_handler("iq-get/host/urn:xmpp:ping:ping", function(event)
   event.origin.send(require "couplet.stanza".reply(event.stanza))
   return true
