@@ -58,7 +58,7 @@ modules_enabled = {{ "roster", "saslauth", "tls", "dialback", "disco", "ping", "
 authentication = "internal_plain"
 storage = "internal"
 log = {{ debug = "{dir}/peer.log" }}
-unbound = {{ resolvconf = false, hoststxt = false, forward = {{ "127.0.0.1@{dns}" }},
+unbound = {{ resolvconf = false, hoststxt = false, {trust} forward = {{ "127.0.0.1@{dns}" }},
   options = {{ ["do-not-query-localhost:"] = "no", ["cache-max-ttl:"] = "0" }} }}
 use_ipv6 = false
 """
@@ -199,7 +199,8 @@ class Prosody(Peer):
     def __init__(self, lab, hosts, accounts, kind, config, modules, of_host):
         self.dir = pathlib.Path(tempfile.mkdtemp(prefix="prosody-test-"))
         self.port, self.s2s, self.s2s_tls, self.hosts, self.process = free_port(), free_port(), free_port(), hosts, None
-        text = PROSODY.format(dir=self.dir, port=self.port, s2s=self.s2s, s2s_tls=self.s2s_tls, dns=lab.dns_port)
+        text = PROSODY.format(dir=self.dir, port=self.port, s2s=self.s2s, s2s_tls=self.s2s_tls, dns=lab.dns_port,
+                              trust='trustfile = "%s",' % lab.anchors if lab.signed else "")
         text = text.replace('"version" }', ", ".join('"%s"' % m for m in ("version", *modules)) + " }")
         text += "ssl = { cafile = '%s' }\n%s\n" % (lab.authority.ca, config)
         for host in hosts:

@@ -16,7 +16,7 @@ for line in io.lines() do
   local said
   assert(r:lookup(name, dns.types[kind], function(result, err)
     local answer = result and dns.answer(result)
-    local words = { err or answer.status, answer and answer.bogus and "bogus" or answer and answer.secure and "secure" or "insecure" }
+    local words = { err or answer.status, answer and (answer.bogus and "bogus" or answer.secure and "secure") or "insecure" }
     for _, rr in ipairs(answer or {}) do words[#words + 1] = tostring(rr[kind]) end
     said = table.concat(words, " ")
     core.loop.stop()

@@ -156,6 +156,7 @@ otherName:1.3.6.1.5.5.7.8.7;IA5STRING:_xmpp-client.capulet.example,IP:127.0.0.1"
   check.equal(cert.key_type, "id-ecPublicKey")
   check.equal(cert.signature_hash, "sha256")
   check.ok(cert.notafter - cert.notbefore == 3 * 86400)
+  check.equal(cert.server_use, true)           -- no extension says otherwise
   check.equal(crypto.x509_parse(cert.der).sha256, cert.sha256)
   check.equal(crypto.sha256(cert.der, true), cert.sha256)
   check.equal(crypto.pem2der(pem), cert.der)

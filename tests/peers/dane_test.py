@@ -136,6 +136,34 @@ def who_calls():
         incoming(name, certificate, problem)
 
 
+@test("with Debian's Prosody, which knows DANE for the servers it calls: certificates nobody vouches for, and both say they are good")
+def prosody():
+    mantua = lab.prosody("mantua2.lab", accounts={"juliet": "secret"}, kind="selfsigned",
+                         config="use_dane = true\ns2s_secure_auth = false\n", publish=False)
+    verona = lab.couplet("verona2.lab", accounts={"romeo": "secret"}, kind="selfsigned", config="use_dane = true\n", modules=["s2s_auth_dane_in"],
+                         publish=False)
+    for server, host in ((mantua, "mantua2-host.lab"), (verona, "verona2-host.lab")):
+        record = association(lab.authority.issue(server.hosts[0], "selfsigned")[0], "3 1 1")
+        lab.extra += ["_xmpp-server._tcp.%s. IN SRV 0 0 %d %s." % (server.hosts[0], server.s2s, host), "%s. IN A 127.0.0.1" % host,
+                      "_%d._tcp.%s. IN TLSA %s" % (server.s2s, host, record)]
+    lab.publish()
+    for server in (mantua, verona):
+        server.start()
+    juliet = User.login(lab, mantua, "juliet")
+    equal(juliet.ping("verona2.lab").pong("verona2.lab"), None)
+    romeo = User.login(lab, verona)
+    equal(romeo.ping("mantua2.lab").pong("mantua2.lab"), None)
+    log, theirs = verona.log(), mantua.log()
+    assert "from mantua2.lab for verona2.lab, TLS, proved by EXTERNAL" in log and "to mantua2.lab for verona2.lab, TLS" in log, log
+    assert "certificate of mantua2.lab: good by the TLSA records of mantua2-host.lab" in log, log
+    assert "certificate of mantua2.lab: good (DANE)" in log, log
+    assert "Enabling DANE with 1 TLSA records" in theirs, theirs
+    for what in ("chain", "identity"):
+        assert re.search(r"s2sout\w+\s+debug\s+certificate %s validation result: valid" % what, theirs), theirs
+    romeo.close()
+    juliet.close()
+
+
 with lab:
     failed = done()
     if failed:

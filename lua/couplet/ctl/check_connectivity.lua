@@ -35,7 +35,8 @@ local function event(kind, counted)
 end
 
 core.net.on("check", { xmlns = "jabber:server", opened = event "opened", secured = event "secured",
-  stream = event("stream", true), element = event("element", true), ended = event("ended", true), error = event("error", true), closed = event "closed" })
+  stream = event("stream", true), element = event("element", true), ended = event("ended", true),
+  error = event("error", true), closed = event "closed" })
 
 local Line = {}
 Line.__index = Line
@@ -208,7 +209,8 @@ local function try(r, from, domain, candidate)
       return false
     end
   end
-  local began, line = clock.mono(), nil
+  local began = clock.mono()
+  local line
   line, err = open { address = candidate.address, port = candidate.port, tls = context,
     alpn = candidate.tls and "xmpp-server" or nil, server_name = candidate.tls and to_ascii(domain) or nil }
   local e
