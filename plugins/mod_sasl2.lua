@@ -6,7 +6,8 @@
 --   stanza/urn:xmpp:sasl:2:authenticate { origin, stanza, handler? }      before priority 0; handler: one of their own for it
 --   sasl2/c2s/success { session, stanza, handler, message, success }      stanza: the <authenticate/>; success: add to it.
 --     Priorities: 1000 made, 110 a stream is resumed, 50 a resource is bound, -1000 sent, -1500 features, -2000 complete().
---     A handler may put another session in the event. true ends the chain: whoever does that has answered the client.
+--     A handler may put a resumed session in the event (session, resumed = true, complete = function; hold.add(session): what is
+--     sent to it waits for <success/>). true ends the chain: whoever does that has answered the client.
 --   sasl2/c2s/challenge, /failure (a wrong proof), /error (what is no proof) { session, message, error_text }
 --   sasl2/client-forgotten { username, id }                     nothing of that client may be trusted any more
 --
@@ -56,23 +57,36 @@ function dialect.accepts(session, handler)
   end
 end
 
--- From the moment a resource is bound others may send to it; what they send waits for <success/> and the features.
-local function hold(session)
-  local before, held = rawget(session, "send"), {}
-  session.send = function(x)
-    held[#held + 1] = x
-    return true
+-- From the moment a resource is bound others may send to it; what they send waits until <success/> and the features are out.
+local function new_hold()
+  local sessions = {}                            -- session -> { before = its own send, [n] = what waits }
+  local hold = {}
+
+  function hold.add(session)
+    local waits = { before = rawget(session, "send") }
+    sessions[session] = waits
+    session.send = function(x)
+      waits[#waits + 1] = x
+      return true
+    end
   end
-  local function release()
-    if held and not session.destroyed then session.send = before end
+
+  function hold.open()
+    for session, waits in pairs(sessions) do
+      if not session.destroyed then session.send = waits.before end
+    end
   end
-  local function flush()
-    release()
-    local list = held or {}
-    held = nil
-    for _, x in ipairs(list) do session.send(x) end
+
+  function hold.flush()
+    hold.open()
+    local list = sessions
+    sessions = {}
+    for session, waits in pairs(list) do
+      for _, x in ipairs(waits) do session.send(x) end
+    end
   end
-  return release, flush
+
+  return hold
 end
 
 function dialect.success(session, handler, data)
@@ -81,9 +95,10 @@ function dialect.success(session, handler, data)
   local client = request.client
   if client then session.client_id, session.client_software, session.client_device = client.id, client.software, client.device end
   local event = { session = session, stanza = request.stanza, client = client, handler = handler, message = data }
-  event.release, event.flush = hold(session)
+  event.hold = new_hold()
+  event.hold.add(session)
   module:fire_event("sasl2/" .. session.base_type .. "/success", event)
-  event.flush()
+  event.hold.flush()
 end
 
 local login = new_login(module, dialect)
@@ -103,22 +118,23 @@ module:hook("sasl2/c2s/success", function(event)
   answer:text_tag("authorization-identifier", session.full_jid or session.username .. "@" .. session.host)
   for _, child in ipairs(event.success.tags) do answer:add_child(child) end
   event.success = answer
-  event.release()
+  event.hold.open()
   session.send(answer)
 end, -1000)
 
--- No stream restart: what can be negotiated now follows at once.
+-- No stream restart: what can be negotiated now follows at once. Of a stream that is resumed everything has been negotiated.
 module:hook("sasl2/c2s/success", function(event)
+  if event.resumed then return end
   local session = event.session
   local features = st.stanza "stream:features"
   module:fire_event("stream-features", { origin = session, features = features })
   features:reset()
   session.send(features)
-  event.flush()
 end, -1500)
 
 module:hook("sasl2/c2s/success", function(event)
   if event.complete then event.complete() end
+  event.hold.flush()
 end, -2000)
 
 -- Offer -------------------------------------------------------------------------------------------------------------------
