@@ -1,8 +1,8 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: MIT
-"""login.py [LOGINS [ROUNDS]]: what a login costs the server, by way of logging in, over direct TLS: CPU time of the process (all
-threads) per login, and what of it is not TLS. A bare handshake is measured along with the others, all in turn, so that a busy
-machine does the same to each.
+"""login.py [--instructions] [LOGINS [ROUNDS]]: what a login costs the server, by way of logging in, over direct TLS: CPU time of
+the process (all threads) per login, and what of it is not TLS. A bare handshake is measured along with the others, all in turn, so
+that a busy machine does the same to each. --instructions: in user space, counted by callgrind, which minds no busy machine.
 
     tls         a handshake, nothing else
     scram       SCRAM-SHA-256, a new stream, a resource: three round trips and a header more
@@ -18,11 +18,12 @@ import pathlib
 import re
 import socket
 import ssl
+import subprocess
 import sys
 import time
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
-from server import Server  # noqa: E402
+import server  # noqa: E402
 
 HEADER = ("<?xml version='1.0'?><stream:stream to='localhost' version='1.0' xmlns='jabber:client' "
           "xmlns:stream='http://etherx.jabber.org/streams'>")
@@ -125,12 +126,31 @@ def cpu(pid):
     return sum(int(open("/proc/%d/task/%s/schedstat" % (pid, t)).read().split()[0]) for t in os.listdir("/proc/%d/task" % pid))
 
 
-logins, rounds = (int(sys.argv[1]) if len(sys.argv) > 1 else 100), (int(sys.argv[2]) if len(sys.argv) > 2 else 10)
+def instructions(pid):
+    """Those since the last call."""
+    for dump in pathlib.Path(s.dir).glob("calls*"):
+        dump.unlink()
+    subprocess.run(["callgrind_control", "-d", str(pid)], check=True, capture_output=True)
+    found = 0
+    for dump in pathlib.Path(s.dir).glob("calls*"):
+        found += sum(int(n) for n in re.findall(r"^totals: (\d+)", dump.read_text(errors="replace"), re.M))
+    return found
+
+
+counting = "--instructions" in sys.argv
+numbers = [int(a) for a in sys.argv[1:] if a.isdigit()]
+logins, rounds = [*numbers, *([30, 1] if counting else [100, 10])[len(numbers):]]
 ways = {"tls": tls, "scram": scram, "scram2": scram2, "fast": fast, "fast count": fast_count}
 spent = dict.fromkeys(ways, 0)
-with Server(accounts={"romeo@localhost": "secret"}, modules=["sasl2", "sasl2_bind2", "sasl2_fast"],
-            config='log = { warn = "couplet.log" }\nio_threads = 0\n') as s:
-    token = re.search(r" token=['\"]([^'\"]+)", scram2(s.tls_port, "<request-token xmlns='urn:xmpp:fast:0' mechanism='HT-SHA-256-NONE'/>"))[1].encode()
+if counting:
+    server.DEADLINE = 200
+s = server.Server(accounts={"romeo@localhost": "secret"}, modules=["sasl2", "sasl2_bind2", "sasl2_fast"],
+                  config='log = { warn = "couplet.log" }\nio_threads = 0\n')
+if counting:
+    s.env["COUPLET_WRAP"] = "valgrind -q --tool=callgrind --callgrind-out-file=%s/calls" % s.dir
+with s:
+    answer = scram2(s.tls_port, "<request-token xmlns='urn:xmpp:fast:0' mechanism='HT-SHA-256-NONE'/>")
+    token = re.search(r" token=['\"]([^'\"]+)", answer)[1].encode()
     for way in ways.values():
         for _ in range(20):
             way(s.tls_port)
@@ -138,12 +158,15 @@ with Server(accounts={"romeo@localhost": "secret"}, modules=["sasl2", "sasl2_bin
         for name, way in ways.items():
             time.sleep(0.05)                            # what the last one left behind is done with
             before = cpu(s.process.pid)
+            if counting:
+                instructions(s.process.pid)
+                before = 0
             for _ in range(logins):
                 way(s.tls_port)
             time.sleep(0.05)
-            spent[name] += cpu(s.process.pid) - before
-each = {name: ns / 1000 / logins / rounds for name, ns in spent.items()}
-print("%-12s %10s %10s %10s" % ("way", "µs", "no TLS", "of scram"))
+            spent[name] += (instructions if counting else cpu)(s.process.pid) - before
+each = {name: n / 1000 / logins / rounds for name, n in spent.items()}
+print("%-12s %10s %10s %10s" % ("way", "1000 instr." if counting else "µs", "no TLS", "of scram"))
 for name, us in each.items():
     rest = us - each["tls"]
     print("%-12s %10.0f %10.0f %9.0f%%" % (name, us, rest, 100 * rest / (each["scram"] - each["tls"])))
