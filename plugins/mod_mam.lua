@@ -82,10 +82,11 @@ local function decide(event, username, place, worthy)
 end
 
 -- -> id | nil: there is no room for more
-local function archive(event, username, place, bits)
-  local stanza, id = event.stanza, writer:new_id()
+local function archive(event, username, place, bits, watched)
+  writer:room()
+  local stanza, id, number = event.stanza, writer:new_id()
   local xml = tostring(stanza)
-  if not writer:keep { id = id, user = username, with = place.bare, xml = xml } then return nil end
+  if not writer:keep({ id = id, number = number, user = username, with = place.bare, xml = xml }, watched) then return nil end
   retention.added(username, #xml)
   if bits & RETRACT ~= 0 then tombstone.retract(store, username, stanza, place.bare, id) end
   if events.heard "archive-message-added" then
@@ -110,7 +111,7 @@ local function outgoing(event)
   local bits = look(stanza)
   if bits & STANZA_ID ~= 0 then stanza = stripped(event, own) end
   local place = address(to or own)
-  if not decide(event, username, place, worth(kind, bits)) or not wanted(username, place) then return nil end
+  if not decide(event, username, place, worth(kind, bits)) or not wanted(username, place, own) then return nil end
   local id = archive(event, username, place, bits)
   if place.bare == own then
     event.own_archive_id = id
@@ -156,9 +157,10 @@ local function incoming(event, place)
   if place.resource and not session and kind ~= "chat" then return nil end       -- refused (RFC 6121 §8.5.3.2.1)
   local sender = address(from or host)
   if not sender or not decide(event, username, sender, worth(kind, bits, session ~= nil)) then return nil end
-  if not session and not directory.user(place.bare) and not users.user_exists(username, host) then return nil end
-  if not wanted(username, sender) then return nil end
-  local id = archive(event, username, sender, bits)
+  local user = directory.user(place.bare)
+  if not session and not user and not users.user_exists(username, host) then return nil end
+  if not wanted(username, sender, place.bare) then return nil end
+  local id = archive(event, username, sender, bits, not (user and user.top_resources))
   if id then event.stanza = mark(stanza, place.bare, id) end
 end
 

@@ -2,10 +2,11 @@
 -- archiver.lua: writes messages into an archive store. Delivery never waits for it; the acknowledgement does (couplet.durable).
 --
 --   archiver.new(store, log) -> a
---   a:new_id() -> id                known before the message is written, so that it can be delivered with it
---   a:keep{ id =, user =, with =, xml = } -> entry | nil        in the task that handles the stanza; nil: too many wait
---                                   entry.lost = fn(why), if set, is called if it could not be kept in the end
---   a:pending(id) -> entry | nil    while it is not settled
+--   a:new_id() -> id, number        known before the message is written, so that it can be delivered with it
+--   a:keep({ id =, number =, user =, with =, xml = }, watched?) -> entry | nil        in the task that handles the stanza; nil:
+--                                   too many wait. entry.lost = fn(why), if set, is called if it could not be kept in the end
+--   a:room()                        waits while the store takes fewer than come: for senders who want no acknowledgement
+--   a:pending(id) -> entry | nil    while it is not settled, if it is watched
 --   a:flush()                       hands over what was gathered: for those about to read
 --   a:close()                       the same, and waits until all is settled; what a store in trouble has not taken is lost
 --   a:waiting() -> entries
@@ -19,6 +20,7 @@ local task = require "couplet.task"
 
 local BATCH = 200                              -- entries in one write
 local ENTRIES_MAX, BYTES_MAX = 50000, 128 * 1024 * 1024
+local BUSY = 4000                              -- entries under way from which on senders wait
 local GIVE_UP = 120                            -- seconds
 local PAUSE, PAUSE_MAX = 0.25, 5
 
@@ -31,19 +33,31 @@ function methods:pending(id) return self.entries[id] end
 
 local function settle(self, entry, fine, why)
   self.count, self.bytes = self.count - 1, self.bytes - #entry.xml
-  self.entries[entry.id] = nil
+  if self.entries[entry.id] then self.entries[entry.id] = nil end
   entry.release(fine, why)
   if not fine and entry.lost then entry.lost(why) end
   if self.count == 0 and self.idle then self.idle() end
+  local crowd = self.crowd
+  if crowd[1] and self.count < BUSY then
+    self.crowd = {}
+    for i = 1, #crowd do crowd[i]() end
+  end
 end
 
 local post, retry
 
 local function trouble(self, batch, why)
   local backlog = self.backlog
-  for i = 1, #batch do backlog[#backlog + 1] = batch[i] end
+  local now = clock.mono()
+  for i = 1, #batch do
+    backlog[#backlog + 1] = batch[i]
+    batch[i].since = now
+  end
   if not self.pause then
     self.pause = PAUSE
+    local crowd = self.crowd
+    self.crowd = {}
+    for i = 1, #crowd do crowd[i]() end                -- nobody's chat waits for a disk that is full
     self.log("error", "messages cannot be archived: %s. They are tried again for %d s and not acknowledged meanwhile; see what "
       .. "the log says about the store", why, GIVE_UP)
     self.retry_timer = clock.timer(self.pause, function() return retry(self) end)
@@ -105,16 +119,18 @@ function methods:flush()
   if not fresh[1] then return end
   self.fresh = {}
   if self.pause then
+    local now = clock.mono()
+    for i = 1, #fresh do fresh[i].since = now end
     table.move(fresh, 1, #fresh, #self.backlog + 1, self.backlog)
   else
     post(self, fresh)
   end
 end
 
-function methods:keep(entry)
-  entry.release, entry.since = durable.hold(), clock.mono()
+function methods:keep(entry, watched)
+  entry.release = durable.hold()
   self.count, self.bytes = self.count + 1, self.bytes + #entry.xml
-  self.entries[entry.id] = entry
+  if watched then self.entries[entry.id] = entry end
   if self.count > ENTRIES_MAX or self.bytes > BYTES_MAX then
     settle(self, entry, false, "too much waits for the archive")
     return nil
@@ -128,6 +144,15 @@ function methods:keep(entry)
     self:flush()
   end
   return entry
+end
+
+function methods:room()
+  if self.count < BUSY or self.pause then return end
+  self:flush()
+  task.await(function(done)
+    if self.count < BUSY or self.pause then return done() end
+    self.crowd[#self.crowd + 1] = done
+  end)
 end
 
 function methods:new_id() return self.id() end
@@ -171,7 +196,8 @@ local function make_ids()
 end
 
 function archiver.new(store, log)
-  local a = setmetatable({ store = store, log = log, fresh = {}, backlog = {}, entries = {}, count = 0, bytes = 0 }, methods)
+  local a = setmetatable({ store = store, log = log, fresh = {}, backlog = {}, entries = {}, crowd = {}, count = 0,
+    bytes = 0 }, methods)
   if store.append_all then
     function a.id() return store:new_id() end
     function a.write(batch, done) return store:append_all(batch, done) end

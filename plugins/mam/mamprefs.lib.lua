@@ -5,7 +5,7 @@
 --                                     explicit: the account uses its archive: with mam_smart_enable that begins it
 --   prefs.set(username, prefs) -> true | nil, err
 --   prefs.forget(username)
---   prefs.wanted(username, address) -> boolean        address: of couplet.router, of the other side
+--   prefs.wanted(username, address, own) -> boolean        address: of couplet.router, of the other side; own: bare address
 
 local directory = require "couplet.directory"
 local rostermanager = require "couplet.roster"
@@ -43,7 +43,11 @@ end
 
 function prefs.get(username, explicit)
   local user = directory.user(username .. "@" .. host)
-  local known = user and user.archive_prefs or recall(username)
+  local known = user and user.archive_prefs
+  if not known then
+    known = recall(username)
+    if user then user.archive_prefs = known end
+  end
   if known and not (explicit and known == "none") then
     if known == "none" then return defaults[false] end
     return known == "default" and default or known
@@ -74,7 +78,9 @@ function prefs.set(username, value)
   return true
 end
 
-function prefs.wanted(username, address)
+function prefs.wanted(username, address, own)
+  local user = directory.user(own)
+  if user and user.archive_prefs == "default" and default[false] == true then return true end      -- nearly everybody
   local p = prefs.get(username)
   local rule = p[address.jid]
   if rule == nil then rule = p[address.bare] end

@@ -227,43 +227,53 @@ end
 
 --- The answer
 
+local NS = "<message xmlns='jabber:client'"
+
 -- A stanza's text as it stands inside <forwarded/>: in the namespace of clients, whatever it had.
 local function forwarded(value)
-  local text = type(value) == "string" and value
-  if not text then
-    if not st.is_stanza(value) then value = st.deserialize(value) end
-    text = tostring(value)
+  local text = value
+  if type(value) ~= "string" then text = tostring(st.is_stanza(value) and value or st.deserialize(value)) end
+  if text:find "^<message[^>]* xmlns='" then
+    local top, rest = text:match "^<message([^>]*)(.*)$"
+    return NS .. top:gsub(" xmlns='[^']*'", "") .. rest
   end
-  local head, rest = text:match "^(<%w+)(.*)$"
-  local top, tail = rest:match "^([^>]*)(.*)$"
-  return head .. " xmlns='jabber:client'" .. top:gsub(" xmlns='[^']*'", "") .. tail
+  return NS .. text:sub(9)
 end
 
--- One result, put together as text and parsed once: much cheaper than a tree made piece by piece.
+-- One result as text: much cheaper than a tree made piece by piece.
 local function result(item, head)
-  local text = ("%s id='%s'><forwarded xmlns='urn:xmpp:forward:0'><delay xmlns='urn:xmpp:delay' stamp='%s'/>%s"
-    .. "</forwarded></result></message>"):format(head, st.xml_escape(item.id), datetime.datetime(item.when),
-      forwarded(item.value))
-  return parse_xml(text), #text
+  return head .. st.xml_escape(item.id) .. "'><forwarded xmlns='urn:xmpp:forward:0'><delay xmlns='urn:xmpp:delay' stamp='"
+    .. datetime.datetime(item.when) .. "'/>" .. forwarded(item.value) .. "</forwarded></result></message>"
+end
+
+-- Sends results, parsed all at once. What cannot be parsed was damaged in the store, and is left out.
+local function send_results(origin, texts)
+  local all = parse_xml("<results>" .. table.concat(texts) .. "</results>")
+  for i = 1, #texts do
+    local message = all and all.tags[i] or not all and parse_xml(texts[i])
+    if message and not origin.send(message) then return false end
+  end
+  return true
 end
 
 function query.answer(event, page, q, from)
   local origin, stanza = event.origin, event.stanza
   local to = stanza.attr.from
-  local head = ("<message to='%s' from='%s'><result xmlns='%s'%s"):format(st.xml_escape(to), st.xml_escape(from), XMLNS,
+  local head = ("<message to='%s' from='%s'><result xmlns='%s'%s id='"):format(st.xml_escape(to), st.xml_escape(from), XMLNS,
     q.id and (" queryid='%s'"):format(st.xml_escape(q.id)) or "")
-  local items, owed = page.items, 0
+  local items, texts, bytes = page.items, {}, 0
   local first, last, step = 1, #items, 1
   if q.flip then first, last, step = #items, 1, -1 end
   for i = first, last, step do
-    local message, bytes = result(items[i], head)
-    if message and not origin.send(message) then return true end
-    owed = owed + bytes
-    if owed >= PIECE and origin.net and origin.base_type == "c2s" then
-      if not client_session.flush(origin) then return true end
-      owed = 0
+    local text = result(items[i], head)
+    texts[#texts + 1], bytes = text, bytes + #text
+    if bytes >= PIECE then
+      if not send_results(origin, texts) then return true end
+      if origin.net and origin.base_type == "c2s" and not client_session.flush(origin) then return true end
+      texts, bytes = {}, 0
     end
   end
+  if texts[1] and not send_results(origin, texts) then return true end
   local set = rsm.generate { first = items[1] and { index = page.index, items[1].id }, last = items[1] and items[#items].id,
     count = page.total }
   local reply = st.reply(stanza):tag("fin", { xmlns = XMLNS, complete = page.complete and "true" or nil }):add_child(set)

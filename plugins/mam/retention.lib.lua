@@ -57,8 +57,13 @@ local function work()
   running = false
 end
 
+local most, most_bytes
+
+local function read()
+  most, most_bytes = module.config.storage_archive_item_limit, module.config.archive_bytes_max
+end
+
 function retention.added(username, bytes)
-  local most, most_bytes = module.config.storage_archive_item_limit, module.config.archive_bytes_max
   if most == 0 and most_bytes == 0 then return end
   local entry = grown[username]
   if not entry then                            -- how much there was before is not known yet
@@ -80,6 +85,8 @@ function retention.forget(username) grown[username] = nil end
 
 function retention.start(archive)
   store = archive
+  read()
+  module:on_config_change(read)
   module:add_timer(module.config.archive_cleanup_interval, function(now)
     expire(now)
     grown = {}                                 -- all are measured again when they grow, and the table does not

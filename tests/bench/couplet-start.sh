@@ -6,7 +6,11 @@
 set -e
 here=$(cd "$(dirname "$0")" && pwd)
 source=$(cd "$here/../.." && pwd)
-[ "${3:-nomam}" = nomam ] || exit 3
+case ${3:-nomam} in
+    nomam) mam= ;;
+    mam) mam='"mam",' ;;
+    *) exit 3 ;;                # mamsql: our archive is in SQLite anyway
+esac
 mkdir -p "$1" "${DATA:-$1/data}"
 run=$(cd "$1" && pwd)
 data=$(cd "${DATA:-$run/data}" && pwd)
@@ -33,8 +37,9 @@ limits = {}
 c2s_max_connections_per_ip = 0
 c2s_connection_rate = 0
 log = { warn = "$run/couplet.log" }
-modules_enabled = { "disco", "roster", "saslauth", "tls", "private", "vcard", "ping", "register", "time", "uptime", "version", "xload_accounts" }
+modules_enabled = { $mam "disco", "roster", "saslauth", "tls", "private", "vcard", "ping", "register", "time", "uptime", "version", "xload_accounts" }
 xload_accounts = ${ACCOUNTS:-10000}
+archive_expires_after = "never"
 VirtualHost "localhost"
 END
 ulimit -n "$(ulimit -Hn)"

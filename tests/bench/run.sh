@@ -1,7 +1,7 @@
 #!/bin/bash
 # SPDX-License-Identifier: MIT
 # run.sh [GROUP,…] [bench.py options]: Couplet beside the bare relay, tuned Prosody and ejabberd, one run, figures as a table.
-# Groups: chat rate iq login idle bigidle (default: chat,rate,iq,login). MEASURE: the load generator's folder.
+# Groups: chat rate iq login mam mamsql idle bigidle (default: chat,rate,iq,login). MEASURE: the load generator's folder.
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 source=$(cd "$here/../.." && pwd)

@@ -76,7 +76,7 @@ local function handle(a, poison)
   local out = {}
   task.spawn(function()
     local ticket = durable.begin(function(fine, why) out.acknowledged, out.why = fine, why end)
-    out.entry = a:keep { id = a:new_id(), user = "romeo", with = "juliet@h", xml = "<m/>", poison = poison }
+    out.entry = a:keep({ id = a:new_id(), user = "romeo", with = "juliet@h", xml = "<m/>", poison = poison }, true)
     if out.entry then out.entry.lost = function(why) out.lost = why end end
     durable.finish(ticket)
   end)

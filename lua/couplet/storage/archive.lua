@@ -6,9 +6,10 @@
 -- millisecond in order of insertion. Pages are found by key, never by counting.
 --
 -- Beyond PLUGIN-API §7 (callers look whether the methods are there):
---   store:new_id(when?) -> id                  of an item that is to be written; nobody else gets it
---   store:append_all({ { user =, id =, xml =, with = }, … }, done)     stanzas as text, under ids of new_id, all or none in one
---                                              transaction; done(true) | done(nil, message, code). The same again changes nothing
+--   store:new_id(when?) -> id, number          of an item that is to be written; nobody else gets it
+--   store:append_all({ { user =, id =, number =, xml =, with = }, … }, done)     stanzas as text, under ids of new_id, all or
+--                                              none in one transaction; done(true) | done(nil, message, code). The same again
+--                                              changes nothing
 --   store:measure(user) -> items, bytes | nil, message
 --   find's query: raw = true                   stanzas as text
 
@@ -271,7 +272,8 @@ end
 
 function methods:new_id(when)
   local first, number = number_at(when)
-  return id_of(number or first + random(0, START))
+  number = number or first + random(0, START)
+  return id_of(number), number
 end
 
 local function forget(known, name)
@@ -283,7 +285,7 @@ local function append_surely(self, item, done)
   task.spawn(function()
     forget(self.shared.owners, item.user)
     forget(self.db.peers, item.with)
-    local number = number_of(item.id)
+    local number = item.number or number_of(item.id)
     local fine, message, code = post(self, item.user, {
       { ENSURE, self.host, self.store }, { ENSURE_OWNER, self.host, self.store, item.user }, { ENSURE_JID, item.with },
       { self.shared.sql.enter, self.host, self.store, item.user, number, item.xml, item.with },
@@ -316,7 +318,7 @@ function methods:append_all(items, done)
       end
     end
     n = n + 1
-    statements[n] = { enter, host, store, user, number_of(item.id), item.xml, with }
+    statements[n] = { enter, host, store, user, item.number or number_of(item.id), item.xml, with }
     last[user] = ticket
   end
   self.db:post(statements, function(changes, message, code)
