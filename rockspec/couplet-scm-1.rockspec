@@ -16,7 +16,7 @@ external_dependencies = {
   LIBEV = { header = "ev.h", library = "ev" },
   SASL = { header = "sasl/sasl.h", library = "sasl2" },
   SQLITE = { header = "sqlite3.h", library = "sqlite3" },
-  PQ = { header = "postgresql/libpq-fe.h", library = "pq" },
+  PQ = { header = "postgresql/libpq-fe.h" },
   ICU = { header = "unicode/usprep.h", library = "icuuc" },
   ZLIB = { header = "zlib.h", library = "z" },
   UNBOUND = { header = "unbound.h", library = "unbound" },

@@ -281,7 +281,7 @@ static char *name_of(const char *conninfo)
 {
 	struct buf b = { 0 };
 	const char *database = "", *host = "";
-	PQconninfoOption *all = PQconninfoParse(conninfo, NULL);
+	PQconninfoOption *all = pq.conninfoParse(conninfo, NULL);
 	for (PQconninfoOption *o = all; o && o->keyword; o++) {
 		if (o->val && strcmp(o->keyword, "dbname") == 0)
 			database = o->val;
@@ -292,7 +292,7 @@ static char *name_of(const char *conninfo)
 	buf_add_text(&b, database);
 	buf_add_text(&b, *host ? " on " : "");
 	buf_add_text(&b, host);
-	PQconninfoFree(all);
+	pq.conninfoFree(all);
 	char *name = mem_copy(buf_data(&b), b.len);
 	buf_free(&b);
 	return name;
@@ -303,7 +303,8 @@ static struct store *postgres_open(const struct store_config *config)
 	struct postgres *s = mem_zero(sizeof *s);
 	s->store.driver = &store_postgres;
 	s->place.conninfo = mem_copy(config->place.p, config->place.n);
-	s->place.name = name_of(s->place.conninfo);
+	s->place.library = postgres_lib_load();
+	s->place.name = s->place.library ? name_of(s->place.conninfo) : mem_copy("PostgreSQL", 10);
 	s->place.schema = mem_alloc(sizeof *s->place.schema * (size_t)(config->versions + 1));
 	s->place.versions = config->versions;
 	for (int i = 0; i < s->place.versions; i++)

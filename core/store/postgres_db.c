@@ -27,7 +27,7 @@ enum {
 
 enum trouble {
 	GONE, REFUSED, NO_DATABASE, TOO_MANY, OLD_WORK, DISK_FULL, READ_ONLY, FORBIDDEN, SLOW, CONFLICT, TOO_BIG, NEWER, ENCODING,
-	COLLISION, LACKING, DAMAGED, OTHER, TROUBLES
+	COLLISION, LACKING, DAMAGED, NO_LIBRARY, OTHER, TROUBLES
 };
 
 static const struct { const char *code, *text, *advice; enum postgres_fault fault; } troubles[] = {
@@ -55,6 +55,8 @@ static const struct { const char *code, *text, *advice; enum postgres_fault faul
 	[LACKING] = { "internal-server-error", "the database has lost tables of ours",
 		": restore a backup, or DROP SCHEMA couplet to begin anew", FAULT_AGAIN },
 	[DAMAGED] = { "internal-server-error", "the database is damaged", ": put a backup in its place", FAULT_ALL },
+	[NO_LIBRARY] = { "internal-server-error", "PostgreSQL's library is not there",
+		": install libpq5 (libpq.so.5, version 14 or later)", FAULT_AWAY },
 	[OTHER] = { "internal-server-error", "database error", "", FAULT_OWN },
 };
 _Static_assert((int)TROUBLES <= (int)POSTGRES_TROUBLES, "room for when each was told");
@@ -97,14 +99,14 @@ static enum postgres_fault fault(struct postgres_db *c, enum trouble t, const ch
 
 static enum postgres_fault lost(struct postgres_db *c)
 {
-	const char *words = c->conn ? PQerrorMessage(c->conn) : "";
+	const char *words = c->conn ? pq.errorMessage(c->conn) : "";
 	return fault(c, GONE, *words ? words : "the connection broke");
 }
 
 static enum postgres_fault failed(struct postgres_db *c, const PGresult *res)
 {
-	const char *state = PQresultErrorField(res, PG_DIAG_SQLSTATE), *words = PQresultErrorField(res, PG_DIAG_MESSAGE_PRIMARY);
-	return fault(c, trouble_of(state), words ? words : PQresultErrorMessage(res));
+	const char *state = pq.resultErrorField(res, PG_DIAG_SQLSTATE), *words = pq.resultErrorField(res, PG_DIAG_MESSAGE_PRIMARY);
+	return fault(c, trouble_of(state), words ? words : pq.resultErrorMessage(res));
 }
 
 void postgres_db_fail(struct postgres_place *p, struct postgres_db *c, struct store_request *r)
@@ -138,7 +140,7 @@ void postgres_db_well(struct postgres_place *p, const struct postgres_db *c)
 static bool wait_socket(struct postgres_place *p, struct postgres_db *c, short events, uint64_t deadline)
 {
 	uint64_t stopping = 0;
-	struct pollfd fd = { .fd = PQsocket(c->conn), .events = events };
+	struct pollfd fd = { .fd = pq.socket(c->conn), .events = events };
 	for (;;) {
 		uint64_t now = clock_mono_ms();
 		if (p->stop && !stopping)
@@ -155,16 +157,16 @@ static bool wait_socket(struct postgres_place *p, struct postgres_db *c, short e
 static bool wait_result(struct postgres_place *p, struct postgres_db *c, uint64_t deadline)
 {
 	for (;;) {
-		int flush = PQflush(c->conn);
-		if (flush < 0 || PQstatus(c->conn) == CONNECTION_BAD)
+		int flush = pq.flush(c->conn);
+		if (flush < 0 || pq.status(c->conn) == CONNECTION_BAD)
 			break;
-		if (!flush && !PQisBusy(c->conn))
+		if (!flush && !pq.isBusy(c->conn))
 			return true;
 		if (!wait_socket(p, c, (short)(POLLIN | (flush > 0 ? POLLOUT : 0)), deadline)) {
 			note(c, GONE, "no answer in time");
 			return false;
 		}
-		if (!PQconsumeInput(c->conn))
+		if (!pq.consumeInput(c->conn))
 			break;
 	}
 	lost(c);
@@ -179,18 +181,18 @@ static PGresult *simple_result(struct postgres_place *p, struct postgres_db *c, 
 	for (;;) {
 		if (!wait_result(p, c, deadline))
 			break;
-		PGresult *res = PQgetResult(c->conn);
+		PGresult *res = pq.getResult(c->conn);
 		if (!res)
 			return last;
 		/* Of several statements the first failure tells, else the last one's rows. */
-		if (last && PQresultStatus(last) == PGRES_FATAL_ERROR) {
-			PQclear(res);
+		if (last && pq.resultStatus(last) == PGRES_FATAL_ERROR) {
+			pq.clear(res);
 		} else {
-			PQclear(last);
+			pq.clear(last);
 			last = res;
 		}
 	}
-	PQclear(last);
+	pq.clear(last);
 	return NULL;
 }
 
@@ -198,20 +200,20 @@ static enum postgres_fault judge(struct postgres_db *c, const PGresult *res)
 {
 	if (!res)
 		return FAULT_LOST;              /* noted */
-	ExecStatusType status = PQresultStatus(res);
+	ExecStatusType status = pq.resultStatus(res);
 	return status == PGRES_COMMAND_OK || status == PGRES_TUPLES_OK ? FAULT_NONE : failed(c, res);
 }
 
 static enum postgres_fault simple(struct postgres_place *p, struct postgres_db *c, const char *sql, int timeout_ms,
 	long long *out)
 {
-	if (!PQsendQuery(c->conn, sql))
+	if (!pq.sendQuery(c->conn, sql))
 		return lost(c);
 	PGresult *res = simple_result(p, c, timeout_ms);
 	enum postgres_fault f = judge(c, res);
-	if (!f && out && PQntuples(res) == 1 && PQnfields(res) == 1)
-		*out = PQgetisnull(res, 0, 0) ? -1 : atoll(PQgetvalue(res, 0, 0));
-	PQclear(res);
+	if (!f && out && pq.ntuples(res) == 1 && pq.nfields(res) == 1)
+		*out = pq.getisnull(res, 0, 0) ? -1 : atoll(pq.getvalue(res, 0, 0));
+	pq.clear(res);
 	return f;
 }
 
@@ -225,10 +227,10 @@ void postgres_db_close(struct postgres_db *c)
 		for (int k = 0; k < 2; k++)
 			free(c->statements[i][k].types);
 	memset(c->statements, 0, sizeof c->statements);
-	int pid = PQbackendPID(c->conn);
+	int pid = pq.backendPID(c->conn);
 	if (pid)
 		c->old_pid = pid;
-	PQfinish(c->conn);
+	pq.finish(c->conn);
 	c->conn = NULL;
 }
 
@@ -241,9 +243,9 @@ static void ignore_notice(void *arg, const PGresult *res)
 /* libpq does not tell an SQLSTATE of a login that failed, only words. */
 static enum trouble trouble_of_login(PGconn *conn)
 {
-	const char *words = PQerrorMessage(conn);
+	const char *words = pq.errorMessage(conn);
 	if (strstr(words, "authentication") || strstr(words, "pg_hba.conf") || strstr(words, "no password") || strstr(words, "role \"")
-		|| PQconnectionNeedsPassword(conn))
+		|| pq.connectionNeedsPassword(conn))
 		return REFUSED;
 	if (strstr(words, "database \"") && strstr(words, "does not exist"))
 		return NO_DATABASE;
@@ -255,19 +257,19 @@ static enum trouble trouble_of_login(PGconn *conn)
 static enum postgres_fault login(struct postgres_place *p, struct postgres_db *c)
 {
 	uint64_t deadline = clock_mono_ms() + (uint64_t)p->patience_ms;
-	c->conn = PQconnectStart(p->conninfo);
+	c->conn = pq.connectStart(p->conninfo);
 	assert(c->conn);
-	PostgresPollingStatusType state = PQstatus(c->conn) == CONNECTION_BAD ? PGRES_POLLING_FAILED : PGRES_POLLING_WRITING;
+	PostgresPollingStatusType state = pq.status(c->conn) == CONNECTION_BAD ? PGRES_POLLING_FAILED : PGRES_POLLING_WRITING;
 	while (state == PGRES_POLLING_READING || state == PGRES_POLLING_WRITING) {
 		if (!wait_socket(p, c, state == PGRES_POLLING_READING ? POLLIN : POLLOUT, deadline))
 			return fault(c, GONE, "no answer in time");
-		state = PQconnectPoll(c->conn);
+		state = pq.connectPoll(c->conn);
 	}
 	if (state != PGRES_POLLING_OK)
-		return fault(c, trouble_of_login(c->conn), PQerrorMessage(c->conn));
-	PQsetnonblocking(c->conn, 1);
-	PQsetNoticeReceiver(c->conn, ignore_notice, NULL);
-	const char *encoding = PQparameterStatus(c->conn, "server_encoding");
+		return fault(c, trouble_of_login(c->conn), pq.errorMessage(c->conn));
+	pq.setnonblocking(c->conn, 1);
+	pq.setNoticeReceiver(c->conn, ignore_notice, NULL);
+	const char *encoding = pq.parameterStatus(c->conn, "server_encoding");
 	if (encoding && strcmp(encoding, "UTF8") != 0)
 		return fault(c, ENCODING, encoding);
 	char set[640];
@@ -341,6 +343,8 @@ static enum postgres_fault migrate(struct postgres_place *p, struct postgres_db 
 
 static enum postgres_fault open_now(struct postgres_place *p, struct postgres_db *c)
 {
+	if (!p->library)
+		return fault(c, NO_LIBRARY, "libpq.so.5");
 	enum postgres_fault f = login(p, c);
 	if (!f && c->writes)
 		f = fence(p, c);
@@ -372,9 +376,9 @@ enum postgres_fault postgres_db_ready(struct postgres_place *p, struct postgres_
 {
 	if (c->conn) {
 		/* An idle connection whose server has gone is readable. */
-		struct pollfd fd = { .fd = PQsocket(c->conn), .events = POLLIN };
-		if (PQstatus(c->conn) == CONNECTION_OK && (poll(&fd, 1, 0) == 0 || (PQconsumeInput(c->conn)
-			&& PQstatus(c->conn) == CONNECTION_OK)))
+		struct pollfd fd = { .fd = pq.socket(c->conn), .events = POLLIN };
+		if (pq.status(c->conn) == CONNECTION_OK && (poll(&fd, 1, 0) == 0 || (pq.consumeInput(c->conn)
+			&& pq.status(c->conn) == CONNECTION_OK)))
 			return FAULT_NONE;
 		postgres_db_close(c);
 	}
@@ -416,24 +420,24 @@ static enum postgres_fault prepare(struct postgres_place *p, struct postgres_db 
 		return FAULT_NONE;
 	char name[32];
 	snprintf(name, sizeof name, "%c%u", batch ? 'b' : 's', (unsigned)id);
-	if (!PQsendPrepare(c->conn, name, batch ? p->batch[id] : p->sql[id], 0, NULL))
+	if (!pq.sendPrepare(c->conn, name, batch ? p->batch[id] : p->sql[id], 0, NULL))
 		return lost(c);
 	PGresult *res = simple_result(p, c, p->patience_ms);
 	enum postgres_fault f = judge(c, res);
-	PQclear(res);
+	pq.clear(res);
 	if (f)
 		return f;
-	if (!PQsendDescribePrepared(c->conn, name))
+	if (!pq.sendDescribePrepared(c->conn, name))
 		return lost(c);
 	res = simple_result(p, c, p->patience_ms);
 	if (!(f = judge(c, res))) {
-		s->n = PQnparams(res);
+		s->n = pq.nparams(res);
 		s->types = mem_zero(sizeof *s->types * (size_t)(s->n + 1));
 		for (int i = 0; i < s->n; i++)
-			s->types[i] = PQparamtype(res, i);
+			s->types[i] = pq.paramtype(res, i);
 		s->prepared = true;
 	}
-	PQclear(res);
+	pq.clear(res);
 	return f;
 }
 
@@ -530,14 +534,14 @@ static enum postgres_fault send_step(struct postgres_db *c, struct work *w, stru
 		return f;
 	char name[32];
 	snprintf(name, sizeof name, "%c%u", batch ? 'b' : 's', (unsigned)s->id);
-	return PQsendQueryPrepared(c->conn, name, stmt->n, w->values, w->lengths, w->formats, 1) ? FAULT_NONE : lost(c);
+	return pq.sendQueryPrepared(c->conn, name, stmt->n, w->values, w->lengths, w->formats, 1) ? FAULT_NONE : lost(c);
 }
 
 static enum postgres_fault take_rows(struct postgres_db *c, struct step *s, const PGresult *res, bool keep_all)
 {
 	struct store_request *r = s->request;
-	r->changes = atoll(PQcmdTuples((PGresult *)res));
-	int rows = PQntuples(res), columns = PQnfields(res);
+	r->changes = atoll(pq.cmdTuples((PGresult *)res));
+	int rows = pq.ntuples(res), columns = pq.nfields(res);
 	if (!columns && !keep_all)
 		return FAULT_NONE;
 	uint64_t cells = (uint64_t)rows * (uint64_t)columns;
@@ -546,8 +550,8 @@ static enum postgres_fault take_rows(struct postgres_db *c, struct step *s, cons
 	buf_add(&r->out, &cells, sizeof cells);
 	for (int i = 0; i < rows; i++)
 		for (int k = 0; k < columns; k++)
-			if (postgres_cell(PQftype(res, k), PQgetisnull(res, i, k) ? NULL : PQgetvalue(res, i, k),
-				(size_t)PQgetlength(res, i, k), &r->out))
+			if (postgres_cell(pq.ftype(res, k), pq.getisnull(res, i, k) ? NULL : pq.getvalue(res, i, k),
+				(size_t)pq.getlength(res, i, k), &r->out))
 				return fault(c, DAMAGED, "a value that is none of ours");
 	return FAULT_NONE;
 }
@@ -561,9 +565,9 @@ static enum postgres_fault take_step(struct postgres_place *p, struct postgres_d
 	for (;;) {
 		if (!wait_result(p, c, deadline))
 			return FAULT_LOST;
-		if (!(res = PQgetResult(c->conn)))
+		if (!(res = pq.getResult(c->conn)))
 			return f;
-		switch (PQresultStatus(res)) {
+		switch (pq.resultStatus(res)) {
 		case PGRES_COMMAND_OK:
 		case PGRES_TUPLES_OK:
 			if (s->run > 1)
@@ -578,8 +582,8 @@ static enum postgres_fault take_step(struct postgres_place *p, struct postgres_d
 		default:
 			f = failed(c, res);
 		}
-		PQclear(res);
-		if (PQstatus(c->conn) == CONNECTION_BAD)
+		pq.clear(res);
+		if (pq.status(c->conn) == CONNECTION_BAD)
 			return FAULT_LOST;
 	}
 }
@@ -591,19 +595,19 @@ static enum postgres_fault take_sync(struct postgres_place *p, struct postgres_d
 	for (;;) {
 		if (!wait_result(p, c, deadline))
 			return FAULT_LOST;
-		PGresult *res = PQgetResult(c->conn);
+		PGresult *res = pq.getResult(c->conn);
 		if (!res) {
-			if (PQstatus(c->conn) == CONNECTION_BAD)
+			if (pq.status(c->conn) == CONNECTION_BAD)
 				return lost(c);
 			continue;
 		}
-		ExecStatusType status = PQresultStatus(res);
+		ExecStatusType status = pq.resultStatus(res);
 		if (status == PGRES_FATAL_ERROR)
 			f = failed(c, res);
-		PQclear(res);
+		pq.clear(res);
 		if (status == PGRES_PIPELINE_SYNC)
 			return f;
-		if (PQstatus(c->conn) == CONNECTION_BAD)
+		if (pq.status(c->conn) == CONNECTION_BAD)
 			return FAULT_LOST;
 	}
 }
@@ -651,7 +655,7 @@ static enum postgres_fault send_all(struct postgres_db *c, struct work *w, bool 
 		enum postgres_fault f = s->run ? send_step(c, w, s) : FAULT_NONE;
 		if (f)
 			return f;
-		if ((i + 1 == w->n || (each && s[1].request != s->request)) && !PQpipelineSync(c->conn))
+		if ((i + 1 == w->n || (each && s[1].request != s->request)) && !pq.pipelineSync(c->conn))
 			return lost(c);
 	}
 	return FAULT_NONE;
@@ -702,12 +706,12 @@ enum postgres_fault postgres_db_run(struct postgres_place *p, struct postgres_db
 	if (!f && !each)
 		f = plan(p, c, &w, 0, false);
 	if (!f && w.n) {
-		if (!PQenterPipelineMode(c->conn))
+		if (!pq.enterPipelineMode(c->conn))
 			f = lost(c);
 		if (!f && (f = send_all(c, &w, each)))
 			postgres_db_close(c);       /* the end of the transaction was not sent, so nothing was done */
 		else if (!f && (f = take_all(p, c, &w, each, keep_all)) != FAULT_LOST)
-			PQexitPipelineMode(c->conn);
+			pq.exitPipelineMode(c->conn);
 	}
 	work_free(&w);
 	return f;

@@ -8,9 +8,9 @@
 #ifndef COUPLET_POSTGRES_DB_H
 #define COUPLET_POSTGRES_DB_H
 
-#include <libpq-fe.h>
 #include <stdatomic.h>
 
+#include "store/postgres_lib.h"
 #include "store/store.h"
 
 /* What became of the work when something went wrong. */
@@ -29,6 +29,7 @@ enum { POSTGRES_TROUBLES = 24 };
 struct postgres_place {
 	char *conninfo;                   /* as libpq takes it; holds a password, so it is wiped and never logged */
 	char *name;                       /* for people: database on host */
+	bool library;                     /* libpq is there */
 	char **schema;                    /* SQL that leads from version i to i + 1 */
 	int versions, patience_ms;        /* for a statement, a connection, and a server to come back */
 	enum store_sync sync;
