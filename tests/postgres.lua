@@ -49,6 +49,22 @@ function postgres.new(settings)
     f:close()
     return pid
   end
+  -- CPU seconds of the server and of its processes, those that ended included
+  function pg.cpu()
+    local ticks = 0
+    for pid in output(("echo %d; pgrep -P %d"):format(pg.pid(), pg.pid())):gmatch "%d+" do
+      local f = io.open("/proc/" .. pid .. "/stat")
+      if f then
+        local field = 2
+        for n in f:read "a":match "%) . (.*)":gmatch "%S+" do
+          field = field + 1
+          if field == 13 or field == 14 or pid == tostring(pg.pid()) and (field == 15 or field == 16) then ticks = ticks + n end
+        end
+        f:close()
+      end
+    end
+    return ticks / 100
+  end
   function pg.signal(name) assert(os.execute("kill -" .. name .. " " .. pg.pid())) end
   function pg.stop(mode) output("" .. program .. "stop " .. dir .. " " .. (mode or "fast")) end
   function pg.start() output("" .. program .. "start " .. dir) end

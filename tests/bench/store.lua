@@ -1,5 +1,6 @@
 -- SPDX-License-Identifier: MIT
--- store.lua: what storage costs. build/bin/lua tests/bench/store.lua [full|normal|off] [directory]
+-- store.lua: what storage costs. build/bin/lua tests/bench/store.lua [full|normal|off|postgres] [directory]
+-- postgres: a server of its own, with fsync; CPU is that of this process, the server's is shown at the end.
 --
 -- Sets per second and their waits with 1, 16 and 256 tasks that write at once, CPU of the whole process per operation;
 -- reads of an account and of a roster; archive appends and pages.
@@ -11,7 +12,9 @@ local sync, dir = arg[1] or "full", arg[2]
 local temp = require "temp"
 local made = not dir and temp.dir()
 local file = (dir or made) .. "/bench.sqlite"
-local driver = database.driver("bench.example", { file = file, synchronous = sync })
+local pg = sync == "postgres" and require "postgres".new{ fsync = "on", shared_buffers = "128MB", autovacuum = "on" }
+local options = pg and pg.options() or { file = file, synchronous = sync }
+local driver = database.driver("bench.example", options)
 
 local now = require "socket".gettime           -- the loop's clocks count milliseconds
 
@@ -58,7 +61,7 @@ roster:set("romeo", contacts)
 local text = "<message to='juliet@capulet.example' from='romeo@montague.example/orchard' type='chat' id='abc'><body>"
   .. ("x"):rep(300) .. "</body><origin-id xmlns='urn:xmpp:sid:0' id='abc'/></message>"
 
-print("synchronous = " .. sync .. ", " .. file)
+print(pg and options.name or "synchronous = " .. sync .. ", " .. file)
 for _, workers in ipairs { 1, 16, 256 } do
   run("map set", workers, 3, function(w, i) map:set("user" .. w, "key" .. i % 10, i) end)
 end
@@ -69,6 +72,13 @@ for _, workers in ipairs { 1, 16, 256 } do
   run("archive append (450 bytes)", workers, 3,
     function(w) archive:append("user" .. w % 1000, nil, text, nil, "peer" .. w % 50 .. "@example.org") end)
 end
+for _, workers in ipairs { 1, 16, 256 } do
+  run("append_all of two (450 bytes)", workers, 3, function(w)
+    local items = {}
+    for i = 1, 2 do items[i] = { user = "user" .. (w + i) % 1000, id = archive:new_id(), xml = text, with = "peer" .. w % 50 } end
+    task.await(function(done) archive:append_all(items, done) end)
+  end)
+end
 for _, workers in ipairs { 1, 16 } do
   run("keyval get (account)", workers, 2, function(w, i) accounts:get("user" .. (w * 31 + i) % 1000) end)
   run("map get", workers, 2, function(w, i) map:get("user" .. w, "key" .. i % 10) end)
@@ -77,8 +87,13 @@ for _, workers in ipairs { 1, 16 } do
     for _ in archive:find("user" .. w, { limit = 50, reverse = true }) do end
   end)
 end
-local numbers = database.numbers()[file]
+local numbers = database.numbers()[options.name or file]
 print(("%d writes in %d commits, largest batch %d, %d checkpoints, WAL %d pages"):format(numbers.writes, numbers.commits,
   numbers.largest_batch, numbers.checkpoints, numbers.wal_pages))
 database.close()
+if pg then
+  local rows, used = tonumber(pg.query "SELECT count(*) FROM couplet.archive"), pg.cpu()
+  print(("PostgreSQL: %d archived rows; CPU of the server in all %.1f s"):format(rows, used))
+  pg.close()
+end
 if made then temp.remove(made) end
