@@ -20,7 +20,7 @@ int luaopen_couplet_core(lua_State *L)
 		{ "jid", bind_jid_open },       { "crypto", bind_crypto_open },
 		{ "sasl", bind_sasl_open },     { "store", bind_store_open },   { "system", bind_system_open },
 		{ "directory", bind_directory_open }, { "task", bind_task_open }, { "events", bind_events_open },
-		{ "job", bind_job_open },
+		{ "job", bind_job_open },       { "unacked", bind_unacked_open },
 	};
 	logic_open(L);
 	lua_newtable(L);

@@ -139,11 +139,11 @@ local function worked(session, began)
   resting[session.roster] = now + math.min(now - began, REST_MAX)
 end
 
+local function turn(session)
+  if next(resting) then rest(session.roster) end
+end
+
 local function on_element(session, stanza)
-  if next(resting) then
-    rest(session.roster)
-    if session.destroyed or session.closing then return end
-  end
   local began = clock.mono()
   at_work = session
   process(session, stanza)
@@ -157,7 +157,7 @@ end
 
 local on = listener.new {
   log = function(...) module:log(...) end,
-  header = on_header, element = on_element, error = on_error, closed = on_closed,
+  header = on_header, turn = turn, element = on_element, error = on_error, closed = on_closed,
   opened = function(conn)
     open = open + 1
     local session = sessions.new_session(conn, "c2s_unauthed")
@@ -194,16 +194,18 @@ function module.add_host(host_module)
   local host = host_module.host
   if host_module:get_host_type() ~= "local" then return false, "clients log in at virtual hosts" end
   enabled[host] = true
-  host_module:hook("resource-bind", function(event)
+  local function at_work_now(event)
     local session = event.session
     local native = session.net
-    if not native then return end
+    if not native or session.host ~= host then return end
     native:deadline(nil)
     local silence = config.c2s_read_timeout
     native:idle_after(silence < math.huge and silence or nil)
     native:window(config.c2s_window, config.c2s_window_bytes)
     native:limits { stanza_bytes = config.c2s_stanza_size_limit }
-  end, 1000)
+  end
+  host_module:hook("resource-bind", at_work_now, 1000)
+  host_module:hook_global("c2s-session-updated", at_work_now, 1000)
   -- Silence is no crime: a space shows whether anybody is there (RFC 6120 §4.6.1).
   host_module:hook("c2s-read-timeout", function(event)
     local session = event.session
@@ -271,11 +273,14 @@ end
 
 module:hook("server-stopping", function(event)
   close_all { condition = "system-shutdown", text = event.reason or "The server stops" }
+end, -100)
+
+module:hook("server-stopping", function()
   for _ = 1, 50 do                             -- up to 5 seconds for the connections to drain
     if open <= 0 then break end
     task.sleep(0.1)
   end
-end, -100)
+end, -200)
 
 function module.save() return { open = open } end
 function module.restore(state)

@@ -43,6 +43,9 @@ module:hook("enable-bind-features", function(event)
   if event.request:get_child("enable", CARBONS) then event.session.want_carbons = CARBONS end
 end)
 
+module:hook("smacks/save", function(event) event.state.carbons = event.session.want_carbons and true or nil end)
+module:hook("smacks/restore", function(event) event.session.want_carbons = event.state.carbons and CARBONS or nil end)
+
 -- Which messages (§6.1) --------------------------------------------------------------------------------------------------------
 
 -- Namespaces of what chats are made of, apart from text.

@@ -39,8 +39,9 @@ function by_type.headline(event, _, user)      -- to all who listen now, or to n
   return true
 end
 
--- To the resources with the highest priority, else kept for later. Messages of unknown types are normal (§5.2.2).
-local function to_account(event, username, user)
+-- To the resources with the highest priority, else kept for later. Messages of unknown types are normal (§5.2.2). An export:
+-- mod_smacks sends on this way what a session has not got.
+function to_account(event, username, user)
   local stanza = event.stanza
   local top = user and user.top_resources
   if top and sessions.multicast(top, stanza) > 0 then return true end

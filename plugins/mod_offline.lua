@@ -2,13 +2,17 @@
 -- mod_offline: keeps messages for accounts nobody is at (XEP-0160, RFC 6121 §8.5.2.2), with the time they came (XEP-0203).
 --
 -- Messages are handed over as fast as the client takes them, and leave the store only when they have left the process; if the
--- connection has broken meanwhile, a message may come twice, but it does not get lost.
+-- connection has broken meanwhile, a message may come twice, but it does not get lost. With stream management
+-- they leave the store when the client has acknowledged them.
 
 local blocking = require "couplet.blocking"
 local client_session = require "couplet.client_session"
+local directory = require "couplet.directory"
+local durable = require "couplet.durable"
 local jid = require "couplet.jid"
 local router = require "couplet.router"
 local st = require "couplet.stanza"
+local task = require "couplet.task"
 
 local host = module.host
 local store = module:open_store("offline", "archive")
@@ -56,6 +60,40 @@ local function kept(username)
   return entry
 end
 
+local hand_over_to
+
+-- Somebody may have come while the message was written, and have missed it.
+local function look_again(username)
+  local user = directory.user(username .. "@" .. host)
+  for _, session in ipairs(user and user.top_resources or {}) do
+    if session.net then return task.spawn(hand_over_to, session, username) end
+  end
+end
+
+-- true: stored, or the sender has been told why not; nil: it is to be refused. May wait.
+local function append(origin, stanza, username)
+  local id, err = store:append(username, nil, stanza, os.time(), jid.bare(stanza.attr.from or host))
+  if id then
+    look_again(username)
+    return true
+  end
+  known[username] = nil
+  if err == "quota-limit" then return nil end
+  module:log("error", "a message for %s@%s cannot be kept: %s", username, host, err)
+  return router.fail(origin, stanza, err)
+end
+
+-- The acknowledgement waits for the disk, the sender's next stanza does not.
+local function append_later(origin, stanza, username)
+  local release = durable.hold()
+  task.spawn(function()
+    local ok, stored = xpcall(append, debug.traceback, origin, stanza, username)
+    if ok and not stored then router.reply_error(origin, stanza, "cancel", "service-unavailable") end
+    release(ok, not ok and stored or nil)
+  end)
+  return true
+end
+
 module:hook("message/offline/handle", function(event)
   local origin, stanza, username = event.origin, event.stanza, event.username
   local type = stanza.attr.type or "normal"
@@ -69,16 +107,20 @@ module:hook("message/offline/handle", function(event)
     return nil                                 -- the sender gets service-unavailable
   end
   entry.n, entry.bytes = entry.n + 1, entry.bytes + bytes
-  local id
-  id, err = store:append(username, nil, stanza, os.time(), jid.bare(stanza.attr.from or host))
-  if id then return true end
-  known[username] = nil
-  if err == "quota-limit" then return nil end
-  module:log("error", "a message for %s@%s cannot be kept: %s", username, host, err)
-  return router.fail(origin, stanza, err)
+  if durable.waiting() then return append_later(origin, stanza, username) end
+  return append(origin, stanza, username)
 end, -1)
 
-local busy = {}                                -- accounts whose messages are being handed over
+local busy = {}                                -- accounts whose messages are being handed over; "again": there are more by now
+local handed = {}                              -- username -> set of what has been sent and is still in the store
+
+-- It waited elsewhere before (mod_smacks), and says since when.
+local function stamped(stanza)
+  for child in stanza:childtags("delay", "urn:xmpp:delay") do
+    if child.attr.from == host then return true end
+  end
+  return false
+end
 
 local SID = "urn:xmpp:sid:0"
 
@@ -90,6 +132,8 @@ end
 -- Sends what the iterator gives -> ids of what has left, true if that is all of it
 local function hand_out(origin, iterator)
   local left, sent, bytes = {}, {}, 0
+  local out = {}
+  handed[origin.username] = out
   local function flush()
     if bytes > 0 and not client_session.flush(origin) then return false end
     table.move(sent, 1, #sent, #left + 1, left)
@@ -100,10 +144,13 @@ local function hand_out(origin, iterator)
   for id, stanza, when in iterator do
     if type(stanza) == "table" and not st.is_stanza(stanza) then stanza = st.deserialize(stanza) end
     stanza = st.clone(stanza)
-    stanza:reset():tag("delay", { xmlns = "urn:xmpp:delay", from = host,
-      stamp = os.date("!%Y-%m-%dT%H:%M:%SZ", math.floor(when)) }):up()
+    if not stamped(stanza) then
+      stanza:reset():tag("delay", { xmlns = "urn:xmpp:delay", from = host,
+        stamp = os.date("!%Y-%m-%dT%H:%M:%SZ", math.floor(when)) }):up()
+    end
     -- who has been blocked since then is not heard
     if not found_elsewhere(origin, stanza) and not blocking.blocks(origin.username, host, stanza.attr.from or host) then
+      if origin.sm then out[tostring(stanza)] = true end
       if not origin.send(stanza) then
         all = false
         break
@@ -134,19 +181,38 @@ local function hand_over(origin, username)
   until not all or #left < BATCH
 end
 
+function hand_over_to(origin, username)
+  if busy[username] then
+    busy[username] = "again"
+    return
+  end
+  local ok, err
+  repeat
+    busy[username], known[username] = true, nil
+    ok, err = pcall(hand_over, origin, username)
+  until not ok or busy[username] ~= "again" or origin.destroyed or not origin.net
+  busy[username], known[username], handed[username] = nil, nil, nil
+  if not ok then error(err, 0) end
+end
+
 module:hook("message/offline/broadcast", function(event)
   local origin = event.origin
-  local username = origin.username
-  if busy[username] then return true end
-  busy[username], known[username] = true, nil
-  local ok, err = pcall(hand_over, origin, username)
-  busy[username], known[username] = nil, nil
-  if not ok then error(err, 0) end
+  if origin.sm then                            -- it acknowledges what it gets: others must not wait for that
+    task.spawn(hand_over_to, origin, origin.username)
+  else
+    hand_over_to(origin, origin.username)
+  end
   return true
 end, -1)
 
 -- XEP-0386 §3.2: a client that binds that way reads its archive; what is there too would come twice.
 module:hook("enable-bind-features", function(event) event.session.reads_archive = true end)
+
+-- A session ends without having acknowledged it: it is still here.
+module:hook("delivery/failure", function(event)
+  local out = handed[event.session.username]
+  if out and out[tostring(event.stanza)] then return true end
+end, 10)
 
 module:hook_global("user-deleted", function(event)
   if event.host ~= host then return end

@@ -45,7 +45,7 @@ log = {{ {{ levels = {{ min = "debug" }}, to = "file", filename = "{dir}/couplet
 test_accounts = {{ {accounts} }}
 """
 MODULES = ["disco", "roster", "saslauth", "tls", "private", "vcard", "ping", "register", "time", "uptime", "version",
-           "lastactivity", "adhoc", "admin_adhoc", "server_info", "test_accounts"]
+           "lastactivity", "adhoc", "admin_adhoc", "server_info", "smacks", "test_accounts"]
 
 
 def free_port():

@@ -31,6 +31,7 @@ int bind_system_open(lua_State *L);    /* process, files, user, limits */
 int bind_directory_open(lua_State *L); /* which table holds a key */
 int bind_task_open(lua_State *L);      /* pooled coroutines, and the watch over them */
 int bind_events_open(lua_State *L);    /* calling the handlers of an event */
+int bind_unacked_open(lua_State *L);  /* what a peer has not acknowledged */
 int bind_job_open(lua_State *L);       /* work on bytes off the logic thread */
 
 #endif

@@ -4,6 +4,8 @@
  *   session() | session(value)           any value, attached; nil until set
  *   id()  ip()  port()  serverip()  serverport()  class()  connected()
  *   send(string | stanza | block)        -> true, or false when it is over
+ *   track(queue | nil [, hold])          what is sent goes into that queue of couplet.core.unacked too, if it is a stanza. hold: stanzas
+ *                                        are only kept, until the next call
  *   close([seconds = 5])                 what was sent leaves, then goodbye; cut off after so long. Only `closed` comes afterwards
  *   abort([reason])                      at once
  *   starttls(context [, server_name])    after what was sent so far has left; bytes that came in clear are thrown away. Client
@@ -32,12 +34,13 @@
 #include "bind/bind.h"
 #include "bind/bind_net.h"
 #include "bind/bind_stanza.h"
+#include "bind/bind_unacked.h"
 #include "io.h"
 #include "logic.h"
 #include "tls/tls.h"
 
 enum { SHARD = 256 };                     /* connections one Lua table keeps alive: no table is big for the collector */
-enum { SESSION = 1, TLS_RECORDS = 2, USER_VALUES = 2 };
+enum { SESSION = 1, TLS_RECORDS, QUEUE, USER_VALUES = QUEUE };
 
 struct bound {                            /* the userdata */
 	uint64_t id;                      /* 0: over, or not yet connected */
@@ -46,6 +49,7 @@ struct bound {                            /* the userdata */
 	struct window *window;
 	struct addr peer, local;
 	struct conn_limits limits;
+	struct tracker *tracker;          /* the user value QUEUE; NULL: none */
 	bool closing, dialled, abort;
 };
 
@@ -430,6 +434,17 @@ static int conn_m_connected(lua_State *L)
 	return 1;
 }
 
+struct tracker *bind_conn_tracker(lua_State *L, int index)
+{
+	struct bound *b = luaL_checkudata(L, index, BIND_CONN);
+	return b->tracker;
+}
+
+void bind_conn_push_queue(lua_State *L, int index)
+{
+	lua_getiuservalue(L, index, QUEUE);
+}
+
 static int conn_m_send(lua_State *L)
 {
 	struct bound *b = check(L);
@@ -438,9 +453,28 @@ static int conn_m_send(lua_State *L)
 		return 1;
 	}
 	struct block *block = bind_block_of(L, 2, ((struct bind_class *)b->class->user)->ns);
-	conn_send(b->id, &block);
+	if (!b->tracker || bind_tracker_take(b->tracker, block, (struct str){ NULL, 0 }))
+		conn_send(b->id, &block);
+	else
+		block_unref(&block);
+	if (b->tracker)
+		bind_tracker_taken(L, b->tracker, 1, b->id);
 	lua_pushboolean(L, 1);
 	return 1;
+}
+
+static int conn_m_track(lua_State *L)
+{
+	struct bound *b = check(L);
+	lua_settop(L, 3);
+	struct tracker *t = bind_tracker_test(L, 2);
+	luaL_argcheck(L, t || lua_isnil(L, 2), 2, "queue expected");
+	if (t)
+		bind_tracker_hold(t, lua_toboolean(L, 3));
+	b->tracker = t;
+	lua_pop(L, 1);
+	lua_setiuservalue(L, 1, QUEUE);
+	return 0;
 }
 
 static int conn_m_close(lua_State *L)
@@ -618,7 +652,7 @@ void bind_conn_open(lua_State *L)
 		{ "close", conn_m_close },       { "abort", conn_m_abort },       { "starttls", conn_m_starttls },
 		{ "restart", conn_m_restart },   { "compress", conn_m_compress }, { "mode", conn_m_mode },
 		{ "done", conn_m_done },         { "window", conn_m_window },     { "pause", conn_m_pause },
-		{ "tap", conn_m_tap },           { "feed", conn_m_feed },
+		{ "tap", conn_m_tap },           { "feed", conn_m_feed },         { "track", conn_m_track },
 		{ "resume", conn_m_resume },     { "limits", conn_m_limits },     { "deadline", conn_m_deadline },
 		{ "idle_after", conn_m_idle_after }, { "tls", conn_m_tls },       { "export_key", conn_m_export_key },
 		{ NULL, NULL },

@@ -29,6 +29,7 @@
 #include "bind/bind.h"
 #include "bind/bind_net.h"
 #include "bind/bind_stanza.h"
+#include "bind/bind_unacked.h"
 #include "io.h"
 #include "net/listener.h"
 
@@ -396,12 +397,54 @@ static int block_text(lua_State *L)
 	return 1;
 }
 
+/* Into the queues of stream management, where there are some (the connections are at 1, what differs at 3). *ids, *tos: those
+ * of the connections that are to get it on the wire; how many is returned, how many others keep it goes to *kept. */
+static size_t keep_tracked(lua_State *L, size_t n, uint64_t *ids, struct str *tos, struct block *b, size_t *kept)
+{
+	size_t sent = 0;
+	for (size_t i = 0; i < n; i++) {
+		const char *ns;
+		struct str to = { NULL, 0 };
+		lua_rawgeti(L, 1, (lua_Integer)i + 1);
+		struct tracker *t = bind_conn_tracker(L, -1);
+		uint64_t id = bind_conn_id(L, -1, &ns);
+		lua_pop(L, 1);
+		if (tos) {
+			if (lua_rawgeti(L, 3, (lua_Integer)i + 1) == LUA_TSTRING)
+				to.p = lua_tolstring(L, -1, &to.n);
+			lua_pop(L, 1);
+		}
+		if (t && (!bind_tracker_take(t, b, to) || !id)) {
+			++*kept;
+		} else if (id) {
+			ids[sent] = id;
+			if (tos)
+				tos[sent] = to;
+			sent++;
+		}
+	}
+	return sent;
+}
+
+static void ask_tracked(lua_State *L, size_t n)
+{
+	for (size_t i = 0; i < n; i++) {
+		const char *ns;
+		lua_rawgeti(L, 1, (lua_Integer)i + 1);
+		struct tracker *t = bind_conn_tracker(L, -1);
+		if (t)
+			bind_tracker_taken(L, t, lua_gettop(L), bind_conn_id(L, -1, &ns));
+		lua_pop(L, 1);
+	}
+}
+
 static int net_multicast(lua_State *L)
 {
 	luaL_checktype(L, 1, LUA_TTABLE);
 	luaL_checkany(L, 2);
 	lua_settop(L, 3);
-	size_t n = lua_rawlen(L, 1), sent = 0;
+	size_t n = lua_rawlen(L, 1), sent = 0, kept = 0;
+	bool tracked = false;
 	bool with_tos = lua_istable(L, 3);
 	if (!n) {
 		lua_pushinteger(L, 0);
@@ -417,6 +460,7 @@ static int net_multicast(lua_State *L)
 	for (size_t i = 0; i < n; i++) {
 		lua_rawgeti(L, 1, (lua_Integer)i + 1);
 		ids[sent] = bind_conn_id(L, -1, &ns);
+		tracked |= bind_conn_tracker(L, -1) != NULL;
 		lua_pop(L, 1);
 		if (tos) {
 			tos[sent] = (struct str){ NULL, 0 };
@@ -427,8 +471,12 @@ static int net_multicast(lua_State *L)
 		sent += ids[sent] != 0;
 	}
 	box->b = with_tos ? block_with_hole(L, 2, ns) : bind_block_of(L, 2, ns);
+	if (tracked)
+		sent = keep_tracked(L, n, ids, tos, box->b, &kept);
 	conn_send_many(ids, tos, sent, box->b);
-	lua_pushinteger(L, (lua_Integer)sent);
+	if (tracked)
+		ask_tracked(L, n);
+	lua_pushinteger(L, (lua_Integer)(sent + kept));
 	return 1;
 }
 

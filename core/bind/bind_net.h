@@ -7,6 +7,8 @@
 
 #include "net/conn.h"
 
+struct tracker;
+
 #define BIND_CONN "couplet.conn"
 #define BIND_BLOCK "couplet.block"
 #define BIND_TLS "couplet.tls"
@@ -38,5 +40,7 @@ void bind_conn_deliver(struct msg *msg);                                  /* the
 void bind_conn_mute(void);                                                 /* events are freed, and nobody told */
 void bind_conn_push_dialled(lua_State *L, struct conn_class *class, const struct conn_start *start, uint64_t token);
 uint64_t bind_conn_id(lua_State *L, int index, const char **ns);          /* 0: gone; raises if it is no connection */
+struct tracker *bind_conn_tracker(lua_State *L, int index);               /* on that connection; NULL: none */
+void bind_conn_push_queue(lua_State *L, int index);                       /* the queue the tracker is; nil: none */
 
 #endif

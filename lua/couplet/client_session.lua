@@ -1,10 +1,10 @@
 -- SPDX-License-Identifier: MIT
 -- client_session.lua: the session of a client on a connection of couplet.core.net: what it can do (PLUGIN-API §5).
 --
---   client_session.new(native, type) -> session
+--   client_session.new(native | nil, type) -> session
 --   client_session.send(session, x)      what session.send(x) does, without making that function first
 --   client_session.plain(session)        may its output be written past Lua? (no filters, send not replaced)
---   client_session.flush(session) -> bool          waits until what was sent has left; false: the connection is over
+--   client_session.flush(session) -> bool          waits until what was sent has left; false: the session is over
 --   client_session.flushed(session, left)          says so (mod_c2s: only clients' sessions can be waited for)
 --   client_session.kind(methods) -> new(native, type)      sessions of others who speak much like clients: methods and
 --                                        constants that differ; base_type is needed, and over(session, text): it has been closed
@@ -27,7 +27,20 @@ local CLOSE_TIMEOUT = 5                -- seconds the peer has for its own </str
 
 class.base_type = "c2s"
 
+local function error_text(reason)
+  local xml, text, condition = stream_error(reason)
+  return xml, text or condition
+end
+
 -- Sending -------------------------------------------------------------------------------------------------------------
+
+-- There is no connection, or it is broken and nobody has noticed yet: stream management keeps it for the next one.
+local function keep(session, x)
+  local link = rawget(session, "sm")
+  if not link or session.closing or not link.queue:add(x) then return false end
+  if link.on_kept then link:on_kept(x) end
+  return true
+end
 
 local function rawsend(session, bytes)
   local net = session.net
@@ -42,14 +55,13 @@ end
 
 local function send(session, x)
   local net = session.net
-  if not net then return false end
   local all = session.filters
-  if not all then return net:send(x) end
+  if not all then return net and net:send(x) or keep(session, x) end
   if all["stanzas/out"] and type(x) ~= "string" then
     x = filters.run(session, "stanzas/out", x)
     if x == nil then return true end
   end
-  return rawsend(session, x)
+  return rawsend(session, x) or keep(session, x)
 end
 
 function client_session.send(session, x)
@@ -63,8 +75,10 @@ function client_session.plain(session)
 end
 
 -- What is a lot goes out in pieces, with this between them: a connection owes no more than max_send_buffer.
+-- With stream management it has left when the client has acknowledged it, on this connection or a later one.
 function client_session.flush(session)
-  local net = session.net
+  local net, link = session.net, session.sm
+  if link then return link:delivered() end
   if not net or not net:connected() then return false end
   return task.await(function(done)
     local before = rawget(session, "flushing")
@@ -120,6 +134,18 @@ local made = {
   end,
 }
 
+-- What plugins know stream management by (mod_smacks), as it is now.
+local function of_link(get)
+  return function(session)
+    local link = rawget(session, "sm")
+    if link then return get(link) end
+  end
+end
+made.handled_stanza_count = of_link(function(link) return link:h() end)
+made.last_acknowledged_stanza = of_link(function(link) return link.queue:acked() end)
+made.last_requested_h = of_link(function(link) return link.queue:sent() end)
+made.outgoing_stanza_queue = of_link(function(link) return link:stanzas() end)
+
 local function lazily(session, key)
   local make = made[key]
   if not make then return nil end
@@ -155,8 +181,9 @@ local remains_metatable = {
 
 local function new(net, kind, base, meta)
   return setmetatable({
-    type = kind, id = ("%s%x"):format(base, net:id()), net = net, ip = net:ip(), conntime = os.time(), notopen = true,
-    destroyed = false, closing = false, filters = false,     -- asked for each stanza: what is here need not be looked for
+    type = kind, id = net and ("%s%x"):format(base, net:id()) or base .. id.short(), net = net, ip = net and net:ip(),
+    conntime = os.time(), notopen = true,
+    destroyed = false, closing = false, filters = false, sm = false,     -- asked for each stanza: found without a search
   }, meta)
 end
 
@@ -174,7 +201,7 @@ end
 function client_session.retire(session)
   local base = session.base_type
   for _, key in ipairs { "net", "conn", "own_send", "send", "rawsend", "filter", "filters", "close", "stream", "sasl_handler",
-    "roster", "presence", "directed", "queue" } do
+    "roster", "presence", "directed", "queue", "sm" } do
     session[key] = nil
   end
   session.type, session.base_type = base .. "_destroyed", base
@@ -204,17 +231,17 @@ function class:reset_stream()
   self.net:restart()
 end
 
-local function error_text(reason)
-  local xml, text, condition = stream_error(reason)
-  return xml, text or condition
-end
-
 -- Ends the stream: nil cleanly, else with an error (a condition, { condition, text, extra }, an error object, or a stanza, which
 -- is the content of the error). The session is over when this returns; the connection lives on until the peer has closed its
 -- side too.
 function class:close(reason)
   local net = self.net
-  if not net or self.closing then return end
+  if self.closing then return end
+  if not net then                          -- without a connection, but alive (stream management)
+    if not self.hibernating then return end
+    self.closing = true
+    return self:over(reason and select(2, error_text(reason)))
+  end
   self.closing = true
   local text
   if self.notopen and (reason or not self.host) then self:open_stream(self.host or client_session.default_host()) end

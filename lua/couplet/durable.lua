@@ -9,8 +9,8 @@
 --   durable.waiting() -> boolean      would hold() hold anything?
 --
 -- For those who acknowledge (couplet.sm):
---   durable.begin(settled, ...) -> ticket     what the running task does now, it does for this stanza
---   durable.finish(ticket)            the handler has ended. settled(ok, why, ...) is called once, when it is known whether
+--   durable.begin(settled, a, b, c) -> ticket what the running task does now, it does for this stanza
+--   durable.finish(ticket)            the handler has ended. settled(ok, why, a, b, c) is called once, when it is known whether
 --                                     all of it is kept: in finish() if nobody holds
 --
 -- A writer starts the write in a task of its own and lets delivery go on meanwhile:
@@ -24,7 +24,7 @@
 
 local task = require "couplet.task"
 
-local context, unpack, pack = task.context, table.unpack, table.pack
+local context = task.context
 
 local durable = {}
 
@@ -38,13 +38,13 @@ local function over(ticket)
   local settled = ticket.settled
   if settled then
     ticket.settled = nil
-    settled(not ticket.failed, ticket.why, unpack(ticket.args, 1, ticket.args.n))
+    settled(not ticket.failed, ticket.why, ticket.a, ticket.b, ticket.c)
   end
 end
 
-function durable.begin(settled, ...)
+function durable.begin(settled, a, b, c)
   repeat last = last % 0xffffffff + 1 until not tickets[last]
-  local ticket = { number = last, holds = 1, settled = settled, args = pack(...) }       -- one is the handler's own
+  local ticket = { number = last, holds = 1, settled = settled, a = a, b = b, c = c }    -- one hold is the handler's own
   tickets[last] = ticket
   context(last)
   return ticket

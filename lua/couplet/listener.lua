@@ -4,6 +4,7 @@
 --   listener.new(kind) -> handlers for core.net.on      kind: what differs; each function runs in the session's own queue:
 --     opened(conn) -> session | nil                     its session, already known to the connection; here no queue yet
 --     header(session, header, xmlns)                    the other side's stream header
+--     turn(session)?                                    before each element; may wait
 --     element(session, stanza)                          filtered, and complete
 --     error(session, condition, text)                   what the reader does not take
 --     closed(session, reason)                           the connection is gone
@@ -15,12 +16,13 @@
 --
 -- A stanza whose handling fails by an error of ours is answered, and the stream goes on.
 
+local durable = require "couplet.durable"
 local filters = require "couplet.filters"
 local router = require "couplet.router"
 local task = require "couplet.task"
 
 local listener = {}
-local explain, xpcall = debug.traceback, xpcall
+local explain, xpcall, finish_ticket = debug.traceback, xpcall, durable.finish
 local STANZAS = { message = true, presence = true, iq = true }
 
 function listener.push(conn, counted, fn, ...)
@@ -30,9 +32,19 @@ function listener.push(conn, counted, fn, ...)
 end
 local push = listener.push
 
+-- Is the session over? What still comes is not handled then, nor is what comes behind it before the stream is resumed
+-- (couplet.sm): else the other side would send again what follows a gap.
+local function over(session)
+  if session.destroyed then return true end
+  local link = session.sm
+  if not session.closing then return link and link.broken end
+  if link then link.broken = true end
+  return true
+end
+
 -- One queue's worth of steps: a stanza with its session; or, without one, what = { session, function, arguments }.
 local function steps(kind)
-  local element = kind.element
+  local element, turn = kind.element, kind.turn
 
   local function filtered(session, stanza)
     stanza = filters.run(session, "stanzas/in", stanza)
@@ -48,13 +60,23 @@ local function steps(kind)
 
   return function(session, stanza)
     if stanza then
-      if session.destroyed or session.closing then return end
-      local native, all = session.net, session.filters
+      if over(session) then return end
+      if turn then
+        turn(session)
+        if over(session) then return end
+      end
+      local native, all, link = session.net, session.filters, session.sm
       local fn = all and all["stanzas/in"] and filtered or element
-      if not finish(session, native, xpcall(fn, explain, session, stanza)) and not session.destroyed
-        and STANZAS[stanza.name] then
+      local ticket = link and link:begin(stanza)
+      local ok, err = xpcall(fn, explain, session, stanza)
+      if not ok and not session.destroyed and STANZAS[stanza.name] then
         pcall(router.reply_error, session, stanza, "wait", "internal-server-error")
       end
+      if ticket then
+        finish_ticket(ticket)
+        link:room()
+      end
+      finish(session, native, ok, err)
     else
       local what = session
       session = what[1]

@@ -94,7 +94,7 @@ function server_session.new(direction, net)
   local session = {
     type = incoming and "s2sin_unauthed" or "s2sout_unauthed", base_type = incoming and "s2sin" or "s2sout",
     direction = direction, id = ("s2s%s%x"):format(incoming and "in" or "out", count), conntime = os.time(), active = os.time(),
-    notopen = true, hosts = {}, elements = 0,
+    notopen = true, hosts = {}, elements = 0, sm = false,
   }
   session.log = logger.init(session.id)
   session.rawsend = function(bytes) return rawsend(session, bytes) end

@@ -4,6 +4,7 @@
 --   new_session(native) -> session                         type c2s_unauthed
 --   make_authenticated(session, username, role?) -> true | nil, text
 --   bind_resource(session, resource?) -> true | nil, type, condition, text        may wait
+--   revive(username, host, resource) -> session | nil, text  one from before a restart. May wait
 --   destroy_session(session, reason?)                       may wait
 --   update_session(to, from)                                `to` goes on with the connection of `from`
 --   retire_session(session)                                 over, without anybody being told
@@ -15,6 +16,7 @@
 --   add_presence(session, stanza, priority), remove_presence(session)
 
 local client_session = require "couplet.client_session"
+local clock = require "couplet.clock"
 local config = require "couplet.config"
 local core = require "couplet.core"
 local directory = require "couplet.directory"
@@ -112,6 +114,17 @@ local function settle_conflicts(session, resource, bare)
   return resource
 end
 
+local function enter(session, resource, bare, list)
+  unbound[session] = nil
+  session.resource = resource
+  session.full_jid = bare .. "/" .. resource
+  session.type = "c2s"
+  local user = directory.add(session)
+  user.roster = user.roster or list
+  require "couplet.roster".forget(bare)
+  session.roster = user.roster
+end
+
 function sessions.bind_resource(session, resource)
   if not session.username then return nil, "auth", "not-authorized", "Cannot bind resource before authentication" end
   if session.resource then return nil, "cancel", "not-allowed", "Cannot bind multiple resources on a single connection" end
@@ -144,18 +157,25 @@ function sessions.bind_resource(session, resource)
   if not resource then return nil, kind, condition, text end
   if session.destroyed or session.resource then return nil, "cancel", "not-allowed", "The session has ended" end
 
-  unbound[session] = nil
-  session.resource = resource
-  session.full_jid = bare .. "/" .. resource
-  session.type = "c2s"
-  session.queue_kind = nil
-  local user = directory.add(session)
-  user.roster = user.roster or list
-  roster.forget(bare)
-  session.roster = user.roster
+  enter(session, resource, bare, list)
   session.log("debug", "bound %s", session.full_jid)
   host.events.fire_event("resource-bind", { session = session })
   return true
+end
+
+-- A session from before a restart: bound, and without a connection. nil, text: its place is taken, or there is no roster.
+function sessions.revive(username, host, resource)
+  local session = client_session.new(nil, "c2s_unauthed")
+  session.host, session.notopen = host, nil
+  local ok, err = sessions.make_authenticated(session, username)
+  if not ok then return nil, err end
+  local bare = session.username .. "@" .. host
+  local list = require "couplet.roster".load_roster(session.username, host)
+  if not list then return nil, "no roster" end
+  local user = directory.user(bare)
+  if user and user.sessions[resource] then return nil, "its resource is taken" end
+  enter(session, resource, bare, list)
+  return session
 end
 
 -- Presence and priority ---------------------------------------------------------------------------------------------------------
@@ -178,6 +198,7 @@ local function user_of(session)
 end
 
 function sessions.add_presence(session, stanza, level)
+  if not session.presence then session.available_since = clock.wall() end
   session.presence, session.priority = stanza, level
   local user = user_of(session)
   if user then sessions.update_top(user) end
@@ -235,7 +256,8 @@ function sessions.update_session(to, from)
     replaced_net:session(nil)
     replaced_net:close()
   end
-  to.net, to.conn = from.net, from.conn
+  to.net, to.conn, to.queue = from.net, nil, from.queue
+  if to.sm then to.net:track(to.sm.queue, true) end          -- stanzas wait until the peer has been told
   to.ip, to.secure, to.encrypted, to.compressed = from.ip, from.secure, from.encrypted, from.compressed
   to.since, to.conntime, to.streamid, to.notopen = from.since, from.conntime, from.streamid, from.notopen
   to.filters = from.filters

@@ -1,0 +1,267 @@
+# SPDX-License-Identifier: MIT
+"""XEP-0198 where it takes more than a talk: restarts, crashes, and acknowledgements that wait for the disk."""
+import pathlib
+import sqlite3
+import sys
+import time
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
+from check import done, equal, test  # noqa: E402
+from server import DEADLINE, Server  # noqa: E402
+from talk import Client  # noqa: E402
+
+ACCOUNTS = {"romeo@localhost": "secret", "juliet@localhost": "secret", "paris@localhost": "secret"}
+SM = "urn:xmpp:sm:3"
+HOLD = "urn:example:hold"
+
+
+def on_server(name):
+    """Each test has a server of its own."""
+    def add(fn):
+        @test(name)
+        def run():
+            with Server(accounts=ACCOUNTS, modules=["test_hold"], config="smacks_max_queue_size = 20") as server:
+                fn(server)
+        return fn
+    return add
+
+
+class Talk:
+    def __init__(self, server):
+        self.server, self.kept, self.accounts = server, {}, ACCOUNTS
+
+
+class Person(Client):
+    """A client that counts, as stream management wants it."""
+
+    def __init__(self, server, username):
+        super().__init__(username, Talk(server))
+        self.token = None
+
+    def online(self, resource, resume=True):
+        self.login(self.name, resource)
+        self.send("<enable xmlns='%s' resume='%s'/><presence/>" % (SM, "true" if resume else "false"))
+        self.expect("<enabled xmlns='%s'%s/>" % (SM, " id='$token' resume='true'" if resume else ""))
+        self.token = self.talk.kept.pop("token", None)
+        self.expect("<presence from='%s@localhost/%s'/>" % (self.name, resource))
+        return self
+
+    def next(self):
+        while True:
+            got = super().next()
+            if got[0] != "element" or (got[1].ns, got[1].name) != (SM, "r"):      # a question may come at any time
+                return got
+
+    def resume(self, h):
+        self.authenticate(self.name)
+        self.send("<resume xmlns='%s' h='%d' previd='%s'/>" % (SM, h, self.token))
+        self.bound = True
+
+    def resumed(self, mine, theirs):
+        self.resume(mine)
+        self.expect("<resumed xmlns='%s' h='%d' previd='%s'/>" % (SM, theirs, self.token))
+        return self
+
+    def say(self, to, id, inside=""):
+        self.send("<message to='%s@localhost' type='chat' id='%s'><body>%s</body>%s</message>" % (to, id, id, inside))
+
+    def hears(self, *ids):
+        for id in ids:
+            self.expect("<message type='chat' id='%s'/>" % id)
+
+    def ask(self):
+        self.send("<r xmlns='%s'/>" % SM)
+
+    def acked(self, h):
+        self.expect("<a xmlns='%s' h='%d'/>" % (SM, h))
+
+    def cut(self):
+        self.leave(politely=False)
+
+
+def restart(server, how):
+    if how == "stop":
+        server.stop()
+    else:
+        server.kill()
+        server.process, _ = None, server.stderr.close()
+    server.start()
+
+
+def until(what):
+    end = time.monotonic() + DEADLINE
+    while not what():
+        if time.monotonic() > end:
+            raise AssertionError("it never came true")
+        time.sleep(0.05)
+
+
+def rows(server, store):
+    with sqlite3.connect("file:%s/data/couplet.sqlite?mode=ro" % server.dir, uri=True) as db:
+        return list(db.execute("select keyval.* from keyval join collection on keyval.collection = collection.id"
+                               " where collection.store = ?", (store,)))
+
+
+@on_server("a session without connection is resumed after a restart, with what waited and what came since")
+def hibernating(server):
+    romeo, juliet = Person(server, "romeo"), Person(server, "juliet").online("balcony")
+    juliet.say("romeo", "j1")
+    romeo.login("romeo", "orchard")
+    romeo.say("juliet", "1")
+    romeo.say("juliet", "2")
+    romeo.sync()
+    juliet.hears("1", "2")
+    juliet.cut()
+    romeo.say("juliet", "3")
+    romeo.sync()
+    romeo.leave()
+    restart(server, "stop")
+    romeo.login("romeo", "orchard")
+    romeo.say("juliet", "4")
+    romeo.sync()
+    juliet.resumed(2, 2)                 # its own presence, and the first message
+    juliet.hears("2", "3", "4")
+    juliet.send("<a xmlns='%s' h='5'/>" % SM)
+    juliet.send("<message to='romeo@localhost/orchard' id='j2'/>")
+    romeo.expect("<message id='j2' from='juliet@localhost/balcony'/>")
+    juliet.ask()
+    juliet.acked(3)
+    romeo.leave()
+    juliet.leave()
+
+
+@on_server("one with a connection is told, and resumed as well; twice")
+def connected(server):
+    juliet = Person(server, "juliet").online("balcony")
+    juliet.say("romeo", "k1")
+    for n in (1, 2):
+        restart_by = server.process
+        juliet.ask()
+        juliet.acked(2)
+        server.process.terminate()
+        juliet.expect("<stream:error><system-shutdown xmlns='urn:ietf:params:xml:ns:xmpp-streams'/></stream:error>")
+        juliet.expect("</stream:stream>")
+        equal(juliet.next(), ("eof",))
+        restart_by.wait(DEADLINE)
+        server.stop()
+        server.start()
+        juliet.resumed(1, 2)
+    juliet.leave()
+    equal(rows(server, "smacks_sessions"), [])
+
+
+@on_server("contacts see a resumed session as it was, and it still gets the roster's news")
+def presence(server):
+    juliet = Person(server, "juliet").online("balcony")
+    juliet.send("<iq type='get' id='r'><query xmlns='jabber:iq:roster'/></iq>")
+    juliet.expect("<iq type='result' id='r'/>")
+    juliet.send("<presence><show>away</show></presence>")
+    juliet.expect("<presence from='juliet@localhost/balcony'><show>away</show></presence>")
+    juliet.cut()
+    restart(server, "stop")
+    other = Person(server, "juliet")
+    other.login("juliet", "tomb")
+    other.send("<presence/>")
+    other.expect_set(["<presence from='juliet@localhost/tomb'/>", "<presence from='juliet@localhost/balcony'><show>away</show></presence>"])
+    other.send("<iq type='set' id='s'><query xmlns='jabber:iq:roster'><item jid='nurse@localhost'/></query></iq>")
+    other.expect("<iq type='result' id='s'/>")
+    juliet.resumed(3, 3)
+    juliet.expect("<presence from='juliet@localhost/tomb'/>")
+    juliet.expect("<iq type='set'><query xmlns='jabber:iq:roster'><item jid='nurse@localhost'/></query></iq>")
+    juliet.leave()
+    other.expect("<presence type='unavailable' from='juliet@localhost/balcony'/>")
+    other.leave()
+
+
+@on_server("after a crash the client learns how much was handled")
+def crash(server):
+    juliet = Person(server, "juliet").online("balcony")
+    juliet.say("paris", "p1")
+    juliet.say("paris", "p2")
+    juliet.ask()
+    juliet.acked(3)
+    until(lambda: any(juliet.token in map(str, row) for row in rows(server, "smacks_h")))
+    restart(server, "kill")
+    juliet.resume(1)
+    juliet.expect("<failed xmlns='%s' h='3'><item-not-found xmlns='urn:ietf:params:xml:ns:xmpp-stanzas'/></failed>" % SM)
+    juliet.leave()
+
+
+@on_server("kill -9: what was acknowledged is in the offline store, once")
+def offline(server):
+    for round in range(3):
+        romeo = Person(server, "romeo").online("orchard", resume=False)
+        for n in range(20):
+            romeo.say("paris", "%d-%d" % (round, n))
+        romeo.ask()
+        romeo.acked(21)
+        restart(server, "kill")
+        paris = Person(server, "paris")
+        paris.login("paris", "square")
+        paris.send("<presence/>")
+        paris.expect("<presence from='paris@localhost/square'/>")
+        paris.hears(*("%d-%d" % (round, n) for n in range(20)))
+        paris.sync()
+        equal(paris.queue, [])
+        paris.leave()
+
+
+@on_server("acknowledged is what is kept; delivery does not wait")
+def held(server):
+    romeo, juliet = Person(server, "romeo").online("orchard"), Person(server, "juliet").online("balcony")
+    romeo.say("juliet", "a", "<hold xmlns='%s'/>" % HOLD)
+    romeo.say("juliet", "b")
+    romeo.ask()
+    juliet.hears("a", "b")
+    romeo.acked(1)                       # after a second: the presence
+    juliet.say("romeo", "c", "<release xmlns='%s'/>" % HOLD)
+    romeo.acked(3)
+    romeo.say("juliet", "d", "<hold xmlns='%s'/>" % HOLD)
+    romeo.ask()
+    juliet.hears("d")
+    juliet.say("romeo", "e", "<fail xmlns='%s'/>" % HOLD)
+    romeo.expect_set(["<message type='error' id='d'><error type='wait'>"
+                      "<internal-server-error xmlns='urn:ietf:params:xml:ns:xmpp-stanzas'/></error></message>",
+                      "<a xmlns='%s' h='4'/>" % SM])
+    romeo.leave()
+    juliet.leave()
+
+
+@on_server("a resumption waits for what is still on its way to the disk")
+def resume_held(server):
+    romeo, juliet = Person(server, "romeo").online("orchard"), Person(server, "juliet").online("balcony")
+    romeo.say("juliet", "a", "<hold xmlns='%s'/>" % HOLD)
+    juliet.hears("a")
+    romeo.cut()
+    romeo.resume(1)
+    juliet.sync()
+    juliet.say("romeo", "c", "<release xmlns='%s'/>" % HOLD)
+    romeo.expect("<resumed xmlns='%s' h='2'/>" % SM)
+    romeo.leave()
+    juliet.leave()
+
+
+@on_server("too much for one who is away: it goes to the offline store instead, and nothing is lost")
+def overflow(server):
+    juliet = Person(server, "juliet").online("balcony")
+    juliet.cut()
+    romeo = Person(server, "romeo")
+    romeo.login("romeo", "orchard")
+    for n in range(25):                  # smacks_max_queue_size = 20
+        romeo.say("juliet", "o%d" % n)
+    romeo.sync()
+    juliet.resume(0)
+    juliet.expect("<failed xmlns='%s'><item-not-found xmlns='urn:ietf:params:xml:ns:xmpp-stanzas'/></failed>" % SM)
+    juliet.send("<iq type='set' id='b'><bind xmlns='urn:ietf:params:xml:ns:xmpp-bind'/></iq><presence/>")
+    juliet.expect("<iq type='result' id='b'/>")
+    juliet.expect("<presence/>")
+    ids = set()
+    while len(ids) < 25:
+        got = juliet.next()[1]
+        equal((got.name, got.attrs["id"] in ids), ("message", False))
+        ids.add(got.attrs["id"])
+    juliet.leave()
+    romeo.leave()
+
+
+sys.exit(done() != 0)
