@@ -40,6 +40,7 @@ modules_enabled = {
   "csi_simple";       -- phones in pockets are left alone, unless it is important (XEP-0352)
   "cloud_notify";     -- phones are waked through their makers' push services (XEP-0357)
   "private";          -- small private data of clients (XEP-0049)
+  "smacks";           -- acknowledged stanzas, sessions that survive a broken connection (XEP-0198)
   "vcard";            -- business cards (XEP-0054)
   "pep";              -- avatars, bookmarks, keys, moods: each account publishes, contacts hear of it (XEP-0163)
   "ping";             -- is anybody there? (XEP-0199)
