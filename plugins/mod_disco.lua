@@ -136,5 +136,7 @@ local function answer_account(kind, xmlns)
   end
 end
 
-module:hook("iq-get/bare/" .. INFO .. ":query", answer_account("info", INFO))
-module:hook("iq-get/bare/" .. ITEMS .. ":query", answer_account("items", ITEMS))
+if module:get_host_type() == "local" then                -- on a component they are its plugin's
+  module:hook("iq-get/bare/" .. INFO .. ":query", answer_account("info", INFO))
+  module:hook("iq-get/bare/" .. ITEMS .. ":query", answer_account("items", ITEMS))
+end

@@ -1,0 +1,389 @@
+-- SPDX-License-Identifier: MIT
+-- muc/affiliations: who is what in a room for long (affiliations) and for now (roles), who may change that, and the requests
+-- of muc#admin (XEP-0045 §5, §8, §9). Adds methods to room_mt.
+
+local jid = require "util.jid"
+local st = require "util.stanza"
+
+local occupants = module:require "muc/occupant"
+local util = module:require "muc/util"
+
+local ADMIN = "http://jabber.org/protocol/muc#admin"
+local ranks, role_ranks = util.valid_affiliations, util.valid_roles
+
+return function(room_mt)
+  -- Affiliations --------------------------------------------------------------------------------------------------------------
+
+  function room_mt:get_affiliation(who)
+    local node, domain = jid.split(who)
+    if not domain then return "none" end
+    local bare = node and node .. "@" .. domain or domain
+    local own = self._affiliations[bare]
+    if own then return own end
+    if self._affiliations[domain] == "outcast" then return "outcast" end      -- whole domains may be shut out (§9.1)
+    return "none"
+  end
+
+  function room_mt:each_affiliation(affiliation)
+    local last
+    return function()
+      local who, value
+      repeat
+        who, value = next(self._affiliations, last)
+        last = who
+      until not who or not affiliation or value == affiliation
+      return who, value, who and self._affiliation_data[who] or nil
+    end
+  end
+
+  function room_mt:get_affiliation_data(who, key)
+    local data = self._affiliation_data[jid.bare(who)]
+    if not data then return nil end
+    if key == nil then return data end
+    return data[key]
+  end
+
+  function room_mt:set_affiliation_data(who, key, value)
+    who = jid.bare(who)
+    local data = self._affiliation_data[who] or {}
+    local old = data[key]
+    data[key] = value
+    self._affiliation_data[who] = next(data) ~= nil and data or nil
+    if old ~= value then
+      self._reserved = nil
+      module:fire_event("muc-set-affiliation-data/" .. tostring(key), { room = self, jid = who, key = key, value = value,
+        data_prev = old })
+      self:save()
+    end
+    return true
+  end
+
+  function room_mt:get_default_role(affiliation)
+    local role = module:fire_event("muc-get-default-role", { room = self, affiliation = affiliation,
+      affiliation_rank = ranks[affiliation or "none"] })
+    if role ~= nil then return role end
+    if affiliation == "owner" or affiliation == "admin" then return "moderator" end
+    if affiliation == "member" then return "participant" end
+    if affiliation == "outcast" then return nil end
+    if self:get_members_only() then return nil end
+    return self:get_moderated() and "visitor" or "participant"
+  end
+
+  local function owners(self)
+    local n = 0
+    for _, affiliation in pairs(self._affiliations) do n = n + (affiliation == "owner" and 1 or 0) end
+    return n
+  end
+
+  -- §5.2.2, §9, §10: an admin changes what is below admins, an owner everything. -> nil | type, condition
+  local function refused(self, actor, who, old, new)
+    if actor == true then return nil end
+    local mine = self:get_affiliation(actor)
+    if mine == "owner" then
+      if jid.bare(actor) == who and old == "owner" and new ~= "owner" and owners(self) == 1 then return "cancel", "conflict" end
+      return nil
+    end
+    if ranks[mine] < ranks.admin then return "auth", "forbidden" end
+    if ranks[old] >= ranks.admin or ranks[new] >= ranks.admin then return "cancel", "not-allowed" end
+    return nil
+  end
+
+  -- Occupants whose affiliation has changed: what they are now, and why they must go.
+  local function apply(self, who, actor, reason, old, new)
+    local is_anyone = self:get_whois() == "anyone"
+    local changed = {}
+    local has_domain = not who:find("@", 1, true)
+    for _, occupant in self:each_occupant() do
+      if occupant.bare_jid == who or has_domain and jid.host(occupant.bare_jid) == who then changed[#changed + 1] = occupant end
+    end
+    for _, occupant in ipairs(changed) do
+      local prev_role = occupant.role
+      local role = self:get_default_role(new)
+      -- A role given by hand stays, unless the new affiliation takes more or gives more (§5.2.2 table).
+      if role and prev_role and ranks[new] < ranks.admin and ranks[old] < ranks.admin and role_ranks[role] < role_ranks[prev_role]
+        and not self:get_moderated() then
+        role = prev_role
+      end
+      local gone = occupants.copy(occupant)
+      gone.role = role
+      local codes = {}
+      if new == "outcast" then codes[1] = 301
+      elseif not role and self:get_members_only() then codes[1] = 321 end
+      occupant.role = role
+      if role then
+        self:save_occupant(occupant)
+        self:publicise_occupant_status(occupant, util.x(nil, codes), nil, actor, reason, prev_role)
+        if not is_anyone and (role == "moderator") ~= (prev_role == "moderator") and role == "moderator" then
+          for full in occupant:each_session() do
+            self:send_occupant_list(full, function(nick) return nick ~= occupant.nick end)
+          end
+        end
+      else
+        self:save_occupant(setmetatable({ role = "none", sessions = {} }, { __index = occupant }))
+        self:publicise_occupant_status(gone, util.x(nil, codes), nil, actor, reason, prev_role, true)
+        module:fire_event("muc-occupant-left", { room = self, nick = occupant.nick, occupant = gone })
+      end
+    end
+    return #changed > 0
+  end
+
+  -- -> true | nil, type, condition, text
+  function room_mt:set_affiliation(actor, who, affiliation, reason, data)
+    if not actor then return nil, "modify", "not-acceptable" end
+    local prepped = jid.prep(who)
+    if not prepped or not jid.bare(prepped) or select(3, jid.split(prepped)) then return nil, "modify", "jid-malformed" end
+    who = prepped
+    if not ranks[affiliation] then return nil, "modify", "not-acceptable" end
+    local old = self._affiliations[who] or "none"
+    if affiliation == "outcast" and actor ~= true and jid.bare(actor) == who then return nil, "cancel", "conflict" end
+    local event = { room = self, actor = actor, jid = who, affiliation = affiliation, reason = reason, previous_affiliation = old,
+      data = data, allowed = nil }
+    module:fire_event("muc-pre-set-affiliation", event)
+    if event.allowed == false then
+      local err = event.error or { type = "cancel", condition = "not-allowed" }
+      return nil, err.type, err.condition, err.text
+    elseif not event.allowed then
+      local kind, condition = refused(self, actor, who, old, affiliation)
+      if kind then return nil, kind, condition end
+    end
+    if affiliation ~= "none" and old == "none" and self:affiliation_count() >= self:max_affiliations() then
+      return nil, "wait", "resource-constraint", "Too many addresses on the lists of this room"
+    end
+    local old_data = self._affiliation_data[who]
+    if affiliation == "none" then
+      self._affiliations[who], self._affiliation_data[who] = nil, nil
+    else
+      self._affiliations[who] = affiliation
+      if data then
+        local merged = {}
+        for k, v in pairs(old_data or {}) do merged[k] = v end
+        for k, v in pairs(data) do merged[k] = v end
+        self._affiliation_data[who] = merged
+      end
+    end
+    self._reserved = nil
+    local ok, err = self:save()
+    if ok == nil and err then
+      self._affiliations[who], self._affiliation_data[who] = old ~= "none" and old or nil, old_data
+      return nil, "wait", "internal-server-error"
+    end
+    local in_room = apply(self, who, actor, reason, old, affiliation)
+    event.in_room = in_room
+    module:fire_event("muc-set-affiliation", event)
+    return true
+  end
+
+  function room_mt:affiliation_count()
+    local n = 0
+    for _ in pairs(self._affiliations) do n = n + 1 end
+    return n
+  end
+
+  -- Roles ---------------------------------------------------------------------------------------------------------------------
+
+  function room_mt:get_role(nick)
+    local occupant = self:get_occupant_by_nick(nick)
+    return occupant and occupant.role or nil
+  end
+
+  -- §8.4, §9.6: -> bool, and why not
+  function room_mt:may_set_role(actor, occupant, role)
+    if actor == true then return true end
+    local me = self:get_occupant_by_real_jid(actor)
+    local mine, theirs = ranks[self:get_affiliation(actor)], ranks[self:get_affiliation(occupant.bare_jid)]
+    local my_role = me and me.role or "none"
+    if my_role ~= "moderator" and mine < ranks.admin then return false, "auth", "forbidden" end
+    local granting = role == "moderator" or occupant.role == "moderator"
+    if granting and mine < ranks.admin then return false, "auth", "forbidden" end          -- §9.6, §9.7: only admins
+    -- Nobody is kicked or silenced by those below him (§8.2, §8.4).
+    if theirs > mine and role_ranks[role or "none"] < role_ranks[occupant.role or "none"] then
+      return false, "cancel", "not-allowed"
+    end
+    if theirs >= ranks.admin and (role == "visitor" or role == "participant") then return false, "cancel", "not-allowed" end
+    return true
+  end
+
+  -- role nil: out. -> true | nil, type, condition, text
+  function room_mt:set_role(actor, nick, role, reason)
+    if role == "none" then role = nil end
+    if role and not role_ranks[role] then return nil, "modify", "not-acceptable" end
+    local occupant = self:get_occupant_by_nick(nick)
+    if not occupant then return nil, "cancel", "item-not-found" end
+    local event = { room = self, actor = actor, occupant = occupant, nick = nick, role = role, reason = reason, allowed = nil }
+    module:fire_event("muc-pre-set-role", event)
+    if event.allowed == false then return nil, "cancel", "not-allowed" end
+    if not event.allowed then
+      local ok, kind, condition = self:may_set_role(actor, occupant, role)
+      if not ok then return nil, kind, condition end
+    end
+    local prev_role = occupant.role
+    if role then
+      occupant.role = role
+      self:save_occupant(occupant)
+      self:publicise_occupant_status(occupant, util.x(), nil, actor, reason, prev_role)
+      return true
+    end
+    local gone = occupants.copy(occupant)
+    gone.role = nil
+    self:save_occupant(setmetatable({ role = "none", sessions = {} }, { __index = occupant }))
+    self:publicise_occupant_status(gone, util.x(nil, { 307 }), nil, actor, reason, prev_role, true)
+    module:fire_event("muc-occupant-left", { room = self, nick = nick, occupant = gone })
+    return true
+  end
+
+  -- muc#admin -----------------------------------------------------------------------------------------------------------------
+
+  local function error_to(origin, stanza, kind, condition, text)
+    origin.send(st.error_reply(stanza, kind, condition, text))
+    return true
+  end
+
+  local function may_list(self, actor, affiliation, role)
+    local mine, me = ranks[self:get_affiliation(actor)], self:get_occupant_by_real_jid(actor)
+    if role then return mine >= ranks.admin or me ~= nil and me.role == "moderator" end
+    if mine >= ranks.admin then return true end
+    -- §9.5, muc#roomconfig_getmemberlist: others may see lists where everybody's address is seen anyway
+    return affiliation ~= "outcast" and self:get_whois() == "anyone"
+      and (mine >= ranks.member or not self:get_members_only() and me ~= nil)
+  end
+
+  function room_mt:handle_admin_query_get_command(origin, stanza)
+    local actor = stanza.attr.from
+    local query = stanza.tags[1]
+    local reply = st.reply(stanza):query(ADMIN)
+    local items = 0
+    for item in query:childtags "item" do
+      local affiliation, role = item.attr.affiliation, item.attr.role
+      items = items + 1
+      if items > 10 or affiliation and role then return error_to(origin, stanza, "modify", "bad-request") end
+      if affiliation and ranks[affiliation] and affiliation ~= "none" then
+        if not may_list(self, actor, affiliation) then return error_to(origin, stanza, "auth", "forbidden") end
+        for who, _, data in self:each_affiliation(affiliation) do
+          reply:tag("item", { affiliation = affiliation, jid = who, nick = data and data.reserved_nickname or nil })
+          if data and data.reason then reply:text_tag("reason", data.reason) end
+          reply:up()
+        end
+      elseif role and role_ranks[role] and role ~= "none" then
+        if not may_list(self, actor, nil, role) then return error_to(origin, stanza, "auth", "forbidden") end
+        for nick, occupant in self:each_occupant() do
+          if occupant.role == role then
+            reply:tag("item", { nick = select(3, jid.split(nick)), role = role,
+              affiliation = self:get_affiliation(occupant.bare_jid),
+              jid = occupant.jid }):up()
+          end
+        end
+      else
+        return error_to(origin, stanza, "modify", "bad-request")
+      end
+    end
+    if items == 0 then return error_to(origin, stanza, "modify", "bad-request") end
+    origin.send(reply)
+    return true
+  end
+
+  local REASON_BYTES = 1024
+
+  -- What one <item/> asks for: { affiliation, jid } or { role, nick } | nil, type, condition
+  local function read_item(self, item)
+    local attr = item.attr
+    local reason = item:get_child_text "reason"
+    if reason and #reason > REASON_BYTES then return nil, "modify", "not-acceptable" end
+    if attr.affiliation and attr.role or not attr.affiliation and not attr.role then return nil, "modify", "bad-request" end
+    if attr.affiliation then
+      local who = attr.jid and jid.prep(attr.jid)
+      if not attr.jid and attr.nick then                   -- a nickname will do where the address is hidden
+        local occupant = self:get_occupant_by_nick(self.jid .. "/" .. attr.nick)
+        who = occupant and occupant.bare_jid
+      end
+      if not who then return nil, "modify", attr.jid and "jid-malformed" or "bad-request" end
+      if not ranks[attr.affiliation] then return nil, "modify", "not-acceptable" end
+      return { affiliation = attr.affiliation, jid = jid.bare(who), reason = reason, nick = attr.nick }
+    end
+    local nick = attr.nick and jid.prep(self.jid .. "/" .. attr.nick)
+    if not nick and attr.jid then
+      local occupant = self:get_occupant_by_real_jid(attr.jid)
+      nick = occupant and occupant.nick
+    end
+    if not nick then return nil, "modify", "bad-request" end
+    if not role_ranks[attr.role] then return nil, "modify", "not-acceptable" end
+    return { role = attr.role, nick = nick, reason = reason }
+  end
+
+  -- Would it be allowed? The same questions as when it is done, so that several changes are done all or not at all (§9.2).
+  local function check_item(self, actor, want)
+    if want.affiliation then
+      local old = self._affiliations[want.jid] or "none"
+      if want.affiliation == "outcast" and jid.bare(actor) == want.jid then return nil, "cancel", "conflict" end
+      local kind, condition = refused(self, actor, want.jid, old, want.affiliation)
+      if kind then return nil, kind, condition end
+      return true
+    end
+    local occupant = self:get_occupant_by_nick(want.nick)
+    if not occupant then return nil, "cancel", "item-not-found" end
+    local ok, kind, condition = self:may_set_role(actor, occupant, want.role ~= "none" and want.role or nil)
+    if not ok then return nil, kind, condition end
+    return true
+  end
+
+  local ITEMS_MAX = 1000
+
+  function room_mt:handle_admin_query_set_command(origin, stanza)
+    local actor = stanza.attr.from
+    local wanted = {}
+    local lost_owner = false
+    for item in stanza.tags[1]:childtags "item" do
+      local want, kind, condition = read_item(self, item)
+      if not want then return error_to(origin, stanza, kind, condition) end
+      wanted[#wanted + 1] = want
+      if #wanted > ITEMS_MAX then return error_to(origin, stanza, "modify", "policy-violation") end
+      lost_owner = lost_owner or want.affiliation and want.affiliation ~= "owner" and self._affiliations[want.jid] == "owner"
+    end
+    if not wanted[1] then return error_to(origin, stanza, "modify", "bad-request") end
+    for _, want in ipairs(wanted) do
+      local ok, kind, condition = check_item(self, actor, want)
+      if not ok then return error_to(origin, stanza, kind, condition) end
+    end
+    if lost_owner then                         -- one by one each is fine; together nobody would be left
+      local left = {}
+      for who in self:each_affiliation "owner" do left[who] = true end
+      for _, want in ipairs(wanted) do
+        if want.affiliation then left[want.jid] = want.affiliation == "owner" or nil end
+      end
+      if not next(left) then return error_to(origin, stanza, "cancel", "conflict") end
+    end
+    for _, want in ipairs(wanted) do
+      local ok, kind, condition, text
+      if want.affiliation then
+        local data = want.nick and want.affiliation ~= "none" and want.affiliation ~= "outcast"
+          and { reserved_nickname = want.nick }
+          or want.affiliation == "outcast" and want.reason and { reason = want.reason } or nil
+        if want.nick and data and data.reserved_nickname and self:get_registered_jid(want.nick)
+          and self:get_registered_jid(want.nick) ~= want.jid then
+          return error_to(origin, stanza, "cancel", "conflict")
+        end
+        ok, kind, condition, text = self:set_affiliation(actor, want.jid, want.affiliation, want.reason, data)
+      else
+        ok, kind, condition, text = self:set_role(actor, want.nick, want.role, want.reason)
+      end
+      if not ok then return error_to(origin, stanza, kind, condition, text) end
+    end
+    origin.send(st.reply(stanza))
+    return true
+  end
+
+  -- Nicknames kept for somebody (§7.10, §7.13) --------------------------------------------------------------------------------
+
+  local function reserved(self)
+    if self._reserved then return self._reserved end
+    local by_nick = {}
+    for who, data in pairs(self._affiliation_data) do
+      local nick = data.reserved_nickname
+      if nick and self._affiliations[who] ~= "outcast" then by_nick[nick] = who end
+    end
+    self._reserved = by_nick
+    return by_nick
+  end
+
+  function room_mt:get_registered_nick(who) return self:get_affiliation_data(who, "reserved_nickname") end
+  function room_mt:get_registered_jid(nick) return nick and reserved(self)[nick] end
+end

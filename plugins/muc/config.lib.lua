@@ -1,0 +1,350 @@
+-- SPDX-License-Identifier: MIT
+-- muc/config: what can be set about a room: getters and setters, the form of owners (muc#owner), what discovery shows, and the
+-- requests of owners (XEP-0045 §10, §16.5). Adds methods to room_mt.
+--
+--   config.fields        list of { name, field, type, … }; each gives room:get_NAME() and room:set_NAME(value) -> changed
+--   config.install(room_mt)
+--   config.field(name)   { get(room), set(room, value) }: what muc/NAME is for plugins
+
+local dataforms = require "util.dataforms"
+local jid = require "util.jid"
+local st = require "util.stanza"
+
+local occupants = module:require "muc/occupant"
+local util = module:require "muc/util"
+
+local OWNER, CONFIG = "http://jabber.org/protocol/muc#owner", "http://jabber.org/protocol/muc#roomconfig"
+local TEXT_BYTES = 1024
+
+local config = {}
+
+local function option(name, kind, ...) return module["get_option_" .. kind](module, name, ...) end
+
+local ROLES = { "visitor", "participant", "moderator" }
+local NOBODY_ELSE = { none = false }
+
+-- name, label, key in _data, field of muc#roomconfig, type, default. code: status code when it changes (§10.2.1: 104 if none).
+config.fields = {
+  { name = "name", label = "Name", field = "roomname", type = "text-single" },
+  { name = "description", label = "Description", field = "roomdesc", type = "text-single" },
+  { name = "language", label = "Language", field = "lang", type = "text-single",
+    default = option("muc_room_default_language", "string") },
+  { name = "persistent", label = "Stays when everybody has left", field = "persistentroom", type = "boolean",
+    default = option("muc_room_default_persistent", "boolean", false), features = { "muc_persistent", "muc_temporary" } },
+  { name = "public", label = "Is listed", field = "publicroom", type = "boolean",
+    default = option("muc_room_default_public", "boolean", true), features = { "muc_public", "muc_hidden" } },
+  { name = "members_only", label = "Only members may enter", field = "membersonly", type = "boolean",
+    default = option("muc_room_default_members_only", "boolean", false), features = { "muc_membersonly", "muc_open" } },
+  { name = "allow_member_invites", label = "Members may invite", field = "allowinvites", type = "boolean",
+    default = option("muc_room_default_allow_member_invites", "boolean", false) },
+  { name = "moderated", label = "Only those with voice may speak", field = "moderatedroom", type = "boolean",
+    default = option("muc_room_default_moderated", "boolean", false), features = { "muc_moderated", "muc_unmoderated" } },
+  { name = "password", label = "Password", field = "roomsecret", type = "text-private",
+    features = { "muc_passwordprotected", "muc_unsecured" } },
+  { name = "whois", label = "Who sees real addresses", field = "whois", type = "list-single",
+    default = option("muc_room_default_public_jids", "boolean", false) and "anyone" or "moderators",
+    options = { { value = "moderators", label = "Moderators" }, { value = "anyone", label = "Everybody" } },
+    features = { anyone = "muc_nonanonymous", moderators = "muc_semianonymous" } },
+  { name = "changesubject", label = "Everybody may change the subject", field = "changesubject", type = "boolean",
+    default = option("muc_room_default_change_subject", "boolean", false) },
+  { name = "historylength", label = "Messages shown to those who come", field = "historylength", type = "text-single",
+    datatype = "xs:integer", range_min = 0, default = option("muc_room_default_history_length", "integer", 20) },
+  { name = "presence_broadcast", label = "Whose presence is shown", field = "presencebroadcast", type = "list-multi",
+    options = ROLES },
+  { name = "allow_pm", label = "Who may write to single occupants", field = "allowpm", type = "list-single", default = "anyone",
+    options = { "anyone", "participants", "moderators", "none" } },
+  { name = "allow_modpm", label = "Everybody may write to moderators", type = "boolean",
+    var = "{http://prosody.im/protocol/muc}roomconfig_allowmodpm", default = false },
+  { name = "max_users", label = "Occupants at most", field = "maxusers", type = "text-single", datatype = "xs:positiveInteger" },
+}
+
+local function var_of(field) return field.var or "muc#roomconfig_" .. field.field end
+
+function config.field(name)
+  return { get = function(room) return room["get_" .. name](room) end,
+    set = function(room, value) return room["set_" .. name](room, value) end }
+end
+
+function config.install(room_mt)
+  for _, field in ipairs(config.fields) do
+    local name = field.name
+    room_mt["get_" .. name] = room_mt["get_" .. name] or function(self)
+      local value = self._data[name]
+      if value == nil then return field.default end
+      return value
+    end
+    room_mt["set_" .. name] = room_mt["set_" .. name] or function(self, value)
+      if field.type == "boolean" then value = value == true end
+      if value == "" then value = nil end
+      if self["get_" .. name](self) == value then return false end
+      self._data[name] = value
+      return true
+    end
+  end
+
+  function room_mt:get_hidden() return not self:get_public() end
+  function room_mt:set_hidden(hidden) return self:set_public(not hidden) end
+  function room_mt:is_hidden() return self:get_hidden() end
+
+  function room_mt:get_name() return self._data.name or jid.split(self.jid) end
+
+  -- { role = true }
+  function room_mt:get_presence_broadcast()
+    local shown = self._data.presence_broadcast
+    if not shown then return { visitor = true, participant = true, moderator = true, none = true } end
+    return setmetatable(shown, { __index = NOBODY_ELSE })
+  end
+
+  function room_mt:set_presence_broadcast(shown)
+    local set, all = {}, true
+    for _, role in ipairs(ROLES) do
+      set[role] = shown[role] == true
+      all = all and set[role]
+    end
+    local old, changed = self:get_presence_broadcast(), false
+    for _, role in ipairs(ROLES) do changed = changed or (old[role] == true) ~= set[role] end
+    if changed then self._data.presence_broadcast = not all and set or nil end
+    return changed
+  end
+
+  local set_historylength = room_mt.set_historylength
+  function room_mt:set_historylength(n)
+    return set_historylength(self, math.max(0, math.min(math.floor(tonumber(n) or 20), module.config.max_history_messages)))
+  end
+
+  -- Who comes in or goes when the rules change --------------------------------------------------------------------------------
+
+  local set_members_only = room_mt.set_members_only
+  function room_mt:set_members_only(on)
+    if not set_members_only(self, on) then return false end
+    if on then                                             -- §10.2.1: 322
+      local all = {}
+      for _, occupant in self:each_occupant() do all[#all + 1] = occupant end
+      for _, occupant in ipairs(all) do
+        if self:get_affiliation(occupant.bare_jid) == "none" then
+          local gone, prev_role = occupants.copy(occupant), occupant.role
+          gone.role = nil
+          self:save_occupant(setmetatable({ role = "none", sessions = {} }, { __index = occupant }))
+          self:publicise_occupant_status(gone, util.x(nil, { 322 }), nil, nil, nil, prev_role, true)
+          module:fire_event("muc-occupant-left", { room = self, nick = occupant.nick, occupant = gone })
+        end
+      end
+    end
+    return true
+  end
+
+  -- The form ------------------------------------------------------------------------------------------------------------------
+
+  function room_mt:get_form_layout(actor)
+    local form = { title = "Configuration of " .. self.jid, { name = "FORM_TYPE", type = "hidden", value = CONFIG } }
+    for _, field in ipairs(config.fields) do
+      local value = self["get_" .. field.name](self)
+      if field.name == "presence_broadcast" then
+        local list = {}
+        for _, role in ipairs(ROLES) do if value[role] then list[#list + 1] = role end end
+        value = list
+      elseif field.name == "name" then value = self._data.name
+      end
+      form[#form + 1] = { name = var_of(field), type = field.type, label = field.label, options = field.options, value = value,
+        datatype = field.datatype, range_min = field.range_min }
+    end
+    form[#form + 1] = { name = "muc#roomconfig_passwordprotectedroom", type = "boolean", label = "A password is needed",
+      value = self:get_password() ~= nil }
+    for _, list in ipairs { { "roomadmins", "admin", "Administrators" }, { "roomowners", "owner", "Owners" } } do
+      local who = {}
+      for address in self:each_affiliation(list[2]) do who[#who + 1] = address end
+      table.sort(who)
+      form[#form + 1] = { name = "muc#roomconfig_" .. list[1], type = "jid-multi", label = list[3], value = who }
+    end
+    local event = { room = self, actor = actor, form = form }
+    module:fire_event("muc-config-form", event)
+    return dataforms.new(event.form)
+  end
+
+  function room_mt:send_form(origin, stanza)
+    origin.send(st.reply(stanza):query(OWNER):add_child(self:get_form_layout(stanza.attr.from):form()))
+  end
+
+  local PRIVACY = { whois = true }
+
+  local function valid(field, value)
+    if type(value) == "string" and #value > TEXT_BYTES then return false end
+    if not field.options then return true end
+    local known = {}
+    for _, one in ipairs(field.options) do known[type(one) == "table" and one.value or one] = true end
+    for _, one in ipairs(type(value) == "table" and value or { value }) do
+      if not known[one] then return false end
+    end
+    return true
+  end
+
+  -- The lists of admins and owners in the form are whole lists (§10.1.2). -> true | nil, type, condition
+  local function set_list(self, actor, affiliation, list)
+    local want = {}
+    for _, who in ipairs(list) do want[jid.bare(who)] = true end
+    if affiliation == "owner" and not next(want) then return nil, "cancel", "conflict" end
+    for who in pairs(want) do
+      if self._affiliations[who] ~= affiliation then
+        local ok, kind, condition = self:set_affiliation(actor, who, affiliation)
+        if not ok then return nil, kind, condition end
+      end
+    end
+    local former = {}
+    for who in self:each_affiliation(affiliation) do
+      if not want[who] then former[#former + 1] = who end
+    end
+    for _, who in ipairs(former) do
+      local ok, kind, condition = self:set_affiliation(actor, who, "none")
+      if not ok then return nil, kind, condition end
+    end
+    return true
+  end
+
+  -- -> true | nil, type, condition, text
+  function room_mt:process_form(x, actor)
+    local layout = self:get_form_layout(actor)
+    local values, problems, present = layout:data(x)
+    if problems then
+      local name, text = next(problems)
+      return nil, "modify", "not-acceptable", name .. ": " .. text
+    end
+    for _, field in ipairs(config.fields) do
+      local value = values[var_of(field)]
+      if present[var_of(field)] and value ~= nil and not valid(field, value) then
+        return nil, "modify", "not-acceptable", var_of(field) .. ": not one of those offered"
+      end
+    end
+    local protect = values["muc#roomconfig_passwordprotectedroom"]
+    if present["muc#roomconfig_passwordprotectedroom"] then
+      if protect == false then values["muc#roomconfig_roomsecret"], present["muc#roomconfig_roomsecret"] = nil, true
+      elseif protect and (values["muc#roomconfig_roomsecret"] or "") == "" and not self:get_password() then
+        return nil, "modify", "not-acceptable", "A password, please"
+      elseif protect and (values["muc#roomconfig_roomsecret"] or "") == "" then
+        present["muc#roomconfig_roomsecret"] = nil
+      end
+    end
+    if present["muc#roomconfig_roomowners"] or present["muc#roomconfig_roomadmins"] then
+      local lists = { { "roomowners", "owner" }, { "roomadmins", "admin" } }
+      for _, list in ipairs(lists) do
+        local var = "muc#roomconfig_" .. list[1]
+        if present[var] then
+          local ok, kind, condition = set_list(self, actor, list[2], values[var] or {})
+          if not ok then return nil, kind, condition end
+        end
+      end
+    end
+    local codes, changed = {}, {}
+    local event = { room = self, actor = actor, fields = values, status_codes = codes, changed = changed }
+    local before = {}
+    for _, field in ipairs(config.fields) do
+      local name = field.name
+      if present[var_of(field)] then
+        local value = values[var_of(field)]
+        if name == "presence_broadcast" then
+          local set = {}
+          for _, role in ipairs(value or {}) do set[role] = true end
+          value = set
+        end
+        before[name] = self._data[name]
+        if self["set_" .. name](self, value) then
+          changed[var_of(field)] = true
+          if not PRIVACY[name] then codes["104"] = true end
+        end
+      end
+    end
+    if changed["muc#roomconfig_whois"] then codes[self:get_whois() == "anyone" and "172" or "173"] = true end
+    for var in pairs(values) do
+      if type(var) == "string" then
+        local each = { room = self, actor = actor, fields = values, status_codes = codes, changed = changed, value = values[var] }
+        module:fire_event("muc-config-submitted/" .. var, each)
+      end
+    end
+    module:fire_event("muc-config-submitted", event)
+    local ok, err = self:save(true)
+    if ok == nil and err then
+      for name, value in pairs(before) do self._data[name] = value end
+      return nil, "wait", "internal-server-error"
+    end
+    if next(codes) then
+      local told = util.x()
+      for code in pairs(codes) do told:tag("status", { code = code }):up() end
+      self:broadcast(st.message { type = "groupchat", from = self.jid }:add_child(told))
+    end
+    return true
+  end
+
+  -- muc#owner -----------------------------------------------------------------------------------------------------------------
+
+  function room_mt:handle_owner_query_get_to_room(origin, stanza)
+    if self:get_affiliation(stanza.attr.from) ~= "owner" then
+      origin.send(st.error_reply(stanza, "auth", "forbidden", "Only owners configure this room"))
+      return true
+    end
+    self:send_form(origin, stanza)
+    return true
+  end
+
+  function room_mt:handle_owner_query_set_to_room(origin, stanza)
+    local actor = stanza.attr.from
+    local function refuse(...)
+      origin.send(st.error_reply(stanza, ...))
+      return true
+    end
+    if self:get_affiliation(actor) ~= "owner" then return refuse("auth", "forbidden", "Only owners configure this room") end
+    local child = stanza.tags[1].tags[1]
+    if not child then return refuse("modify", "bad-request") end
+    if child.name == "destroy" and child.attr.xmlns == OWNER then
+      local venue = child.attr.jid and jid.prep(child.attr.jid)
+      if child.attr.jid and not venue then return refuse("modify", "jid-malformed") end
+      local ok, err = self:destroy(venue, child:get_child_text "reason", child:get_child_text "password")
+      if not ok then return refuse("wait", "internal-server-error", tostring(err)) end
+      origin.send(st.reply(stanza))
+      return true
+    elseif child.name == "x" and child.attr.xmlns == "jabber:x:data" then
+      if child.attr.type == "cancel" then                  -- §10.1.3: nobody wants the room after all
+        if self:is_locked() then self:destroy() end
+        origin.send(st.reply(stanza))
+        return true
+      elseif child.attr.type ~= "submit" then
+        return refuse("modify", "bad-request", "The form must be submitted")
+      end
+      local form_type = dataforms.get_type(child)
+      if form_type and form_type ~= CONFIG then return refuse("modify", "bad-request", "That is another form") end
+      local ok, kind, condition, text = self:process_form(child, actor)
+      if not ok then return refuse(kind, condition, text) end
+      self:unlock()
+      origin.send(st.reply(stanza))
+      return true
+    end
+    return refuse("modify", "bad-request")
+  end
+
+  -- Discovery -----------------------------------------------------------------------------------------------------------------
+
+  module:hook("muc-disco#info", function(event)
+    local room, reply = event.room, event.reply
+    reply:tag("identity", { category = "conference", type = "text", name = room:get_name() }):up()
+    reply:tag("feature", { var = "http://jabber.org/protocol/muc" }):up()
+    reply:tag("feature", { var = "http://jabber.org/protocol/muc#stable_id" }):up()
+    reply:tag("feature", { var = "http://jabber.org/protocol/muc#self-ping-optimization" }):up()
+    for _, field in ipairs(config.fields) do
+      local value, features = room["get_" .. field.name](room), field.features
+      if features then
+        local feature = features[value] or features[value and value ~= "" and 1 or 2]
+        reply:tag("feature", { var = feature }):up()
+      end
+    end
+    local function info(name, kind, value, label)
+      table.insert(event.form, { name = "muc#roominfo_" .. name, type = kind, label = label })
+      event.formdata["muc#roominfo_" .. name] = value
+    end
+    info("description", "text-single", room:get_description() or "", "Description")
+    if room:get_language() then info("lang", "text-single", room:get_language(), "Language") end
+    info("occupants", "text-single", ("%d"):format(room:occupant_count()), "Number of occupants")
+    info("changesubject", "boolean", room:get_changesubject(), "Everybody may change the subject")
+    local subject = select(2, room:get_subject())
+    info("subject", "text-single", subject or "", "Subject")
+  end)
+end
+
+return config

@@ -1,0 +1,489 @@
+-- SPDX-License-Identifier: MIT
+-- muc/room: the room as an object: who is in it, and what they are told of each other (XEP-0045 §7.1 to §7.3, §7.14).
+-- Messages are in messages.lib, lists in affiliations.lib, the configuration in config.lib; all add methods to room_mt.
+--
+-- Fields: jid; _data (configuration); _affiliations { bare = affiliation }; _affiliation_data { bare = { … } };
+-- _occupants { nick = occupant }; _jid_nick { full = nick }; _history (messages.lib).
+-- Plugins override methods in room_mt or in one room, and hook the muc-* events.
+
+local directory = require "couplet.directory"
+local hosts = require "couplet.hosts"
+local jid = require "util.jid"
+local router = require "couplet.router"
+local sessions = require "couplet.sessions"
+local st = require "util.stanza"
+
+local occupants = module:require "muc/occupant"
+local util = module:require "muc/util"
+
+local MUC, USER = "http://jabber.org/protocol/muc", "http://jabber.org/protocol/muc#user"
+local ranks = util.valid_affiliations
+
+local room_mt = {}
+room_mt.__index = room_mt
+room_mt.__tostring = function(room) return "muc room <" .. room.jid .. ">" end
+
+local lib = { room_mt = room_mt }
+
+function lib.new_room(room_jid, data)
+  return setmetatable({ jid = room_jid, _jid_nick = {}, _occupants = {}, _data = data or {}, _affiliations = {},
+    _affiliation_data = {}, _history = {} }, room_mt)
+end
+
+-- Occupants ---------------------------------------------------------------------------------------------------------------------
+
+function room_mt:has_occupant() return next(self._occupants) ~= nil end
+function room_mt:get_occupant_jid(real_jid) return self._jid_nick[real_jid] end
+function room_mt:get_occupant_by_nick(nick) return self._occupants[nick] end
+
+function room_mt:get_occupant_by_real_jid(real_jid)
+  local nick = self._jid_nick[real_jid]
+  return nick and self._occupants[nick]
+end
+
+function room_mt:new_occupant(bare_jid, nick)
+  local occupant = occupants.new(bare_jid, nick)
+  local affiliation = self:get_affiliation(bare_jid)
+  occupant.role = self:get_default_role(affiliation)
+  return occupant
+end
+
+function room_mt:each_occupant() return pairs(self._occupants) end
+
+-- Puts what holds for the occupant in force; one without role or resources leaves.
+function room_mt:save_occupant(occupant)
+  local nick = occupant.nick
+  local old = self._occupants[nick]
+  for full in pairs(old and old.sessions or {}) do self._jid_nick[full] = nil end
+  if occupant.role ~= nil and occupant.role ~= "none" and next(occupant.sessions) then
+    for full in pairs(occupant.sessions) do self._jid_nick[full] = nick end
+    if not old then self._count = (self._count or 0) + 1 end
+    self._occupants[nick] = occupant
+  elseif old then
+    self._occupants[nick], self._count = nil, self._count - 1
+  end
+end
+
+function room_mt:occupant_count() return self._count or 0 end
+
+-- Sending -----------------------------------------------------------------------------------------------------------------------
+
+function room_mt:route_stanza(stanza)
+  return router.core_post_stanza(hosts.get(module.host), stanza, false)
+end
+
+function room_mt:route_to_occupant(occupant, stanza)
+  for full in pairs(occupant.sessions) do
+    local copy = st.clone(stanza)
+    copy.attr.to = full
+    self:route_stanza(copy)
+  end
+end
+
+-- May a stanza of this room be handed to the sessions of that host directly, serialised once for all? Not if a plugin there
+-- wants to see it. What mod_blocklist would say is asked for each.
+local PASS = { message = true, presence = true, blocklist = true }
+
+local function direct(home, event, data)
+  local entries = home.events.entries(event)
+  for i = 1, #entries do
+    local entry = entries[i]
+    local owner = entry.owner and entry.owner.name
+    if not PASS[owner or ""] and not (entry.match and not entry.match(data)) then return false end
+  end
+  return not home.events.wrapped(event)
+end
+
+local function blocks(home, username, room_jid)
+  local env = home.modules.blocklist
+  return env and env.is_blocked and env.is_blocked(username, room_jid)
+end
+
+-- stanza to all of list { full_jid }, in one go where that may be.
+function room_mt:multicast(stanza, list)
+  local data, event = { origin = hosts.get(module.host), stanza = stanza }, stanza.name .. "/full"
+  local homes, here, tos = {}, {}, {}
+  for i = 1, #list do
+    local full = list[i]
+    local session = directory.session(full)
+    local home = session and session.host
+    if home and homes[home] == nil then
+      local host = hosts.get(home)
+      homes[home] = host and direct(host, event, data) and host or false
+    end
+    if home and homes[home] then
+      if not blocks(homes[home], session.username, self.jid) then here[#here + 1], tos[#tos + 1] = session, full end
+    else
+      local copy = st.clone(stanza)
+      copy.attr.to = full
+      self:route_stanza(copy)
+    end
+  end
+  sessions.multicast(here, stanza, tos)
+end
+
+-- To everybody, or to those for whom cond(nick, occupant) holds.
+function room_mt:broadcast(stanza, cond)
+  local list = {}
+  for nick, occupant in pairs(self._occupants) do
+    if not cond or cond(nick, occupant) then
+      for full in pairs(occupant.sessions) do list[#list + 1] = full end
+    end
+  end
+  self:multicast(stanza, list)
+end
+
+-- Presence ----------------------------------------------------------------------------------------------------------------------
+
+function room_mt:is_anonymous_for(who)
+  local whois = self:get_whois()
+  if whois == "anyone" then return false end
+  local affiliation = self:get_affiliation(who)
+  if affiliation == "admin" or affiliation == "owner" then return false end
+  local occupant = self:get_occupant_by_real_jid(who)
+  return not (occupant and occupant.role == "moderator")
+end
+
+function room_mt:build_item_list(occupant, x, is_anonymous, nick, actor_nick, actor_jid, reason)
+  local affiliation = self:get_affiliation(occupant.bare_jid) or "none"
+  local role = occupant.role or "none"
+  local function item(real)
+    x:tag("item", { affiliation = affiliation, role = role, nick = nick, jid = real })
+    if actor_nick or actor_jid then x:tag("actor", { nick = actor_nick, jid = actor_jid }):up() end
+    if reason then x:text_tag("reason", reason) end
+    x:up()
+  end
+  if is_anonymous then
+    item(nil)
+  else
+    local any = false
+    for full in pairs(occupant.sessions) do item(full) any = true end
+    if not any then item(occupant.jid or occupant.bare_jid) end
+  end
+  return x
+end
+
+function room_mt:build_unavailable_presence(from, to)
+  local stanza = st.presence { type = "unavailable", from = from, to = to }
+  return stanza
+end
+
+-- The presence of an occupant as others get it, without <x/>.
+local function base_presence(self, occupant, real_jid)
+  local stanza = occupant.role ~= nil and occupant.role ~= "none" and occupant:get_presence(real_jid)
+  if stanza then
+    stanza = st.clone(stanza)
+    stanza.attr.from = occupant.nick
+    if stanza.attr.type == "unavailable" then stanza = self:build_unavailable_presence(occupant.nick) end
+  else
+    stanza = self:build_unavailable_presence(occupant.nick)
+  end
+  module:fire_event("muc-build-occupant-presence", { room = self, occupant = occupant, stanza = stanza })
+  return stanza
+end
+
+-- Tells everybody what has become of an occupant. x: <x/> with status codes for all, or { base = …, self = … } where the
+-- occupant itself hears more. prev_role, force_unavailable, recipient: as plugins know them.
+function room_mt:publicise_occupant_status(occupant, x, nick, actor, reason, prev_role, force_unavailable, recipient)
+  local base_x, self_x = x.base or x, x.self or x.base or x
+  local actor_nick = actor and actor ~= true and select(3, jid.split(self:get_occupant_jid(actor) or "")) or nil
+  local event = { room = self, stanza = nil, x = x, occupant = occupant, nick = nick, actor = actor, reason = reason,
+    recipient = recipient }
+  local base = base_presence(self, occupant)
+  if force_unavailable and base.attr.type ~= "unavailable" then base = self:build_unavailable_presence(occupant.nick) end
+  local farewell = force_unavailable and occupant:get_presence()
+  if farewell and farewell.attr.type == "unavailable" then       -- with the words it was sent with
+    base = st.clone(farewell)
+    base.attr.from, base.attr.to = occupant.nick, nil
+  end
+  event.stanza = base
+  module:fire_event("muc-broadcast-presence", event)
+  if event.stanza then base = event.stanza end
+
+  local anyone = self:get_whois() == "anyone"
+  local function build(from_x, anonymous, self_codes)
+    local full_x = st.clone(from_x)
+    self:build_item_list(occupant, full_x, anonymous, nick, actor_nick,
+      not anonymous and actor and actor ~= true and jid.bare(actor) or nil, reason)
+    if self_codes then full_x:tag("status", { code = "110" }):up() end
+    return st.clone(base):add_child(full_x)
+  end
+
+  local shown = self:get_presence_broadcast()
+  local leaving = base.attr.type == "unavailable"
+  local role = leaving and prev_role or occupant.role or "none"
+  local to_all = shown[role] or leaving and prev_role and shown[prev_role]
+  -- Whoever has just lost a role that is shown is still told about, as one who leaves (XEP-0045 §7.14).
+  local vanished = not to_all and prev_role and shown[prev_role]
+
+  local anonymous_list, full_list = {}, {}
+  local function add(full, list) list[#list + 1] = full end
+  for other_nick, other in pairs(self._occupants) do
+    if other_nick ~= occupant.nick and (not recipient or other == recipient) and (to_all or vanished
+      or other.role == "moderator") then
+      for full in pairs(other.sessions) do
+        add(full, (anyone or not self:is_anonymous_for(full)) and full_list or anonymous_list)
+      end
+    end
+  end
+  if #anonymous_list > 0 then self:multicast(build(base_x, true), anonymous_list) end
+  if #full_list > 0 then self:multicast(build(base_x, false), full_list) end
+  if recipient and recipient ~= occupant then return end
+  for full in pairs(occupant.sessions) do
+    local stanza = build(self_x, self:is_anonymous_for(full), true)
+    stanza.attr.to = full
+    self:route_stanza(stanza)
+  end
+end
+
+-- Those who are here already, to one who comes.
+function room_mt:send_occupant_list(to, filter)
+  local anonymous = self:is_anonymous_for(to)
+  local shown = self:get_presence_broadcast()
+  for nick, occupant in pairs(self._occupants) do
+    if (not filter or filter(nick, occupant)) and shown[occupant.role] then
+      local stanza = base_presence(self, occupant):add_child(self:build_item_list(occupant, util.x(), anonymous))
+      stanza.attr.to = to
+      self:route_stanza(stanza)
+    end
+  end
+end
+
+function room_mt:get_disco_info(stanza)
+  local node = stanza.tags[1].attr.node
+  local reply = st.reply(stanza):tag("query", { xmlns = "http://jabber.org/protocol/disco#info", node = node })
+  local event = { room = self, reply = reply, form = require "util.dataforms".new {
+    { name = "FORM_TYPE", type = "hidden", value = "http://jabber.org/protocol/muc#roominfo" } }, formdata = {} }
+  if node and node ~= "" then
+    module:fire_event("muc-disco#info/" .. node, event)
+    if not event.exists then return st.error_reply(stanza, "cancel", "item-not-found") end
+    return reply
+  end
+  module:fire_event("muc-disco#info", event)
+  reply:add_child(event.form:form(event.formdata, "result"))
+  return reply
+end
+
+-- Coming, staying, going --------------------------------------------------------------------------------------------------------
+
+local function error_to(origin, stanza, ...)
+  local reply = st.error_reply(stanza, ...)
+  origin.send(reply)
+  return true
+end
+
+local function join_codes(self, event)
+  local codes = {}
+  if self:get_whois() == "anyone" then codes[#codes + 1] = 100 end
+  if event.is_new_room and event.created then codes[#codes + 1] = 201 end
+  return codes
+end
+
+-- Is the nickname this session wants free for it? -> true | nil, after an answer
+local function nick_is_free(self, origin, stanza, bare, nick)
+  local other = self._occupants[nick]
+  local reserved_for = self:get_registered_jid(select(3, jid.split(nick)))
+  if other and other.bare_jid ~= bare or reserved_for and reserved_for ~= bare then
+    local reply = st.error_reply(stanza, "cancel", "conflict", nil, self.jid)
+    origin.send(reply:tag("x", { xmlns = MUC }))
+    return nil
+  end
+  return true
+end
+
+function room_mt:handle_first_presence(origin, stanza)
+  local real_jid, nick = stanza.attr.from, stanza.attr.to
+  if not stanza:get_child("x", MUC) then
+    -- XEP-0045 §7.2.1 (groupchat 1.0 is gone): somebody who believes to be here; he hears that he is not.
+    local reply = self:build_unavailable_presence(nick, real_jid)
+    reply:add_child(util.x({ affiliation = self:get_affiliation(real_jid) or "none", role = "none" }, { 110, 333 }))
+    origin.send(reply)
+    return true
+  end
+  local bare = jid.bare(real_jid)
+  local is_new_room = self._is_new
+  local event = { room = self, origin = origin, stanza = stanza, is_first_session = true, is_new_room = is_new_room }
+  if module:fire_event("muc-occupant-pre-join", event) then return true end
+  nick = event.nick or nick
+  if not nick_is_free(self, origin, stanza, bare, nick) then return true end
+
+  local occupant = self._occupants[nick]
+  local first = not occupant
+  occupant = occupant or self:new_occupant(bare, nick)
+  if not occupant.role or occupant.role == "none" then return error_to(origin, stanza, "auth", "forbidden", nil, self.jid) end
+  occupant:set_session(real_jid, stanza)
+  self:save_occupant(occupant)
+  event.occupant, event.is_first_session, event.nick = occupant, first, nick
+
+  local x = { base = util.x(), self = util.x(nil, join_codes(self, { is_new_room = is_new_room, created = self._created_code })) }
+  self._created_code = nil
+  self:send_occupant_list(real_jid, function(other) return other ~= nick end)
+  if stanza.attr.to ~= nick then x.self:tag("status", { code = "210" }):up() end
+  if first then
+    self:publicise_occupant_status(occupant, x)
+    module:fire_event("muc-occupant-joined", { room = self, nick = nick, occupant = occupant, stanza = stanza, origin = origin })
+  else                                         -- one more resource: only it is told
+    local self_x = st.clone(x.self)
+    self:build_item_list(occupant, self_x, self:is_anonymous_for(real_jid))
+    local reply = base_presence(self, occupant):add_child(self_x:tag("status", { code = "110" }):up())
+    reply.attr.to = real_jid
+    self:route_stanza(reply)
+  end
+  module:fire_event("muc-occupant-session-new", { room = self, nick = nick, occupant = occupant, stanza = stanza, origin = origin,
+    jid = real_jid, is_new_room = is_new_room })
+  return true
+end
+
+-- One of the resources of an occupant, or all, leave under another name or for good.
+local function leave_nick(self, occupant, real_jid, codes, new_nick, stanza)
+  local prev_role = occupant.role
+  if next(occupant.sessions, next(occupant.sessions)) then             -- others stay
+    local gone = occupants.copy(occupant)
+    gone.sessions, gone.role = { [real_jid] = occupant.sessions[real_jid] }, new_nick and occupant.role or nil
+    occupant:remove_session(real_jid)
+    self._jid_nick[real_jid] = nil
+    local reply = self:build_unavailable_presence(occupant.nick, real_jid)
+    local x = util.x(nil, codes)
+    self:build_item_list(gone, x, self:is_anonymous_for(real_jid), new_nick)
+    reply:add_child(x:tag("status", { code = "110" }):up())
+    self:route_stanza(reply)
+    return
+  end
+  local gone = occupants.copy(occupant)
+  if not new_nick then gone.role = nil end
+  self:save_occupant(setmetatable({ role = "none", sessions = {} }, { __index = occupant }))
+  local farewell = stanza and occupants.clean(stanza, true)
+  if farewell then
+    farewell.attr.from = occupant.nick
+    gone.sessions[real_jid] = farewell
+  end
+  self:publicise_occupant_status(gone, util.x(nil, codes), new_nick, nil, nil, prev_role, true)
+end
+
+function room_mt:handle_normal_presence(origin, stanza)
+  local kind, real_jid = stanza.attr.type, stanza.attr.from
+  local occupant = self:get_occupant_by_real_jid(real_jid)
+  local bare = jid.bare(real_jid)
+  local want = stanza.attr.to
+  if kind == "unavailable" then
+    if not occupant then return true end                               -- §17.3: silently
+    local event = { room = self, origin = origin, stanza = stanza, orig_occupant = occupant, occupant = occupant,
+      nick = occupant.nick }
+    if module:fire_event("muc-occupant-pre-leave", event) then return true end
+    local nick = occupant.nick
+    leave_nick(self, occupant, real_jid, {}, nil, stanza)
+    if not self._occupants[nick] then
+      module:fire_event("muc-occupant-left", { room = self, nick = nick, occupant = occupant, stanza = stanza, origin = origin })
+    end
+    return true
+  end
+  if not occupant then return self:handle_first_presence(origin, stanza) end
+
+  if stanza:get_child("x", MUC) and want == occupant.nick then          -- §17.3: all of it again
+    self:send_occupant_list(real_jid, function(nick) return nick ~= occupant.nick end)
+    occupant:set_session(real_jid, stanza)
+    self:publicise_occupant_status(occupant, { base = util.x(), self = util.x(nil, join_codes(self, {})) })
+    module:fire_event("muc-occupant-session-new", { room = self, nick = want, occupant = occupant, stanza = stanza,
+      origin = origin,
+      jid = real_jid })
+    return true
+  end
+
+  local changed = occupants.copy(occupant)
+  changed.nick = want
+  local event = { room = self, origin = origin, stanza = stanza, orig_occupant = occupant, dest_occupant = changed }
+  if module:fire_event("muc-occupant-pre-change", event) then return true end
+  if want == occupant.nick then
+    occupant:set_session(real_jid, stanza)
+    self:publicise_occupant_status(occupant, util.x())
+    return true
+  end
+  if not nick_is_free(self, origin, stanza, bare, want) then return true end
+  leave_nick(self, occupant, real_jid, { 303 }, select(3, jid.split(want)))
+  local target = self._occupants[want] or occupants.new(bare, want)
+  target.role = target.role or occupant.role
+  target:set_session(real_jid, stanza)
+  self:save_occupant(target)
+  self:publicise_occupant_status(target, util.x())
+  return true
+end
+
+function room_mt:handle_presence_to_occupant(origin, stanza)
+  local kind = stanza.attr.type
+  if kind == "error" then return self:handle_kickable(origin, stanza) end
+  if kind == "probe" then return self:respond_to_probe(origin, stanza, self:get_occupant_by_nick(stanza.attr.to)) end
+  if kind and kind ~= "unavailable" then return error_to(origin, stanza, "modify", "bad-request") end
+  return self:handle_normal_presence(origin, stanza)
+end
+
+function room_mt:respond_to_probe(origin, stanza, probed)
+  local asker = self:get_occupant_by_real_jid(stanza.attr.from)
+  if not asker then return error_to(origin, stanza, "modify", "not-acceptable", nil, self.jid) end
+  local reply
+  if not probed then
+    reply = self:build_unavailable_presence(stanza.attr.to, stanza.attr.from)
+    reply:add_child(util.x { affiliation = "none", role = "none" })
+  else
+    local x = self:build_item_list(probed, util.x(), self:is_anonymous_for(stanza.attr.from))
+    if probed == asker then x:tag("status", { code = "110" }):up() end
+    reply = base_presence(self, probed):add_child(x)
+    reply.attr.to = stanza.attr.from
+  end
+  self:route_stanza(reply)
+  return true
+end
+
+-- An error from a client that is gone: it leaves the room (§12.8: 333).
+function room_mt:handle_kickable(origin, stanza)
+  local real_jid = stanza.attr.from
+  local occupant = self:get_occupant_by_real_jid(real_jid)
+  if not occupant or not util.is_kickable_error(stanza) then return true end
+  local _, condition, text = stanza:get_error()
+  module:log("debug", "%s leaves %s: %s", real_jid, self.jid, text or condition)
+  self:remove_session(occupant, real_jid, { 333 }, "Error: " .. (text or condition or "gone"), origin)
+  return true
+end
+
+function room_mt:remove_session(occupant, real_jid, codes, reason, origin)
+  local nick = occupant.nick
+  local stanza = st.presence { type = "unavailable", from = real_jid, to = nick }
+  if reason then stanza:text_tag("status", reason) end
+  leave_nick(self, occupant, real_jid, codes, nil, stanza)
+  if not self._occupants[nick] then
+    module:fire_event("muc-occupant-left", { room = self, nick = nick, occupant = occupant, stanza = stanza, origin = origin })
+  end
+end
+
+-- To the room itself: presence needs a nickname (§7.2.1).
+function room_mt:handle_presence_to_room(origin, stanza)
+  if stanza.attr.type == "error" then return self:handle_kickable(origin, stanza) end
+  if stanza.attr.type == "unavailable" then
+    local occupant = self:get_occupant_by_real_jid(stanza.attr.from)
+    if occupant then self:remove_session(occupant, stanza.attr.from, {}, nil, origin) end
+    return true
+  end
+  if stanza.attr.type == "probe" then return true end
+  return error_to(origin, stanza, "modify", "jid-malformed", nil, self.jid)
+end
+
+-- Everybody goes, each told once (§10.9).
+function room_mt:clear(x)
+  local all = {}
+  for nick, occupant in pairs(self._occupants) do all[nick] = occupant end
+  for nick, occupant in pairs(all) do
+    local gone = occupants.copy(occupant)
+    gone.role = nil
+    self:save_occupant(setmetatable({ role = "none", sessions = {} }, { __index = occupant }))
+    for full in pairs(gone.sessions) do
+      local stanza = self:build_unavailable_presence(nick, full)
+      local own = util.x { affiliation = "none", role = "none" }
+      for _, child in ipairs(x and x.tags or {}) do own:add_child(st.clone(child)) end
+      stanza:add_child(own:tag("status", { code = "110" }):up())
+      self:route_stanza(stanza)
+    end
+    module:fire_event("muc-occupant-left", { room = self, nick = nick, occupant = gone })
+  end
+end
+
+lib.ranks, lib.MUC, lib.USER, lib.error_to = ranks, MUC, USER, error_to
+return lib

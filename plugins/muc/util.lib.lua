@@ -1,0 +1,55 @@
+-- SPDX-License-Identifier: MIT
+-- muc/util: words and small rules of rooms (XEP-0045 §5), for mod_muc and for plugins beside it.
+--
+--   is_kickable_error(stanza)            an error that says that this occupant is not there any more (XEP-0045 §12.8)
+--   filter_muc_x(stanza)                 takes out of a stanza what only rooms say; add_filtered_namespace(ns) adds to that
+--   only_with_min_role(role) -> fn(nick, occupant) -> bool
+--   valid_affiliations, valid_roles      name -> rank
+
+local st = require "util.stanza"
+
+local util = {}
+
+util.valid_affiliations = { outcast = -1, none = 0, member = 1, admin = 2, owner = 3 }
+util.valid_roles = { none = 0, visitor = 1, participant = 2, moderator = 3 }
+
+local kickable = {
+  gone = true, ["internal-server-error"] = true, ["item-not-found"] = true, ["jid-malformed"] = true,
+  ["recipient-unavailable"] = true, redirect = true, ["remote-server-not-found"] = true, ["remote-server-timeout"] = true,
+  ["service-unavailable"] = true, ["malformed-error"] = true,
+}
+
+function util.is_kickable_error(stanza)
+  local condition = select(2, stanza:get_error()) or "malformed-error"
+  return kickable[condition] == true
+end
+
+local filtered = {
+  ["http://jabber.org/protocol/muc"] = true, ["http://jabber.org/protocol/muc#user"] = true,
+}
+
+function util.add_filtered_namespace(ns) filtered[ns] = true end
+
+function util.filter_muc_x(stanza)
+  local clean = true
+  for _, child in ipairs(stanza.tags) do clean = clean and not filtered[child.attr.xmlns] end
+  if clean then return stanza end
+  return stanza:maptags(function(child)
+    if not filtered[child.attr.xmlns] then return child end
+  end)
+end
+
+function util.only_with_min_role(role)
+  local rank = util.valid_roles[role]
+  return function(_, occupant) return util.valid_roles[occupant.role or "none"] >= rank end
+end
+
+-- <x/> with the item an occupant is shown by; codes: list of status codes.
+function util.x(item, codes)
+  local x = st.stanza("x", { xmlns = "http://jabber.org/protocol/muc#user" })
+  if item then x:tag("item", item):up() end
+  for _, code in ipairs(codes or {}) do x:tag("status", { code = tostring(code) }):up() end
+  return x
+end
+
+return util

@@ -1,0 +1,510 @@
+-- SPDX-License-Identifier: MIT
+-- XEP-0045, use case by use case. Headings name the sections.
+
+local check = require "check"
+local fake = require "fakehost"
+local plugin = require "couplet.plugin"
+
+local ROOMS, ROOM = "rooms.example.org", "verona@rooms.example.org"
+local USER = "http://jabber.org/protocol/muc#user"
+
+local function new(options, global)
+  global = global or {}
+  global.admins = { "admin@example.org" }
+  local host = fake.new { plugins = { "iq", "presence", "message", "disco" }, global = global }
+  host:component(ROOMS, "muc", options or { muc_room_locking = false })
+  host:run(function() assert(plugin.load(ROOMS, "iq")) end)
+  return host
+end
+
+local function person(host, name) return host:client(name .. "@example.org/home") end
+
+local function join(client, nick, inner, extra)
+  client:send(("<presence to='%s/%s'>%s<x xmlns='http://jabber.org/protocol/muc'>%s</x></presence>"):format(ROOM, nick,
+    extra or "",
+    inner or ""))
+end
+
+-- What came, in short: "presence nick affiliation/role codes", "message nick: body", …
+local function told(client)
+  local out = {}
+  for _, stanza in ipairs(client:received()) do
+    local from = (stanza.attr.from or ""):match "/(.*)$" or "(room)"
+    local x = stanza:get_child("x", USER)
+    local codes = {}
+    for status in (x or stanza):childtags("status", USER) do codes[#codes + 1] = status.attr.code end
+    table.sort(codes)
+    local item = x and x:get_child "item"
+    local line
+    if stanza.attr.type == "error" then
+      local kind, condition = stanza:get_error()
+      line = ("%s error %s %s"):format(stanza.name, kind, condition)
+    elseif stanza.name == "presence" then
+      line = ("%s%s %s/%s%s"):format(stanza.attr.type == "unavailable" and "-" or "+", from, item
+        and item.attr.affiliation or "?",
+        item and item.attr.role or "?", item and item.attr.nick and " ->" .. item.attr.nick or "")
+      if x and x:get_child "destroy" then line = line .. " destroyed" end
+    elseif stanza:get_child "subject" and not stanza:get_child "body" then
+      line = ("subject %s: %s"):format(from, stanza:get_child_text "subject")
+    elseif stanza.name == "message" then
+      line = ("%s %s: %s"):format(stanza.attr.type or "normal", from, stanza:get_child_text "body" or
+        x and (x:get_child "invite" and "invite" or x:get_child "decline" and "decline") or "")
+    else
+      line = stanza.name .. " " .. stanza.attr.type
+    end
+    out[#out + 1] = line .. (#codes > 0 and " " .. table.concat(codes, ",") or "")
+  end
+  return out
+end
+
+local serial = 0
+local function ask(client, kind, inner, to)
+  serial = serial + 1
+  local id = "q" .. serial
+  client:send(("<iq type='%s' id='%s' to='%s'>%s</iq>"):format(kind, id, to or ROOM, inner))
+  return client:expect { name = "iq", id = id }
+end
+
+local function result(reply)
+  if reply.attr.type == "result" then return "ok" end
+  local kind, condition = reply:get_error()
+  return kind .. " " .. condition
+end
+
+local function admin(client, items) return ask(client, "set", "<query xmlns='http://jabber.org/protocol/muc#admin'>"
+  .. items .. "</query>") end
+
+local function configure(client, fields)
+  local out = { "<query xmlns='http://jabber.org/protocol/muc#owner'><x xmlns='jabber:x:data' type='submit'>" ..
+    "<field var='FORM_TYPE'><value>http://jabber.org/protocol/muc#roomconfig</value></field>" }
+  for name, value in pairs(fields) do
+    out[#out + 1] = ("<field var='%s'>"):format(name:find("#", 1, true) and name or "muc#roomconfig_" .. name)
+    for _, one in ipairs(type(value) == "table" and value or { value }) do out[#out + 1] = "<value>" .. one .. "</value>" end
+    out[#out + 1] = "</field>"
+  end
+  return ask(client, "set", table.concat(out) .. "</x></query>")
+end
+
+local function say(client, text) client:send(("<message to='%s' type='groupchat'><body>%s</body></message>"):format(ROOM,
+  text)) end
+
+check.test("§7.2: entering; everybody is told in the right order; leaving", function()
+  local host = new()
+  local romeo, juliet = person(host, "romeo"), person(host, "juliet")
+  join(romeo, "Romeo")
+  check.equal(told(romeo), { "+Romeo owner/moderator 110,201", "subject (room): " })
+  join(juliet, "Juliet")
+  check.equal(told(juliet), { "+Romeo owner/moderator", "+Juliet none/participant 110", "subject (room): " })
+  check.equal(told(romeo), { "+Juliet none/participant" })
+  say(juliet, "O Romeo")
+  check.equal(told(romeo), { "groupchat Juliet: O Romeo" })
+  check.equal(told(juliet), { "groupchat Juliet: O Romeo" })
+  juliet:send(("<presence type='unavailable' to='%s/Juliet'><status>good night</status></presence>"):format(ROOM))
+  check.equal(told(juliet), { "-Juliet none/none 110" })
+  local seen = romeo:received()[1]
+  check.equal(seen:get_child_text "status", "good night")
+  check.equal(host:close(), {})
+end)
+
+check.test("§7.2: who does not get in, and why", function()
+  local host = new()
+  local romeo, juliet, nurse = person(host, "romeo"), person(host, "juliet"), person(host, "nurse")
+  join(romeo, "Romeo")
+  romeo:received()
+  join(juliet, "Romeo")
+  check.equal(told(juliet), { "presence error cancel conflict" })
+  juliet:send(("<presence to='%s'><x xmlns='http://jabber.org/protocol/muc'/></presence>"):format(ROOM))
+  check.equal(told(juliet), { "presence error modify jid-malformed" })
+  juliet:send(("<presence to='%s/Juliet'/>"):format(ROOM))                  -- §7.2.1: groupchat 1.0 is gone
+  check.equal(told(juliet), { "-Juliet none/none 110,333" })
+  configure(romeo, { passwordprotectedroom = "1", roomsecret = "sesame" })
+  join(juliet, "Juliet")
+  check.equal(told(juliet), { "presence error auth not-authorized" })
+  join(juliet, "Juliet", "<password>sesame</password>")
+  check.equal(told(juliet)[2], "+Juliet none/participant 110")
+  admin(romeo, "<item affiliation='outcast' jid='nurse@example.org'/>")
+  join(nurse, "Nurse", "<password>sesame</password>")
+  check.equal(told(nurse), { "presence error auth forbidden" })
+  configure(romeo, { passwordprotectedroom = "0", membersonly = "1" })
+  local out = told(juliet)
+  check.equal(out[#out], "-Juliet none/none 110,322")
+  join(juliet, "Juliet")
+  check.equal(told(juliet), { "presence error auth registration-required" })
+  admin(romeo, "<item affiliation='member' jid='juliet@example.org'/>")
+  join(juliet, "Juliet")
+  check.equal(told(juliet)[2], "+Juliet member/participant 110")
+  configure(romeo, { membersonly = "0", maxusers = "2" })
+  admin(romeo, "<item affiliation='none' jid='nurse@example.org'/>")
+  join(nurse, "Nurse")
+  check.equal(told(nurse), { "presence error wait service-unavailable" })
+  host:close()
+end)
+
+check.test("§7.6: another nickname; §7.2.8: two resources under one", function()
+  local host = new()
+  local romeo, juliet = person(host, "romeo"), person(host, "juliet")
+  local phone = host:client "romeo@example.org/phone"
+  join(romeo, "Romeo")
+  join(juliet, "Juliet")
+  romeo:received()
+  juliet:received()
+  juliet:send(("<presence to='%s/Capulet'/>"):format(ROOM))
+  check.equal(told(romeo), { "-Juliet none/participant ->Capulet 303", "+Capulet none/participant" })
+  check.equal(told(juliet), { "-Juliet none/participant ->Capulet 110,303", "+Capulet none/participant 110" })
+  juliet:send(("<presence to='%s/Romeo'/>"):format(ROOM))
+  check.equal(told(juliet), { "presence error cancel conflict" })
+  join(phone, "Romeo")
+  check.equal(told(phone), { "+Capulet none/participant", "+Romeo owner/moderator 110", "subject (room): " })
+  say(juliet, "hi")
+  check.equal(told(phone), { "groupchat Capulet: hi" })
+  romeo:received()
+  phone:send(("<presence to='%s/Romeo' type='unavailable'/>"):format(ROOM))
+  check.equal(told(phone), { "-Romeo owner/none 110" })
+  check.equal(told(juliet), { "groupchat Capulet: hi" })                  -- nobody else sees one of two go
+  say(juliet, "still there?")
+  check.equal(told(romeo), { "groupchat Capulet: still there?" })
+  host:close()
+end)
+
+check.test("§7.4, §7.5, §8.5: voice, private messages, who may write", function()
+  local host = new()
+  local romeo, juliet, nurse = person(host, "romeo"), person(host, "juliet"), person(host, "nurse")
+  join(romeo, "Romeo")
+  join(juliet, "Juliet")
+  for _, c in ipairs { romeo, juliet } do c:received() end
+  say(nurse, "let me in")
+  check.equal(told(nurse), { "message error modify not-acceptable" })
+  local function pm(client, nick, kind)
+    client:send(("<message to='%s/%s' type='%s'><body>psst</body></message>"):format(ROOM, nick, kind or "chat"))
+  end
+  pm(juliet, "Romeo")
+  check.equal(told(romeo), { "chat Juliet: psst" })
+  pm(juliet, "Paris")
+  check.equal(told(juliet), { "message error cancel item-not-found" })
+  pm(juliet, "Romeo", "groupchat")
+  check.equal(told(juliet), { "message error modify bad-request" })
+  pm(nurse, "Romeo")
+  check.equal(told(nurse), { "message error modify not-acceptable" })
+  configure(romeo, { allowpm = "moderators", moderatedroom = "1" })
+  juliet:received()
+  pm(juliet, "Romeo")
+  check.equal(told(juliet), { "message error cancel policy-violation" })
+  check.equal(result(admin(romeo, "<item nick='Juliet' role='visitor'/>")), "ok")
+  check.equal(told(juliet), { "+Juliet none/visitor 110" })
+  say(juliet, "may I?")
+  check.equal(told(juliet), { "message error auth forbidden" })
+  romeo:received()
+  juliet:send(([[<message to='%s'><x xmlns='jabber:x:data' type='submit'>
+    <field var='FORM_TYPE'><value>http://jabber.org/protocol/muc#request</value></field>
+    <field var='muc#role'><value>participant</value></field></x></message>]]):format(ROOM))
+  local form = romeo:expect(function(s) return s:get_child("x", "jabber:x:data") ~= nil end)
+  check.ok(tostring(form):find("Juliet", 1, true))
+  romeo:send(([[<message to='%s'><x xmlns='jabber:x:data' type='submit'>
+    <field var='FORM_TYPE'><value>http://jabber.org/protocol/muc#request</value></field>
+    <field var='muc#roomnick'><value>Juliet</value></field><field var='muc#request_allow'><value>1</value></field>
+    </x></message>]]):format(ROOM))
+  check.equal(told(juliet), { "+Juliet none/participant 110" })
+  host:close()
+end)
+
+check.test("§8.2, §9.1: out, for now and for good; what the kicked and the others are told", function()
+  local host = new()
+  local romeo, juliet, nurse = person(host, "romeo"), person(host, "juliet"), person(host, "nurse")
+  for client, nick in pairs { [romeo] = "Romeo" } do join(client, nick) end
+  join(juliet, "Juliet")
+  join(nurse, "Nurse")
+  for _, c in ipairs { romeo, juliet, nurse } do c:received() end
+  check.equal(result(admin(juliet, "<item nick='Nurse' role='none'/>")), "auth forbidden")
+  check.equal(result(admin(romeo, "<item nick='Nurse' role='none'><reason>noise</reason></item>")), "ok")
+  check.equal(told(nurse), { "-Nurse none/none 110,307" })
+  check.equal(told(juliet), { "-Nurse none/none 307" })
+  join(nurse, "Nurse")
+  nurse:received()
+  juliet:received()
+  check.equal(result(admin(romeo, "<item affiliation='outcast' jid='nurse@example.org'/>")), "ok")
+  check.equal(told(nurse), { "-Nurse outcast/none 110,301" })
+  check.equal(told(juliet), { "-Nurse outcast/none 301" })
+  check.equal(result(admin(romeo, "<item nick='Nobody' role='none'/>")), "cancel item-not-found")
+  check.equal(result(admin(romeo, "<item nick='Juliet' role='queen'/>")), "modify not-acceptable")
+  check.equal(result(admin(romeo, "<item nick='Juliet' role='none' affiliation='none'/>")), "modify bad-request")
+  check.equal(result(admin(romeo, "<item affiliation='outcast' jid='romeo@example.org'/>")), "cancel conflict")
+  host:close()
+end)
+
+check.test("§5.2, §9, §10: who may change whom", function()
+  local host = new()
+  local owner, adm, member = person(host, "owner"), person(host, "boss"), person(host, "member")
+  join(owner, "Owner")
+  admin(owner, "<item affiliation='admin' jid='boss@example.org'/><item affiliation='member' jid='member@example.org'/>")
+  join(adm, "Boss")
+  join(member, "Member")
+  local rows = {
+    { adm, "<item affiliation='admin' jid='x@example.org'/>", "cancel not-allowed" },
+    { adm, "<item affiliation='none' jid='owner@example.org'/>", "cancel not-allowed" },
+    { adm, "<item affiliation='member' jid='x@example.org'/>", "ok" },
+    { adm, "<item nick='Owner' role='none'/>", "cancel not-allowed" },
+    { adm, "<item nick='Member' role='moderator'/>", "ok" },
+    { member, "<item nick='Boss' role='visitor'/>", "auth forbidden" },
+    { member, "<item affiliation='member' jid='y@example.org'/>", "auth forbidden" },
+    { owner, "<item affiliation='none' jid='owner@example.org'/>", "cancel conflict" },
+    { owner, "<item affiliation='owner' jid='second@example.org'/><item affiliation='none' jid='owner@example.org'/>",
+      "cancel conflict" },
+    { owner, "<item affiliation='owner' jid='boss@example.org'/>", "ok" },
+    { owner, "<item affiliation='none' jid='owner@example.org'/>", "ok" },
+    { owner, "<item affiliation='member' jid='y@example.org'/>", "auth forbidden" },
+  }
+  for i, row in ipairs(rows) do check.equal(i .. " " .. result(admin(row[1], row[2])), i .. " " .. row[3]) end
+  -- All or nothing (§9.2): the second is refused, so the first is not done.
+  check.equal(result(admin(adm, "<item affiliation='outcast' jid='z@example.org'/>"
+    .. "<item affiliation='strange' jid='q@example.org'/>")),
+    "modify not-acceptable")
+  local list = ask(adm, "get", "<query xmlns='http://jabber.org/protocol/muc#admin'><item affiliation='outcast'/></query>")
+  check.equal(#list.tags[1].tags, 0)
+  list = ask(adm, "get", "<query xmlns='http://jabber.org/protocol/muc#admin'><item affiliation='member'/></query>")
+  check.equal(#list.tags[1].tags, 2)
+  check.equal(result(ask(member, "get",
+    "<query xmlns='http://jabber.org/protocol/muc#admin'><item affiliation='outcast'/></query>")),
+    "auth forbidden")
+  host:close()
+end)
+
+check.test("§7.2.3: who sees whose address", function()
+  local host = new()
+  local romeo, juliet = person(host, "romeo"), person(host, "juliet")
+  join(romeo, "Romeo")
+  join(juliet, "Juliet")
+  local function item_of(client, nick)
+    local found
+    for _, s in ipairs(client:received()) do
+      if s.name == "presence" and s.attr.from == ROOM .. "/" .. nick then found = s:get_child("x", USER):get_child "item" end
+    end
+    return found
+  end
+  check.equal(item_of(juliet, "Romeo").attr.jid, nil)
+  check.equal(item_of(romeo, "Juliet").attr.jid, "juliet@example.org/home")
+  configure(romeo, { whois = "anyone" })
+  local codes = told(juliet)
+  check.equal(codes[#codes], "groupchat (room):  172")
+  local nurse = person(host, "nurse")
+  join(nurse, "Nurse")
+  check.equal(item_of(juliet, "Nurse").attr.jid, "nurse@example.org/home")
+  local got = told(nurse)
+  check.equal(got[3], "+Nurse none/participant 100,110")
+  host:close()
+end)
+
+check.test("§7.2.14, §7.2.15, §8.1: history in its bounds, then the subject, who may change it", function()
+  local host = new()
+  local romeo, juliet, nurse = person(host, "romeo"), person(host, "juliet"), person(host, "nurse")
+  join(romeo, "Romeo")
+  for i = 1, 5 do say(romeo, "line " .. i) host:advance(10) end
+  romeo:send(("<message to='%s' type='groupchat'><subject>Love</subject></message>"):format(ROOM))
+  local heard = told(romeo)
+  check.equal(heard[#heard], "subject Romeo: Love")
+  join(juliet, "Juliet", "<history maxstanzas='2'/>")
+  check.equal(told(juliet), { "+Romeo owner/moderator", "+Juliet none/participant 110", "groupchat Romeo: line 4",
+    "groupchat Romeo: line 5",
+    "subject Romeo: Love" })
+  juliet:send(("<message to='%s' type='groupchat'><subject>War</subject></message>"):format(ROOM))
+  check.equal(told(juliet), { "message error auth forbidden" })
+  join(nurse, "Nurse", "<history seconds='25'/>")
+  check.equal(#told(nurse), 3 + 2 + 1)
+  nurse:send(("<presence to='%s/Nurse' type='unavailable'/>"):format(ROOM))
+  nurse:received()
+  join(nurse, "Nurse", "<history maxchars='0'/>")
+  check.equal(#told(nurse), 3 + 1)
+  host:close()
+end)
+
+check.test("§7.8: invitations and what becomes of them", function()
+  local host = new()
+  local romeo, juliet = person(host, "romeo"), person(host, "juliet")
+  juliet:send "<presence/>"
+  juliet:received()
+  join(romeo, "Romeo")
+  configure(romeo, { membersonly = "1", passwordprotectedroom = "1", roomsecret = "sesame" })
+  romeo:received()
+  romeo:send(("<message to='%s'><x xmlns='%s'><invite to='juliet@example.org'><reason>come</reason></invite></x></message>")
+    :format(ROOM, USER))
+  local invite = juliet:expect { name = "message" }
+  check.equal(invite:find("{" .. USER .. "}x/invite/reason#"), "come")
+  check.equal(invite:find("{" .. USER .. "}x/password#"), "sesame")
+  check.equal(invite:find("{" .. USER .. "}x/invite@from"), ROOM .. "/Romeo")
+  juliet:send(("<message to='%s'><x xmlns='%s'><decline to='%s/Romeo'/></x></message>"):format(ROOM, USER, ROOM))
+  check.equal(told(romeo), { "normal (room): decline" })
+  join(juliet, "Juliet", "<password>sesame</password>")                 -- the invitation made her a member
+  check.equal(told(juliet)[2], "+Juliet member/participant 110")
+  juliet:send(("<message to='%s'><x xmlns='%s'><invite to='nurse@example.org'/></x></message>"):format(ROOM, USER))
+  check.equal(told(juliet), { "message error auth forbidden" })
+  host:close()
+end)
+
+check.test("§10.1: a new room is closed until it is configured, and gone if nobody does", function()
+  local host = new {}
+  local romeo, juliet = person(host, "romeo"), person(host, "juliet")
+  join(romeo, "Romeo")
+  check.equal(told(romeo)[1], "+Romeo owner/moderator 110,201")
+  join(juliet, "Juliet")
+  check.equal(told(juliet), { "presence error cancel item-not-found" })
+  check.equal(result(configure(romeo, {})), "ok")                      -- an instant room
+  join(juliet, "Juliet")
+  check.equal(told(juliet)[2], "+Juliet none/participant 110")
+  host:close()
+  host = new {}
+  romeo = person(host, "romeo")
+  join(romeo, "Romeo")
+  romeo:received()
+  host:advance(301)
+  check.equal(told(romeo), { "-Romeo none/none destroyed 110" })
+  host:close()
+end)
+
+check.test("§10.2, §10.9: configured, kept, destroyed", function()
+  local host = new()
+  local romeo, juliet = person(host, "romeo"), person(host, "juliet")
+  join(romeo, "Romeo")
+  join(juliet, "Juliet")
+  check.equal(result(configure(juliet, { roomname = "x" })), "auth forbidden")
+  check.equal(result(configure(romeo, { whois = "strange" })), "modify not-acceptable")
+  check.equal(result(configure(romeo, { maxusers = "-3" })), "modify not-acceptable")
+  check.equal(result(configure(romeo, { persistentroom = "1", roomname = "Verona", publicroom = "0" })), "ok")
+  local out = told(juliet)
+  check.equal(out[#out], "groupchat (room):  104")
+  for _, c in ipairs { romeo, juliet } do
+    c:send(("<presence to='%s/%s' type='unavailable'/>"):format(ROOM, c == romeo and "Romeo" or "Juliet"))
+  end
+  host:run(function() assert(plugin.unload(ROOMS, "muc")) assert(plugin.load(ROOMS, "muc")) end)
+  local info = ask(juliet, "get", "<query xmlns='http://jabber.org/protocol/disco#info'/>")
+  check.equal(info:find "{http://jabber.org/protocol/disco#info}query/identity@name", "Verona")
+  check.ok(tostring(info):find("muc_hidden", 1, true) and tostring(info):find("muc_persistent", 1, true))
+  juliet:received()
+  join(juliet, "Juliet")
+  check.equal(told(juliet), { "+Juliet none/participant 110", "subject (room): " })
+  join(romeo, "Romeo")
+  juliet:received()
+  check.equal(result(ask(juliet, "set", "<query xmlns='http://jabber.org/protocol/muc#owner'><destroy/></query>")),
+    "auth forbidden")
+  check.equal(result(ask(romeo, "set",
+    "<query xmlns='http://jabber.org/protocol/muc#owner'><destroy jid='mantua@rooms.example.org'><reason>plague</reason>" ..
+    "</destroy></query>")), "ok")
+  check.equal(told(juliet), { "-Juliet none/none destroyed 110" })
+  check.equal(result(ask(romeo, "get", "<query xmlns='http://jabber.org/protocol/disco#info'/>")), "cancel item-not-found")
+  check.equal(host:close(), {})
+end)
+
+check.test("§6: the service, its rooms in pages, a room, its occupants", function()
+  local host = new()
+  local romeo, juliet = person(host, "romeo"), person(host, "juliet")
+  host:run(function()
+    local muc = plugin.get_module(ROOMS, "muc")
+    for i = 1, 5 do assert(muc.create_room("r" .. i .. "@" .. ROOMS, { persistent = true, name = "Room " .. i })) end
+    assert(muc.create_room("secret@" .. ROOMS, { persistent = true, public = false }))
+  end)
+  local items = ask(romeo, "get", "<query xmlns='http://jabber.org/protocol/disco#items'/>", ROOMS)
+  check.equal(#items.tags[1].tags, 5)
+  items = ask(romeo, "get", "<query xmlns='http://jabber.org/protocol/disco#items'>" ..
+    "<set xmlns='http://jabber.org/protocol/rsm'><max>2</max><after>r2@rooms.example.org</after></set></query>", ROOMS)
+  check.equal(items:find "{http://jabber.org/protocol/disco#items}query/item@jid", "r3@rooms.example.org")
+  check.equal(items:find "{http://jabber.org/protocol/disco#items}query/{http://jabber.org/protocol/rsm}set/count#", "5")
+  local info = tostring(ask(romeo, "get", "<query xmlns='http://jabber.org/protocol/disco#info'/>", ROOMS))
+  check.ok(info:find("category='conference'", 1, true) and info:find("http://jabber.org/protocol/muc'", 1, true))
+  join(romeo, "Romeo")
+  items = ask(juliet, "get", "<query xmlns='http://jabber.org/protocol/disco#items'/>")
+  check.equal(items:find "{http://jabber.org/protocol/disco#items}query/item@jid", ROOM .. "/Romeo")
+  check.equal(result(ask(juliet, "get", "<query xmlns='http://jabber.org/protocol/disco#info'/>", ROOM .. "/Romeo")),
+    "modify bad-request")
+  check.equal(result(ask(juliet, "get", "<query xmlns='jabber:iq:version'/>", "none@" .. ROOMS)), "cancel item-not-found")
+  host:close()
+end)
+
+check.test("§17.4, XEP-0410: questions between occupants; am I still here?", function()
+  local host = new()
+  local romeo, juliet, nurse = person(host, "romeo"), person(host, "juliet"), person(host, "nurse")
+  join(romeo, "Romeo")
+  join(juliet, "Juliet")
+  romeo:received()
+  juliet:send(("<iq type='get' id='v' to='%s/Romeo'><query xmlns='jabber:iq:version'/></iq>"):format(ROOM))
+  local asked = romeo:expect { name = "iq", type = "get" }
+  check.equal(asked.attr.from, ROOM .. "/Juliet")
+  romeo:send(("<iq type='result' id='%s' to='%s'><query xmlns='jabber:iq:version'/></iq>"):format(asked.attr.id, asked.attr.from))
+  local answer = juliet:expect { name = "iq", id = "v", type = "result" }
+  juliet:received()
+  check.equal(answer.attr.from, ROOM .. "/Romeo")
+  romeo:send(("<iq type='result' id='bm90IHRydWU=' to='%s/Juliet'/>"):format(ROOM))       -- an answer nobody asked for
+  check.equal(#juliet:received(), 0)
+  check.equal(result(ask(juliet, "get", "<ping xmlns='urn:xmpp:ping'/>", ROOM .. "/Juliet")), "ok")
+  check.equal(result(ask(nurse, "get", "<ping xmlns='urn:xmpp:ping'/>", ROOM .. "/Nurse")), "modify not-acceptable")
+  host:close()
+end)
+
+check.test("§12.8: whose client says that it is gone, is gone", function()
+  local host = new()
+  local romeo, juliet = person(host, "romeo"), person(host, "juliet")
+  join(romeo, "Romeo")
+  join(juliet, "Juliet")
+  romeo:received()
+  juliet:send(("<message type='error' to='%s'><error type='cancel'>"
+    .. "<service-unavailable xmlns='urn:ietf:params:xml:ns:xmpp-stanzas'/></error></message>"):format(ROOM))
+  check.equal(told(romeo), { "-Juliet none/none 333" })
+  host:close()
+end)
+
+check.test("§7.10: registration keeps a nickname; XEP-0421: occupants have ids that stay", function()
+  local host = new()
+  local romeo, juliet, nurse = person(host, "romeo"), person(host, "juliet"), person(host, "nurse")
+  join(romeo, "Romeo")
+  configure(romeo, { persistentroom = "1" })
+  local function register(client, nick)
+    return ask(client, "set", ([[<query xmlns='jabber:iq:register'><x xmlns='jabber:x:data' type='submit'>
+      <field var='FORM_TYPE'><value>http://jabber.org/protocol/muc#register</value></field>
+      <field var='muc#register_roomnick'><value>%s</value></field></x></query>]]):format(nick))
+  end
+  check.equal(result(register(juliet, "Juliet")), "ok")
+  check.equal(result(register(nurse, "Juliet")), "cancel conflict")
+  join(nurse, "Juliet")
+  check.equal(told(nurse), { "presence error cancel conflict" })
+  local info = ask(juliet, "get", "<query xmlns='http://jabber.org/protocol/disco#info' node='x-roomuser-item'/>")
+  check.equal(info:find "{http://jabber.org/protocol/disco#info}query/identity@name", "Juliet")
+  join(juliet, "Juliet")
+  local function id_in(client)
+    for _, s in ipairs(client:received()) do
+      if s.attr.from == ROOM .. "/Juliet" and s:get_child("occupant-id", "urn:xmpp:occupant-id:0") then
+        return s:get_child("occupant-id", "urn:xmpp:occupant-id:0").attr.id
+      end
+    end
+  end
+  local first = id_in(romeo)
+  check.ok(first and not first:find "juliet")
+  juliet:send(("<message to='%s' type='groupchat'><body>x</body>"
+    .. "<occupant-id xmlns='urn:xmpp:occupant-id:0' id='forged'/></message>"):format(ROOM))
+  check.equal(id_in(romeo), first)
+  check.equal(result(ask(juliet, "set", "<query xmlns='jabber:iq:register'><remove/></query>")), "ok")
+  check.equal(result(register(nurse, "Juliet")), "cancel conflict")       -- she still sits there under that name
+  host:close()
+end)
+
+check.test("who may make rooms", function()
+  local host = new { restrict_room_creation = true, muc_room_locking = false }
+  local romeo, adm = person(host, "romeo"), person(host, "admin")
+  join(romeo, "Romeo")
+  check.equal(told(romeo), { "presence error cancel not-allowed" })
+  join(adm, "Admin")
+  check.equal(told(adm)[1], "+Admin owner/moderator 110,201")
+  host:close()
+end)
+
+check.test("forged words of the room do not pass", function()
+  local host = new()
+  local romeo, juliet = person(host, "romeo"), person(host, "juliet")
+  join(romeo, "Romeo")
+  join(juliet, "Juliet")
+  juliet:received()
+  romeo:send(("<message to='%s' type='groupchat'><body>x</body><x xmlns='%s'><status code='307'/></x></message>"):format(ROOM,
+    USER))
+  check.equal(told(juliet), { "groupchat Romeo: x" })
+  romeo:send(("<presence to='%s/Romeo'><x xmlns='%s'><item affiliation='none' role='none'/></x></presence>"):format(ROOM, USER))
+  check.equal(told(juliet), { "+Romeo owner/moderator" })
+  host:close()
+end)
+
+check.done()
