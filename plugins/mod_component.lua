@@ -6,6 +6,8 @@
 -- As with clients everything that happens on a connection goes through one queue per session. A component may say nothing but
 -- its handshake until that was right. While it is away, what is sent to it is answered with an error, or kept for a moment
 -- (component_queue).
+--
+-- Exports session_of(host) -> session | nil
 
 module:set_global()
 
@@ -13,6 +15,7 @@ local core = require "couplet.core"
 local client_session = require "couplet.client_session"
 local crypto = core.crypto
 local filters = require "couplet.filters"
+local forwarded = require "couplet.forwarded"
 local hosts = require "couplet.hosts"
 local id = require "couplet.util.id"
 local listener = require "couplet.listener"
@@ -50,6 +53,11 @@ local config = module.config
 
 local homes = module:shared "homes"            -- host -> { module =, session = (the one connected), queue = {…} }
 local open = module:shared "open"              -- sessions with a connection
+
+-- For other plugins: the session of the component that is connected as this host.
+function session_of(host)
+  return homes[host] and homes[host].session
+end
 
 -- Sessions --------------------------------------------------------------------------------------------------------------------
 
@@ -144,12 +152,6 @@ local function authenticate(event)
   return true
 end
 
--- A component that writes jabber:client on its stanzas means what everybody means.
-local function without_xmlns(stanza)
-  if attr_of(stanza, "xmlns") == "jabber:client" then stanza.attr.xmlns = nil end
-  for _, child in ipairs(stanza.tags) do without_xmlns(child) end
-end
-
 local STANZAS = { message = true, presence = true, iq = true }
 
 local function on_element(session, stanza)
@@ -158,7 +160,7 @@ local function on_element(session, stanza)
     if session.type ~= "component" then
       return session:close { condition = "not-authorized", text = "The handshake comes first" }
     end
-    if xmlns then without_xmlns(stanza) end
+    forwarded.plain(stanza)                    -- jabber:client is what everybody means here
     if not from then
       set_attr(stanza, "from", session.host)
     elseif session.component_validate_from then
