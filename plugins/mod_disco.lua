@@ -2,7 +2,8 @@
 -- mod_disco: what is here (XEP-0030, XEP-0128) and the hash of it in the stream features (XEP-0115 §8).
 -- Plugins add features, identities and forms to the host (module:add_feature …) and answer for nodes through the events
 -- host-disco-info-node, host-disco-items-node (`reply` is the query element being built; set `exists`), account-disco-info,
--- account-disco-items and their -node forms.
+-- account-disco-items and their -node forms. host-disco-build { reply } may change what is answered to everybody, and what the
+-- hash is made of; host-disco-changed says that it would be built differently now.
 
 local st = require "util.stanza"
 local jid = require "util.jid"
@@ -30,6 +31,8 @@ for _, key in ipairs{ "feature", "identity", "extension" } do
   module:hook("item-removed/" .. key, forget)
 end
 
+module:hook("host-disco-changed", forget)
+
 local function build()
   if query then return end
   query = st.stanza("query", { xmlns = INFO })
@@ -48,6 +51,7 @@ local function build()
     end
   end
   for _, form in ipairs(module:get_host_items("extension")) do query:add_child(form) end
+  module:fire_event("host-disco-build", { reply = query })
   caps_hash = calculate_hash(query)
   caps = st.stanza("c", { xmlns = "http://jabber.org/protocol/caps", hash = "sha-1", node = CAPS_NODE, ver = caps_hash })
 end

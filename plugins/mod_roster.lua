@@ -1,5 +1,9 @@
 -- SPDX-License-Identifier: MIT
 -- mod_roster: the contact list as clients read and edit it (RFC 6121 §2), with versions (§2.6).
+--
+-- Exports for plugins that act for an account; owner: a session, or what looks like one: { type = "c2s", username =, host =,
+-- full_jid =, roster = }
+--   handle_get(event, owner), handle_set(event, owner) -> true      answer the request of event.origin about owner's roster
 
 local jid = require "couplet.jid"
 local roster = require "couplet.roster"
@@ -34,9 +38,9 @@ end
 
 -- Reading -----------------------------------------------------------------------------------------------------------------------
 
-module:hook("iq-get/self/" .. NS .. ":query", function(event)
-  local origin, stanza = event.origin, event.stanza
-  local list = origin.roster
+function handle_get(event, owner)
+  local stanza = event.stanza
+  local list = owner.roster
   local have = stanza.tags[1].attr.ver
   local now = tostring(list[false] and list[false].version or 1)
   local reply = st.reply(stanza)
@@ -47,9 +51,13 @@ module:hook("iq-get/self/" .. NS .. ":query", function(event)
     end
     reply:reset()
   end
-  origin.interested = true                     -- from now on it gets pushes
-  origin.send(reply)
+  event.origin.send(reply)
   return true
+end
+
+module:hook("iq-get/self/" .. NS .. ":query", function(event)
+  event.origin.interested = true               -- from now on it gets pushes
+  return handle_get(event, event.origin)
 end)
 
 -- Editing -----------------------------------------------------------------------------------------------------------------------
@@ -73,41 +81,40 @@ local function read_item(item)
 end
 
 -- Ends what the contact and the user see of each other; the item is gone already, so nothing of this changes it.
-local function end_subscriptions(origin, contact, item, asked)
-  local bare = origin.username .. "@" .. host
+local function end_subscriptions(owner, contact, item, asked)
+  local bare = owner.username .. "@" .. host
   local s = item and item.subscription or "none"
   if s == "from" or s == "both" then
-    module:depends "presence".send_unavailable(origin.username, host, contact)
+    module:depends "presence".send_unavailable(owner.username, host, contact)
   end
   if s == "from" or s == "both" or asked then
-    router.core_post_stanza(origin, st.presence { type = "unsubscribed", from = bare, to = contact }, false)
+    router.core_post_stanza(owner, st.presence { type = "unsubscribed", from = bare, to = contact }, false)
   end
   if s == "to" or s == "both" or item and item.ask then
-    router.core_post_stanza(origin, st.presence { type = "unsubscribe", from = bare, to = contact }, false)
+    router.core_post_stanza(owner, st.presence { type = "unsubscribe", from = bare, to = contact }, false)
   end
 end
 
-local function remove(event, contact)
-  local origin = event.origin
-  local list = origin.roster
+local function remove(event, owner, contact)
+  local list = owner.roster
   local item, asked = list[contact], list[false].pending[contact] ~= nil
   if not item then return refuse(event, "cancel", "item-not-found", "No such contact") end
-  local ok, kind, condition, text, err = roster.remove_from_roster(origin, contact)
+  local ok, kind, condition, text, err = roster.remove_from_roster(owner, contact)
   if not ok then
-    if type(err) == "table" then return router.fail(origin, event.stanza, err) end
+    if type(err) == "table" then return router.fail(event.origin, event.stanza, err) end
     return refuse(event, kind, condition, text)
   end
-  origin.send(st.reply(event.stanza))
-  roster.roster_push(origin.username, host, contact)
-  end_subscriptions(origin, contact, item, asked)
+  event.origin.send(st.reply(event.stanza))
+  roster.roster_push(owner.username, host, contact)
+  end_subscriptions(owner, contact, item, asked)
   module:fire_event("roster-item-removed", {
-    username = origin.username, host = host, roster = list, jid = contact, item = item, origin = origin, stanza = event.stanza,
+    username = owner.username, host = host, roster = list, jid = contact, item = item, origin = owner, stanza = event.stanza,
   })
   return true
 end
 
-module:hook("iq-set/self/" .. NS .. ":query", function(event)
-  local origin, stanza = event.origin, event.stanza
+function handle_set(event, owner)
+  local stanza = event.stanza
   local query = stanza.tags[1]
   local item = query.tags[1]
   if #query.tags ~= 1 or item.name ~= "item" or (item.attr.xmlns or NS) ~= NS then
@@ -116,23 +123,25 @@ module:hook("iq-set/self/" .. NS .. ":query", function(event)
   local node, domain, resource = jid.prepped_split(item.attr.jid or "")
   if not domain or resource then return refuse(event, "modify", "bad-request", "The contact's address must be a bare JID") end
   local contact = node and node .. "@" .. domain or domain
-  if contact == origin.username .. "@" .. host then
+  if contact == owner.username .. "@" .. host then
     return refuse(event, "cancel", "not-allowed", "You are not a contact of yourself")
   end
-  if item.attr.subscription == "remove" then return remove(event, contact) end
+  if item.attr.subscription == "remove" then return remove(event, owner, contact) end
 
   local wish, kind, condition, text = read_item(item)
   if not wish then return refuse(event, kind, condition, text) end
   local ok, err
-  ok, kind, condition, text, err = roster.add_to_roster(origin, contact, wish)
+  ok, kind, condition, text, err = roster.add_to_roster(owner, contact, wish)
   if not ok then
-    if type(err) == "table" then return router.fail(origin, stanza, err) end
+    if type(err) == "table" then return router.fail(event.origin, stanza, err) end
     return refuse(event, kind, condition, text)
   end
-  origin.send(st.reply(stanza))
-  roster.roster_push(origin.username, host, contact)
+  event.origin.send(st.reply(stanza))
+  roster.roster_push(owner.username, host, contact)
   return true
-end)
+end
+
+module:hook("iq-set/self/" .. NS .. ":query", function(event) return handle_set(event, event.origin) end)
 
 -- Nobody else's business (§2.3.3), whether the account exists or not.
 local function forbid(event)

@@ -17,10 +17,12 @@ c2s-session-updated c2s-read-timeout c2s-ondrain c2s-pre-ondrain c2s-closed stre
 authentication-attempt authentication-success authentication-failure
 advertise-sasl-features advertise-bind-features enable-bind-features
 pre-resource-bind resource-bind pre-resource-unbind resource-unbind presence/initial presence/broadcast roster-load roster-item-removed
+roster-pushed
 user-registering user-registered user-deregistered user-deregistered-pending user-password-reset user-password-changed
 user-deleted user-enabled user-disabled user-role-changed user-role-added user-role-removed
 account-disco-info account-disco-items account-disco-info-node account-disco-items-node
-host-disco-info host-disco-items host-disco-info-node host-disco-items-node get-account-traits
+host-disco-info host-disco-items host-disco-info-node host-disco-items-node host-disco-build host-disco-changed
+get-account-traits
 csi-client-active csi-client-inactive csi-is-stanza-important csi-flushing
 smacks-hibernation-start smacks-hibernation-stanza-queued smacks-ack-delayed smacks-hibernation-end
 delivery/success delivery/failure cloud_notify/registration cloud_notify/push

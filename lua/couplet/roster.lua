@@ -180,6 +180,8 @@ end
 
 -- Tells all interested resources what the item is now (RFC 6121 §2.1.6).
 function roster.roster_push(username, host, jid)
+  local home = hosts.get(host)
+  if home then home.events.fire_event("roster-pushed", { username = username, host = host, jid = jid }) end
   local user = directory.user(username .. "@" .. host)
   local list = user and user.roster
   if not list then return end
