@@ -1,8 +1,8 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: MIT
 """login.py [--instructions] [LOGINS [ROUNDS]]: what a login costs the server, by way of logging in, over direct TLS: CPU time of
-the process (all threads) per login, and what of it is not TLS. A bare handshake is measured along with the others, all in turn, so
-that a busy machine does the same to each. --instructions: in user space, counted by callgrind, which minds no busy machine.
+the process (all threads) per login, and what of it is not TLS. A bare handshake is measured along with the others, all in turn,
+so that a busy machine does the same to each. --instructions: in user space, counted by callgrind, which minds no busy machine.
 
     tls         a handshake, nothing else
     scram       SCRAM-SHA-256, a new stream, a resource: three round trips and a header more
@@ -96,8 +96,8 @@ def scram(port):
 def scram2(port, more=""):
     c, x = Client(port), Scram()
     c.ask(HEADER, "</stream:features>")
-    a = c.ask("<authenticate xmlns='%s' mechanism='SCRAM-SHA-256'><initial-response>%s</initial-response>%s%s%s</authenticate>" % (
-        SASL2, b64(("n,," + x.first).encode()), AGENT, BIND2, more), "</challenge>")
+    a = c.ask("<authenticate xmlns='%s' mechanism='SCRAM-SHA-256'><initial-response>%s</initial-response>%s%s%s"
+              "</authenticate>" % (SASL2, b64(("n,," + x.first).encode()), AGENT, BIND2, more), "</challenge>")
     a = c.ask("<response xmlns='%s'>%s</response>" % (SASL2, b64(x.final(challenge_in(a)).encode())), "</stream:features>")
     c.end()
     return a
