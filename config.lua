@@ -33,6 +33,7 @@ modules_enabled = {
   "sasl2";            -- logging in in one round trip (XEP-0388) …
   "sasl2_bind2";      -- … with a resource (XEP-0386) …
   "sasl2_fast";       -- … and with a token instead of a password (XEP-0484)
+  "sasl2_sm";         -- … or going on with a broken stream (XEP-0198)
   "tls";              -- encryption
   "dialback";         -- other servers prove their domain by being asked (XEP-0220)
   "carbons";          -- all of a user's devices see the whole conversation (XEP-0280)

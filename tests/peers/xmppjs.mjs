@@ -109,5 +109,26 @@ await test("one round trip: a token, and a login with it", async () => {
   if (saved.length !== 2 || saved[1].token === saved[0].token) throw new Error("no other token");
 });
 
+await test("a broken connection is resumed along with the login", async () => {
+  const romeo = user("romeo", "xmpps://127.0.0.1:" + tls), juliet = user("juliet", "xmpps://127.0.0.1:" + tls);
+  await Promise.all([romeo.start(), juliet.start()]);
+  await romeo.send(xml("presence"));
+  const jid = romeo.jid.toString(), id = romeo.streamManagement.id;
+  if (!id) throw new Error("stream management is off");
+  const gone = new Promise((resolve) => romeo.once("disconnect", resolve));
+  romeo.socket.socket.destroy();
+  await gone;
+  await juliet.send(xml("message", { to: jid, type: "chat" }, xml("body", {}, "Art thou not Romeo?")));
+  const got = romeo.message(), resumed = new Promise((resolve) => romeo.streamManagement.once("resumed", resolve));
+  await romeo.reconnect.reconnect();
+  await resumed;
+  if ((await got).getChildText("body") !== "Art thou not Romeo?") throw new Error("another message");
+  if (romeo.jid.toString() !== jid || romeo.streamManagement.id !== id) throw new Error("not the same session: " + romeo.jid);
+  const back = juliet.message();
+  await romeo.send(xml("message", { to: juliet.jid.toString(), type: "chat" }, xml("body", {}, "Neither")));
+  if ((await back).getChildText("body") !== "Neither") throw new Error("another answer");
+  await Promise.all([romeo.stop(), juliet.stop()]);
+});
+
 console.log(`${passed} passed, ${failed} failed`);
 process.exit(failed ? 1 : 0);
