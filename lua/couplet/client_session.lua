@@ -77,8 +77,14 @@ end
 -- What is a lot goes out in pieces, with this between them: a connection owes no more than max_send_buffer.
 -- With stream management it has left when the client has acknowledged it, on this connection or a later one.
 function client_session.flush(session)
-  local net, link = session.net, session.sm
+  local link = session.sm
   if link then return link:delivered() end
+  return client_session.drain(session)
+end
+
+-- As flush, but never for acknowledgements (XEP-0198): those do not come while the handler of the session's own stanza waits.
+function client_session.drain(session)
+  local net = session.net
   if not net or not net:connected() then return false end
   return task.await(function(done)
     local before = rawget(session, "flushing")

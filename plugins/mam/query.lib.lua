@@ -269,7 +269,7 @@ function query.answer(event, page, q, from)
     texts[#texts + 1], bytes = text, bytes + #text
     if bytes >= PIECE then
       if not send_results(origin, texts) then return true end
-      if origin.net and origin.base_type == "c2s" and not client_session.flush(origin) then return true end
+      if origin.net and origin.base_type == "c2s" and not client_session.drain(origin) then return true end
       texts, bytes = {}, 0
     end
   end

@@ -23,7 +23,8 @@ class Client(slixmpp.ClientXMPP):
         self.messages, self.presences = asyncio.Queue(), asyncio.Queue()
         self.add_event_handler("message", self.messages.put_nowait)
         self.add_event_handler("presence", self.presences.put_nowait)
-        for plugin in ("xep_0030", "xep_0199", "xep_0092", "xep_0202", "xep_0012", "xep_0054", "xep_0049", "xep_0050", "xep_0077"):
+        for plugin in ("xep_0030", "xep_0199", "xep_0092", "xep_0202", "xep_0012", "xep_0054", "xep_0049", "xep_0050", "xep_0077",
+                       "xep_0313", "xep_0441"):
             self.register_plugin(plugin)
 
     async def login(self, server, direct=False):
@@ -133,6 +134,37 @@ async def vcard(server):
     await juliet.bye()
 
 
-with Server(accounts={"romeo@localhost": "secret", "juliet@localhost": "secret"}) as server:
+@test("the archive: pages both ways, by conversation, metadata, fields, preferences")
+async def archive(server):
+    romeo = await Client("romeo@localhost/orchard").online(server)
+    nurse = await Client("nurse@localhost/kitchen").online(server)
+    for i in range(60):
+        romeo.send_message("nurse@localhost", "message %d" % i, mtype="chat")
+    for i in range(60):
+        equal((await nurse.message())["body"], "message %d" % i)
+    mam = nurse.plugin["xep_0313"]
+
+    async def bodies(**how):
+        return [m["mam_result"]["forwarded"]["stanza"]["body"] async for m in mam.iterate(**how)]
+
+    equal(await bodies(rsm={"max": "7"}), ["message %d" % i for i in range(60)])
+    equal(await bodies(rsm={"max": "7"}, reverse=True), ["message %d" % i for i in reversed(range(60))])
+    equal(await bodies(with_jid=slixmpp.JID("romeo@localhost"), total=3), ["message 0", "message 1", "message 2"])
+    equal(await bodies(with_jid=slixmpp.JID("juliet@localhost")), [])
+    metadata = await mam.get_archive_metadata()
+    assert metadata["mam_metadata"]["start"]["id"] < metadata["mam_metadata"]["end"]["id"]
+    fields = (await mam.get_fields()).get_fields()
+    for name in ("with", "start", "end", "ids", "before-id", "after-id"):
+        assert name in fields, name
+    prefs = nurse.plugin["xep_0441"]
+    equal(await prefs.get_preferences(), ("always", set(), set()))
+    await prefs.set_preferences(default="roster", always=[], never=[slixmpp.JID("romeo@localhost")])
+    equal(await prefs.get_preferences(), ("roster", set(), {slixmpp.JID("romeo@localhost")}))
+    await romeo.bye()
+    await nurse.bye()
+
+
+with Server(accounts={"romeo@localhost": "secret", "juliet@localhost": "secret", "nurse@localhost": "secret"},
+            modules=["mam"]) as server:
     failed = done(server)
 sys.exit(failed != 0)
