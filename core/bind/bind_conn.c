@@ -21,7 +21,8 @@
  *     max_send_buffer =, send_timeout = } what is absent stays
  *   deadline(seconds | nil)              it closes with reason "deadline" unless this is called again before
  *   idle_after(seconds | nil)            `idle` comes after so much silence, and again after as much more
- *   tls()                                -> nil, or { version, cipher, bits, alpn, sni, resumed, peer_cert, peer_chain, verify_errors,
+ *   tls()                                -> nil, or { version, cipher, bits, alpn, sni, resumed, peer_cert, peer_chain,
+ *                                        verify_errors, dane = usage of the TLSA record that fits (bind_tls.c),
  *                                        bindings = { ["tls-exporter"], ["tls-unique"], ["tls-server-end-point"] } }
  *   export_key(label, length, context | nil, done)      RFC 5705; done(bytes) or done(nil, message)
  */
