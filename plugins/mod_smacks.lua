@@ -35,6 +35,7 @@ module:config {
     doc = "stanzas that go out before acknowledgement is asked for at once; for fewer, after a second" },
   smacks_max_ack_delay = { type = "period", default = 30, min = 1,
     doc = "time after which a client that does not acknowledge is thought to be away" },
+  smacks_enabled_s2s = { type = "boolean", default = true, doc = "stream management between servers, too" },
   smacks_max_inactive_unacked_stanzas = { type = "integer", default = 256, min = 0,
     doc = "as smacks_max_unacked_stanzas, for clients that said they are inactive (XEP-0352)" },
 }
@@ -51,6 +52,7 @@ local restart = module:require "restart"
 -- Limits, questions ---------------------------------------------------------------------------------------------------
 
 local function set_limits(session)
+  if not session.sm then return end
   local link, factor = session.sm, session.hibernating and 1 or CONNECTED
   link:limits(config.smacks_max_queue_size * factor, config.smacks_max_queue_bytes * factor)
   link:ask_after(session.state == "inactive" and config.smacks_max_inactive_unacked_stanzas
@@ -75,6 +77,13 @@ local function on_full(link)
     return finish(session, "too much waits for it")
   end
   session:close { condition = "policy-violation", text = "Too many stanzas are not acknowledged" }
+end
+
+-- A server that does not acknowledge is not there: a new connection may find it.
+local function gone(link)
+  local session = link.session
+  session.log("info", "%s does not acknowledge", session.to_host or "?")
+  if session.net then session.net:abort "no acknowledgement" end
 end
 
 local function on_delayed(link)
@@ -373,6 +382,24 @@ for _, xmlns in ipairs(NAMESPACES) do
       if event.origin.base_type == "c2s" then return fn(event) end
     end)
   end
+end
+
+for _, xmlns in ipairs(NAMESPACES) do
+  for name, fn in pairs { r = on_r, a = on_a } do
+    module:hook("stanza/" .. xmlns .. ":" .. name, function(event)
+      if event.origin.direction and event.origin.sm then return fn(event) end
+    end)
+  end
+end
+
+if config.smacks_enabled_s2s then
+  module:require "servers"(function(session, xmlns)
+    local link = sm.new(session, { xmlns = xmlns, max_ack_delay = config.smacks_max_ack_delay })
+    session.sm, session.smacks = link, xmlns
+    link.on_full, link.on_delayed = gone, gone
+    set_limits(session)
+    return link
+  end)
 end
 
 local function state_changed(event)

@@ -38,8 +38,14 @@ local function rawsend(session, bytes)
   return net:send(bytes)
 end
 
+-- The connection is broken, and nobody has noticed yet: stream management keeps it for the next one.
+local function keep(session, x)
+  local link = session.sm
+  return link and not session.closing and link.queue:add(x, nil, "jabber:server") or false
+end
+
 local function sends2s(session, x)
-  if not session.net then return false end
+  if not session.net then return keep(session, x) end
   if st.is_stanza(x) then
     if attr_of(x, "xmlns") == "jabber:client" then         -- what a plugin wrote out; here it is the stream's own
       x = st.clone(x)
@@ -52,7 +58,7 @@ local function sends2s(session, x)
     end
   end
   session.active = os.time()
-  return rawsend(session, x)
+  return rawsend(session, x) or keep(session, x)
 end
 
 local ROUTED = { message = true, presence = true, iq = true }
