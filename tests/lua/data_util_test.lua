@@ -162,6 +162,8 @@ check.test("DNS answers", function()
     { "A", "abc", "\\# 3 616263" }, { "CNAME", "\64", "\\# 1 40" }, { "SRV", "\0\1\0\2\x14", "\\# 5 0001000214" },
   }
   for i, row in ipairs(rows) do check.equal(tostring(dns.parse(row[1], row[2])), row[3], "row " .. i) end
+  local cut = dns.answer { "\0\1\0\2\x14", "\0\1\0\2\x14\x66" .. name "x", name = "_xmpp._tcp.x.", type = 33, rcode = 0 }
+  check.equal({ #cut, cut[1].srv.target }, { 1, "x." })          -- what is no SRV record is left out
   check.equal({ dns.types.SRV, dns.types[28], dns.types.TYPE999, dns.types[999] }, { 33, "AAAA", 999, "TYPE999" })
   local a = dns.answer { "\0\1\0\2\x14\x66" .. name "x", name = "_xmpp._tcp.x.", canonical = "_xmpp._tcp.x.", type = 33,
     rcode = 0, ttl = 60, secure = true }

@@ -116,17 +116,20 @@ function dns.parse(kind, data)
 end
 
 -- An answer of couplet.resolver -> array of rr { name =, type =, class =, ttl =, TYPE and type = value } and what is true of all.
+-- Records that are not what their type says are left out.
 function dns.answer(result)
   local kind = dns.types[result.type]
   local out = { name = result.name, canonical = result.canonical, type = kind, qtype = result.type, rcode = result.rcode,
     status = dns.errors[result.rcode] or tostring(result.rcode), secure = result.secure, bogus = result.bogus,
     why_bogus = result.why_bogus, nxdomain = result.nxdomain, ttl = result.ttl }
-  for i, data in ipairs(result) do
+  for _, data in ipairs(result) do
     local parsed = dns.parse(kind, data)
-    out[i] = setmetatable({ name = result.canonical or result.name, type = kind, class = "IN", ttl = result.ttl, [kind] = parsed,
-      [kind:lower()] = parsed, data = data }, { __tostring = function(rr)
-        return ("%s\t%s\t%s\t%s"):format(rr.name, rr.class, rr.type, tostring(rr[rr.type]))
-      end })
+    if not parsers[kind] or parsers[kind](data) ~= nil then
+      out[#out + 1] = setmetatable({ name = result.canonical or result.name, type = kind, class = "IN", ttl = result.ttl,
+        [kind] = parsed, [kind:lower()] = parsed, data = data }, { __tostring = function(rr)
+          return ("%s\t%s\t%s\t%s"):format(rr.name, rr.class, rr.type, tostring(rr[rr.type]))
+        end })
+    end
   end
   return setmetatable(out, { __tostring = function(a)
     local lines = { ("Status: %s"):format(dns.errors[a.status] or a.status) }

@@ -28,14 +28,18 @@ end
 function Certificate.__tostring(cert) return "certificate of " .. (readings[cert].common_names[1] or "?") end
 Certificate.__eq = function(a, b) return readings[a].der == readings[b].der end
 
-local function date(t) return os.date("!%b %d %H:%M:%S %Y GMT", t) end
+-- A time that is none is nil: such a certificate is never valid.
+local function date(t) return t and os.date("!%b %d %H:%M:%S %Y GMT", t) end
 
 function methods.subject(cert) return readings[cert].subject end
 function methods.issuer(cert) return readings[cert].issuer end
 function methods.serial(cert) return readings[cert].serial end
 function methods.notbefore(cert) return date(readings[cert].notbefore) end
 function methods.notafter(cert) return date(readings[cert].notafter) end
-function methods.validat(cert, t) return t >= readings[cert].notbefore and t <= readings[cert].notafter end
+function methods.validat(cert, t)
+  local from, to = readings[cert].notbefore, readings[cert].notafter
+  return from ~= nil and to ~= nil and t >= from and t <= to
+end
 function methods.pem(cert) return readings[cert].pem end
 function methods.digest(cert, hash) return crypto.hash((hash or "sha1"):lower(), readings[cert].der, true) end
 function methods.getsignaturename(cert) return readings[cert].signature_hash end
