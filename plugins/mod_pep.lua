@@ -5,7 +5,9 @@
 -- is_item_stanza(item). Data: store "pep" (map: node -> configuration), archives "pep_NODE" (items).
 -- Event pep-publish-item { actor, user, node, item, id, service, session, publish_options }: false refuses.
 
+local blocking = require "couplet.blocking"
 local directory = require "couplet.directory"
+local hosts = require "couplet.hosts"
 local jid = require "util.jid"
 local pubsub = require "util.pubsub"
 local recent = require "couplet.recent"
@@ -32,6 +34,7 @@ local host = module.host
 local all_nodes, one_node = module:open_store("pep", "keyval"), module:open_store("pep", "map")
 
 local services = cache.new(config.pep_service_cache_size)
+local alive = setmetatable({}, { __mode = "v" })           -- … and those somebody works with: there is one of each account
 local without, note_without = recent.new(20000)            -- accounts that have no nodes
 
 -- Who may what -------------------------------------------------------------------------------------------------------------
@@ -72,12 +75,25 @@ end
 
 -- Notifications --------------------------------------------------------------------------------------------------------------
 
+local SEES = { from = true, both = true }
+local blocks = blocking.blocks
+
+-- Has one of them blocked the other? May wait.
+local function apart(username, other)
+  if blocks(username, host, other) then return true end
+  local node, domain = jid.split(other)
+  return node ~= nil and blocks(node, domain, bare_of(username))
+end
+
 -- All who hear of a node by their presence: { session } and { to }, for those here, a list of addresses elsewhere, and the set of
 -- all these with and without resource.
 local function recipients(service, object)
   local username, node = service.user, object.name
   local bare = bare_of(username)
-  local here, tos, elsewhere, reached = {}, {}, {}, {}
+  local roster = rostermanager.load_roster(username, host) or {}
+  local model = object.config.access_model
+  local all = (model == "presence" or model == "open") and not next(object.affiliations)
+  local contacts, theirs, here, tos, elsewhere, reached = {}, {}, {}, {}, {}, {}
 
   local function add_user(who)
     local user = directory.user(who)
@@ -90,21 +106,25 @@ local function recipients(service, object)
     end
   end
 
-  add_user(bare)
-  local list = rostermanager.load_roster(username, host) or {}
-  for contact, item in pairs(list) do
-    if contact and (item.subscription == "from" or item.subscription == "both") and directory.user(contact)
-      and service:may(node, contact, "get_items") then
-      add_user(contact)
-    end
+  local function sees(who, item)
+    return item and SEES[item.subscription] and (all or service:may_hear(object, who))
+  end
+
+  for contact, item in pairs(roster) do
+    if contact and directory.user(contact) and SEES[item.subscription] then contacts[#contacts + 1] = contact end
   end
   for full, set in pairs(interest.remote(username)) do
+    if set[node] then theirs[#theirs + 1] = full end
+  end
+  add_user(bare)
+  for _, contact in ipairs(contacts) do                    -- from here on others may have their turn
+    if sees(contact, roster[contact]) and not apart(username, contact) then add_user(contact) end
+  end
+  for _, full in ipairs(theirs) do
     local who = jid.bare(full)
-    local item = list[who]
-    if set[node] and item and (item.subscription == "from" or item.subscription == "both")
-      and service:may(node, who, "get_items") then
+    if sees(who, roster[who]) and not apart(username, full) then
       elsewhere[#elsewhere + 1] = full
-      reached[who] = true
+      reached[who], reached[full] = true, true
     end
   end
   return here, tos, elsewhere, reached
@@ -116,23 +136,24 @@ local function post(username, message, to)
   router.core_post_stanza(origin, message, false)
 end
 
-local function broadcaster(kind, node, explicit, item, _, object, service, id)
+local function broadcaster(kind, node, _, item, _, object, service, id)
   local extra = kind == "config" and lib.forms.config:form(object.config, "result") or object.redirect
   local event = lib.event(kind, node, item, id, object.config, extra)
   local message = lib.notification(event, object.config, bare_of(service.user))
   local here, tos, elsewhere, reached = recipients(service, object)
   sessions.multicast(here, message, tos)
   for _, to in ipairs(elsewhere) do post(service.user, st.clone(message), to) end
-  lib.each_subscriber(service, node, explicit, message, item, function(to, copy)
-    if not reached[to] then post(service.user, st.clone(copy), to) end
+  lib.each_subscriber(service, object, message, item, function(to, copy)
+    if not reached[to] and not apart(service.user, to) then post(service.user, st.clone(copy), to) end
   end)
 end
 
 -- The last item of each node that this resource wants and may have (XEP-0163 §4.3.4).
 local function send_last_items(service, session, full, set)
   local who = jid.bare(full)
-  for node, object in pairs(service.nodes) do
-    if set[node] and object.config.send_last_published_item == "on_sub_and_presence" and service:may(node, who, "get_items") then
+  for node in pairs(set) do
+    local object = service.nodes[node]
+    if object and object.config.send_last_published_item == "on_sub_and_presence" and service:may_hear(object, who) then
       local _, id, item, when = service:get_last_item(node, true)
       if item then
         local message = lib.notification(lib.event("items", node, item, id, object.config), object.config, bare_of(service.user))
@@ -165,7 +186,10 @@ local function new_service(username)
       return lib.items(module:open_store("pep_" .. node, "archive"), username, node_config, config.pep_max_items)
     end,
     nodestore = { set = function(_, node, data)
-      if data then note_without(username, nil) end
+      if data then
+        note_without(username, nil)
+        services:set(username, alive[username])
+      end
       return one_node:set(username, node, data)
     end },
   }
@@ -175,42 +199,46 @@ local function new_service(username)
 end
 
 function get_pep_service(username)                         -- luacheck: ignore 131
-  local service = services:get(username)
+  local service = services:get(username) or alive[username]
   if service then return service end
   service = new_service(username)
   if not without(username) then
     local all, err = all_nodes:get(username)
     if err then return nil, err end
-    local other = services:get(username)                   -- somebody was quicker
-    if other then return other end
+    if alive[username] then return alive[username] end     -- somebody was quicker
     service:load(all or {})
-    if not next(service.nodes) then note_without(username, true) end
+    if next(service.nodes) then services:set(username, service) else note_without(username, true) end
   end
-  services:set(username, service)
+  alive[username] = service
   return service
+end
+
+function tell_last_items(username, session, full, set)     -- luacheck: ignore 131
+  if without(username) or bare_of(username) ~= jid.bare(full) and apart(username, full) then return end
+  local service = get_pep_service(username)
+  if service then send_last_items(service, session, full, set) end
 end
 
 -- A resource has come: what it wants of this account, and of its contacts here; those elsewhere are other servers' work.
 interest.setup(function(session, username, full, set)
   if not next(set) then return end
   task.spawn(function()
-    local list = rostermanager.load_roster(username, host) or {}
+    local list, contacts = rostermanager.load_roster(username, host) or {}, {}
     if not session then
       local item = list[jid.bare(full)]
-      if not item or item.subscription ~= "from" and item.subscription ~= "both" then return end
+      if not item or not SEES[item.subscription] then return end
     end
-    if not without(username) then
-      local service = get_pep_service(username)
-      if service then send_last_items(service, session, full, set) end
-    end
+    tell_last_items(username, session, full, set)
     if not session then return end
     for contact, item in pairs(list) do
-      local node, domain = jid.split(contact or "")
+      if contact and (item.subscription == "to" or item.subscription == "both") then contacts[#contacts + 1] = contact end
+    end
+    for _, contact in ipairs(contacts) do
+      local node, domain = jid.split(contact)
+      local home = node and hosts.get(domain)
+      local pep = home and home.modules.pep
       if session.destroyed then return end
-      if node and domain == host and (item.subscription == "to" or item.subscription == "both") and not without(node) then
-        local service = get_pep_service(node)
-        if service then send_last_items(service, session, full, set) end
-      end
+      if pep then pep.tell_last_items(node, session, full, set) end
     end
   end)
 end)
@@ -237,7 +265,7 @@ for _, ns in ipairs { lib.NS, lib.OWNER } do module:hook("iq/bare/" .. ns .. ":p
 -- The owner's answer to a request for a subscription.
 module:hook("message/bare", function(event)
   if not event.to_self and event.origin.username ~= jid.node(event.stanza.attr.to) then return end
-  local service = services:get(event.origin.username)
+  local service = get_pep_service(event.origin.username)
   return service and lib.on_authorization(event, service)
 end, { priority = 5, match = { xmlns = "jabber:x:data", from_local = true } })
 
@@ -293,7 +321,11 @@ end)
 module:hook_global("user-deleted", function(event)
   if event.host ~= host then return end
   services:set(event.username, nil)
+  alive[event.username] = nil
   note_without(event.username, nil)
 end)
+
+function module.save() return { remote = interest.save() } end
+function module.restore(saved) interest.restore(saved.remote) end
 
 module:add_item("shell-command", well_known.command)

@@ -46,17 +46,16 @@ local function post(message, to)
   router.core_post_stanza(prosody.hosts[host], message, false)
 end
 
-local function broadcaster(kind, node, subscribers, item, _, object, service, id)
+local function broadcaster(kind, node, _, item, _, object, service, id)
   local extra = kind == "config" and lib.forms.config:form(object.config, "result") or object.redirect
   local message = lib.notification(lib.event(kind, node, item, id, object.config, extra), object.config, host)
   task.spawn(function()
     local n = 0
-    lib.each_subscriber(kind == "delete" and { may = function() return true end } or service, node, subscribers, message, item,
-      function(to, copy)
-        post(st.clone(copy), to)
-        n = n + 1
-        if n % SLICE == 0 then task.sleep(0) end
-      end)
+    lib.each_subscriber(service, object, message, item, function(to, copy)
+      post(st.clone(copy), to)
+      n = n + 1
+      if n % SLICE == 0 then task.sleep(0) end
+    end)
   end)
 end
 

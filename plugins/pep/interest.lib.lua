@@ -4,7 +4,8 @@
 --
 --   interest.setup(changed)       changed(session | nil, username, full_jid, set): a resource has come, or wants other things
 --   interest.of(session) -> set of node names | nil
---   interest.remote(username) -> { full_jid = set }        resources elsewhere that see this account's presence … and sent theirs
+--   interest.save() -> table, interest.restore(table): over a reload
+--   interest.remote(username) -> { full_jid = set }        resources elsewhere that see this account's presence, and sent theirs
 
 local calculate_hash = require "util.caps".calculate_hash
 local directory = require "couplet.directory"
@@ -14,11 +15,13 @@ local rostermanager = require "core.rostermanager"
 local st = require "util.stanza"
 
 local CAPS, INFO = "http://jabber.org/protocol/caps", "http://jabber.org/protocol/disco#info"
-local HASHES, REMOTE_MAX, NODES_MAX, ASK_SECONDS = 5000, 2000, 200, 30
+local HASHES, REMOTE_MAX, ASK_SECONDS = 5000, 2000, 30
+local NODES_MAX, NAMES_BYTES = 200, 8192         -- that one resource may want to hear of
 
 local interest = {}
 local host = module.host
 local known, learn = recent.new(HASHES)          -- hash -> set
+local told, note_told = recent.new(HASHES)       -- account \0 full_jid -> set: they have got what was there while nobody was
 local asked = {}                                 -- hash -> { those who wait for the answer }
 local remote = {}                                -- username -> { full_jid = set }, while the account is online
 local changed = function() end
@@ -27,12 +30,27 @@ function interest.of(session) return session.pep_interest end
 function interest.remote(username) return remote[username] or {} end
 
 local function set_of(query)
-  local set, n = {}, 0
+  local set, n, bytes = {}, 0, 0
   for feature in query:childtags "feature" do
     local node = (feature.attr.var or ""):match "^(.+)%+notify$"
-    if node and n < NODES_MAX then set[node], n = true, n + 1 end
+    if node and not set[node] and n < NODES_MAX and bytes + #node <= NAMES_BYTES then
+      set[node], n, bytes = true, n + 1, bytes + #node
+    end
   end
   return set
+end
+
+-- Is this the answer behind the hash? Features may hide in what else is hashed (an identity, a form) and give the same hash:
+-- all that ends in "+notify" must be features, or somebody robs others of what their clients want to hear.
+local function proves(query, ver)
+  local hash, text = calculate_hash(query)
+  if hash ~= ver then return false end
+  local _, hashed = text:gsub("%+notify<", "")
+  local features = 0
+  for feature in query:childtags "feature" do
+    if (feature.attr.var or ""):find "%+notify$" then features = features + 1 end
+  end
+  return hashed == features
 end
 
 local ask
@@ -63,7 +81,7 @@ function ask(ver, who)
   module:send_iq(query, nil, ASK_SECONDS):next(function(event)
     local reply = event.stanza:get_child("query", INFO)
     if not reply then return answered(ver, who) end
-    answered(ver, who, set_of(reply), calculate_hash(reply) == ver)
+    answered(ver, who, set_of(reply), proves(reply, ver))
   end, function() answered(ver, who) end)
 end
 
@@ -99,7 +117,12 @@ end)
 
 -- Theirs: presence that other servers send, of contacts who see this account's.
 local function note_remote(username, from, set)
-  if not directory.user(username .. "@" .. host) then return changed(nil, username, from, set) end
+  if not directory.user(username .. "@" .. host) then
+    local key = username .. "\0" .. from
+    if told(key) ~= set then changed(nil, username, from, set) end
+    note_told(key, set)
+    return
+  end
   local all = remote[username] or {}
   if all[from] == set then return end
   if not all[from] then
@@ -119,6 +142,7 @@ module:hook("presence/bare", function(event)
   if not username or not resource then return end
   if kind == "unavailable" then
     local list = remote[username]
+    note_told(username .. "\0" .. from, nil)
     if list then
       list[from] = nil
       if not next(list) then remote[username] = nil end
@@ -141,5 +165,9 @@ module:hook("resource-unbind", function(event)
 end)
 
 function interest.setup(fn) changed = fn end
+function interest.save() return remote end
+function interest.restore(saved)
+  for username, list in pairs(saved or {}) do remote[username] = remote[username] or list end
+end
 
 return interest

@@ -35,9 +35,12 @@ local function wrong(node, config)
 end
 
 local function repair(service, print)
-  local n = 0
-  for name, object in pairs(service.nodes) do
-    local new = wrong(name, object.config)
+  local n, names = 0, {}
+  for name in pairs(service.nodes) do names[#names + 1] = name end
+  table.sort(names)
+  for _, name in ipairs(names) do
+    local object = service.nodes[name]
+    local new = object and wrong(name, object.config)
     if new then
       local before = object.config.access_model
       local ok, err = service:set_node_config(name, true, new)

@@ -80,7 +80,7 @@ local function integer_or_max(text)
   return n and n >= 0 and n or nil
 end
 
-local TEXT_BYTES = 1024
+local TEXT_BYTES = 2048                  -- of one field, all its values together
 
 -- complete: unknown fields are an error (publish options are preconditions, and each must be understood, §7.1.5).
 function forms.read_config(x, kind, complete)
@@ -108,7 +108,7 @@ function forms.read_config(x, kind, complete)
       if values[name] == nil then return nil, "not-acceptable", name .. " is a number or max" end
     elseif f.options and not one_of(f, value) then
       return nil, name == "access_model" and "unsupported-access-model" or "not-acceptable", name .. ": not one of those offered"
-    elseif type(value) == "string" and #value > TEXT_BYTES or type(value) == "table" and #value > 100 then
+    elseif #(type(value) == "table" and table.concat(value, "\n") or type(value) == "string" and value or "") > TEXT_BYTES then
       return nil, "not-acceptable", name .. " is too long"
     end
   end

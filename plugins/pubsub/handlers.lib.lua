@@ -255,9 +255,11 @@ return function(lib)
   function owner.set_delete(event, service, action)
     local node, redirect = node_of(action), action:get_child "redirect"
     if not node then return nil, "nodeid-required" end
-    local object = service.nodes[node]
-    if object and redirect then object.redirect = (redirect.attr.uri or ""):sub(1, 1024) end
-    local ok, condition = service:delete(node, actor_of(event))
+    local condition = service:why_not(node, actor_of(event), "delete")
+    if condition then return nil, condition end
+    service.nodes[node].redirect = redirect and (redirect.attr.uri or ""):sub(1, 1024) or nil
+    local ok
+    ok, condition = service:delete(node, actor_of(event))
     if not ok then return nil, condition end
     return reply_with(event)
   end

@@ -6,7 +6,7 @@
 --   lib.errors.new(condition) -> error object with the pubsub condition it needs
 --   lib.event(kind, node, item, id, config, extra?) -> <event/>      lib.notification(event, config, from) -> <message/>
 --   lib.handle(event, service) -> true                one iq: handlers.lib
---   lib.watch(service, from, post)  lib.each_subscriber(service, node, subscribers, message, item, fn)
+--   lib.watch(service, from, post)  lib.each_subscriber(service, object, message, item, fn)
 --   lib.features(without?) -> list                    lib.forms: see forms.lib
 
 local clock = require "couplet.clock"
@@ -65,11 +65,13 @@ lib.errors = {
 
 -- Items in an archive ------------------------------------------------------------------------------------------------------
 
+local REMEMBERED = 4096                -- bytes of a payload that is kept in memory, being the newest of its node
+
 local Items = {}
 Items.__index = Items
 
 function lib.items(archive, user, config, limit)
-  return setmetatable({ archive = archive, user = user, config = config, limit = limit }, Items)
+  return setmetatable({ archive = archive, user = user, config = config, limit = limit, changes = 0 }, Items)
 end
 
 -- The oldest moment that counts, where items expire.
@@ -80,17 +82,33 @@ end
 
 function Items:max() return math.min(tonumber(self.config.max_items) or self.limit, self.limit) end
 
-function Items:resize()
+-- The newest item is remembered if it is small, and nothing has changed since it was read (`as_of`).
+function Items:remember(as_of, id, item, when)
+  if as_of ~= self.changes then return end
+  if item and #item.tags > 0 and item.tags[1]:size() > REMEMBERED then id, item = nil, nil end
+  self.last_id, self.last_item, self.last_when = id, item, when
+end
+
+function Items:forget()
+  self.changes = self.changes + 1
+  self.last_id, self.last_item = nil, nil
+end
+
+function Items:trim()
   local old = self:start()
   self.archive:delete(self.user, { truncate = self:max() })
   if old then self.archive:delete(self.user, { ["end"] = old }) end
-  self.last_id = nil
   return true
+end
+
+function Items:resize()
+  self:forget()
+  return self:trim()
 end
 
 -- What is over the bound goes in the background: nobody sees it, because pages end at the bound.
 function Items:set(id, item, publisher)
-  self.last_id, self.last_item = nil, nil
+  self:forget()
   if not item then
     local n, err = self.archive:delete(self.user, { key = id })
     if not n then return nil, err end
@@ -98,16 +116,11 @@ function Items:set(id, item, publisher)
   end
   local ok, err = self.archive:append(self.user, id, item, clock.wall(), publisher)
   if not ok then return nil, err or "not kept" end
-  self.last_id, self.last_item, self.last_when = id, self:dress(id, item, publisher), clock.wall()
-  if self:max() ~= 1 or self.first ~= id then task.spawn(self.resize_quietly, self) end
+  self:forget()
+  self:remember(self.changes, id, self:dress(id, item, publisher), clock.wall())
+  if self:max() ~= 1 or self.first ~= id then task.spawn(self.trim, self) end
   self.first = id
   return true
-end
-
-function Items:resize_quietly()
-  local last_id, last_item = self.last_id, self.last_item
-  self:resize()
-  if self.last_id == nil then self.last_id, self.last_item = last_id, last_item end
 end
 
 -- -> item, publisher | nil; nil, false: the store is in trouble
@@ -148,12 +161,16 @@ function Items:items(spec)
 end
 
 function Items:last()
-  if not self.last_id then
-    local rows = self.archive:find(self.user, { limit = 1, reverse = true, start = self:start() })
+  local start = self:start()
+  if not self.last_id or start and self.last_when < start then
+    local as_of = self.changes
+    local rows = self.archive:find(self.user, { limit = 1, reverse = true, start = start })
     if not rows then return nil end
     local id, item, when, publisher = rows()
     if not id then return nil end
-    self.last_id, self.last_item, self.last_when = id, self:dress(id, item, publisher), when
+    item = self:dress(id, item, publisher)
+    self:remember(as_of, id, item, when)
+    return id, item, when
   end
   return self.last_id, self.last_item, self.last_when
 end
@@ -164,7 +181,7 @@ function Items:full(id)
 end
 
 function Items:clear()
-  self.last_id, self.last_item = nil, nil
+  self:forget()
   local n, err = self.archive:delete(self.user)
   if not n then return nil, err or "not deleted" end
   return true
@@ -231,13 +248,13 @@ module:hook("pubsub-summary/http://www.w3.org/2005/Atom", function(event)
 end, -1)
 
 -- Those who have subscribed by name: fn(jid, message) for each who wants notifications and still may have them.
-function lib.each_subscriber(service, node, subscribers, message, item, fn)
-  local list = {}
+function lib.each_subscriber(service, object, message, item, fn)
+  local list, subscribers = {}, object.subscribers
   for who in pairs(subscribers) do list[#list + 1] = who end
   for _, who in ipairs(list) do
     local options = subscribers[who]
     options = type(options) == "table" and options or {}
-    if subscribers[who] and options["pubsub#deliver"] ~= false and service:may(node, who, "get_items") then
+    if subscribers[who] and options["pubsub#deliver"] ~= false and service:may_hear(object, who) then
       fn(who, options["pubsub#include_body"] and lib.with_body(message, item) or message)
     end
   end

@@ -31,7 +31,7 @@ end
 -- -> base64 of the SHA-1, the string that was hashed
 function caps.calculate_hash(query)
   local identities, features, forms = {}, {}, {}
-  for tag in query:childtags() do
+  for _, tag in ipairs(query.tags) do                      -- forms have a namespace of their own
     local attr = tag.attr
     if tag.name == "identity" then
       identities[#identities + 1] = table.concat({ clean(attr.category), clean(attr.type), clean(attr["xml:lang"]),

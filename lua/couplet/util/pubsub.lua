@@ -17,6 +17,7 @@
 --   get_affiliation(jid, node)  set_affiliation(node, actor, jid, affiliation)  get_affiliations(node, actor)
 --   get_node_config(node, actor)  set_node_config(node, actor, new)  get_node_metadata(node, actor)
 --   may(node, actor, action) -> bool                 why_not(node, actor, action) -> condition | nil
+--   may_hear(object, jid) -> bool                    may the address see what is in the node, be it a deleted one?
 --   jids_equal(a, b)
 --
 -- config (all optional but itemstore):
@@ -44,6 +45,7 @@ local jid = require "couplet.jid"
 local pubsub = {}
 
 local NAME_BYTES = 1024                -- of a node's name, and of an item's id
+local RESOURCES = 20                   -- subscriptions of one account to one node
 
 local defaults = {
   title = "", description = "", payload_type = "", access_model = "open", publish_model = "publishers", max_items = 20,
@@ -70,8 +72,8 @@ service_mt.__index = service_mt
 local access_models = {
   open = function() return true end,
   whitelist = function() return false, "closed-node" end,
-  authorize = function(object, who)
-    if object.subscribers[who] then return true end
+  authorize = function(object, who, service)
+    if service:subscribes(object, who) then return true end
     return false, "not-subscribed"
   end,
 }
@@ -81,7 +83,7 @@ function pubsub.new(config)
   local node_defaults = setmetatable(config.node_defaults or {}, { __index = defaults })
   return setmetatable({
     config = config, node_defaults = node_defaults, nodes = {}, events = events.new(), n_nodes = 0,
-    access_models = setmetatable(config.access_models or {}, { __index = access_models }),
+    access_models = setmetatable(config.access_models or {}, { __index = access_models }), leaving = {},
   }, service_mt)
 end
 
@@ -113,6 +115,15 @@ local function save(service, object)
     name = object.name, config = copy, affiliations = plain(object.affiliations), subscribers = plain(object.subscribers),
     pending = plain(object.pending),
   })
+end
+
+-- Is the account, or one of its resources, among the subscribers?
+function service_mt:subscribes(object, bare)
+  if object.subscribers[bare] then return true end
+  for who in pairs(object.subscribers) do
+    if who:sub(1, #bare) == bare and self:normalize(who) == bare then return true end
+  end
+  return false
 end
 
 -- Keeps the node; if that fails the change is taken back.
@@ -157,11 +168,11 @@ end
 
 local rules = {}
 
-function rules.publish(_, object, who, affiliation)
+function rules.publish(service, object, who, affiliation)
   if affiliation == "outcast" then return "forbidden" end
   local model = object.config.publish_model
   if model == "open" then return nil end
-  if model == "subscribers" and object.subscribers[who] then return nil end
+  if model == "subscribers" and service:subscribes(object, who) then return nil end
   return not capabilities[affiliation].publish and "forbidden" or nil
 end
 
@@ -187,6 +198,10 @@ function service_mt:why_not(name, actor, action)
   end
   if not object then return "item-not-found" end
   return (rules[action] or owners_only)(self, object, self:normalize(actor), affiliation)
+end
+
+function service_mt:may_hear(object, who)
+  return (access(self, object, self:normalize(who), self:get_affiliation(who, object.name)))
 end
 
 function service_mt:may(name, actor, action) return self:why_not(name, actor, action) == nil end
@@ -224,7 +239,7 @@ end
 function service_mt:create(name, actor, options)
   local condition = self:why_not(name, actor, "create")
   if condition then return false, condition end
-  if self.nodes[name] then return false, "conflict" end
+  if self.nodes[name] or self.leaving[name] then return false, "conflict" end
   if #name == 0 or #name > NAME_BYTES then return false, "not-acceptable" end
   if self.config.max_nodes and self.n_nodes >= self.config.max_nodes then return false, "max-nodes-exceeded" end
   local config = {}
@@ -237,23 +252,27 @@ function service_mt:create(name, actor, options)
   if not ok then return false, err end
   if actor ~= true then object.affiliations[self:normalize(actor)] = "owner" end
   self.nodes[name], self.n_nodes = object, self.n_nodes + 1
-  ok, err = saved(self, object, function() self.nodes[name], self.n_nodes = nil, self.n_nodes - 1 end)
+  ok, err = saved(self, object, function()
+    if self.nodes[name] == object then self.nodes[name], self.n_nodes = nil, self.n_nodes - 1 end
+  end)
   if not ok then return false, err end
   fire(self, "node-created", { node = name, actor = actor, object = object })
   return true
 end
 
+-- The node is gone for everybody from the first moment, and its name is free when nothing of it is left.
 function service_mt:delete(name, actor)
   local object, condition = permitted(self, name, actor, "delete")
   if not object then return false, condition end
+  self.nodes[name], self.leaving[name] = nil, object
   local ok, err = store_of(self, object):clear()
-  if ok == nil and err then return false, "internal-server-error" end
-  if self.config.nodestore then
-    ok, err = self.config.nodestore:set(name, nil)
-    if not ok and err then return false, "internal-server-error" end
+  if not (ok == nil and err) and self.config.nodestore then ok, err = self.config.nodestore:set(name, nil) end
+  self.leaving[name] = nil
+  if not ok and err then
+    self.nodes[name] = object
+    return false, "internal-server-error"
   end
-  if self.nodes[name] ~= object then return true end
-  self.nodes[name], self.n_nodes = nil, self.n_nodes - 1
+  self.n_nodes = self.n_nodes - 1
   if object.config.notify_delete then tell(self, "delete", object, nil, actor) end
   fire(self, "node-deleted", { node = name, actor = actor, object = object })
   return true
@@ -300,6 +319,7 @@ function service_mt:set_node_config(name, actor, new)
   object.config = config
   ok, err = saved(self, object, function() object.config = old end)
   if not ok then return false, err end
+  if old.persist_items and not config.persist_items then store_of(self, object):clear() end        -- or they would come back
   object.store = nil
   if config.max_items ~= old.max_items and config.persist_items then store_of(self, object):resize() end
   if config.notify_config then tell(self, "config", object, nil, actor) end
@@ -337,10 +357,18 @@ end
 
 -- Items ------------------------------------------------------------------------------------------------------------------
 
+local function same(a, b)
+  if type(a) ~= "table" or type(b) ~= "table" then return tostring(a) == tostring(b) end
+  for i = 1, math.max(#a, #b) do
+    if a[i] ~= b[i] then return false end
+  end
+  return true
+end
+
 -- §7.1.5: does an existing node have what the publisher counts on?
 local function unmet(object, wanted)
   for k, v in pairs(wanted or {}) do
-    if type(k) == "string" and k:sub(1, 1) ~= "_" and tostring(object.config[k]) ~= tostring(v) then return true end
+    if type(k) == "string" and k:sub(1, 1) ~= "_" and not same(object.config[k], v) then return true end
   end
   return false
 end
@@ -361,6 +389,7 @@ function service_mt:publish(name, actor, item_id, item, options)
     local ok, condition = self:create(name, actor, options)
     if not ok then return false, condition end
     object, created = self.nodes[name], true
+    if not object then return false, "item-not-found" end                -- deleted while it was made
   end
   local config = object.config
   if config.max_payload_size and item and #item.tags > 0 and item.tags[1]:size() > config.max_payload_size then
@@ -376,6 +405,10 @@ function service_mt:publish(name, actor, item_id, item, options)
     if dropped == nil and err then
       if created then self:delete(name, true) end
       return false, "internal-server-error"
+    end
+    if self.nodes[name] ~= object then
+      store:set(item_id, nil)                              -- nobody shall find it in a node that gets the name later
+      return false, "item-not-found"
     end
   end
   local data = { node = name, actor = actor, id = item_id, item = item, object = object }
@@ -436,6 +469,14 @@ local function count(t)
   return n
 end
 
+local function of_account(service, object, bare)
+  local n = 0
+  for who in pairs(object.subscribers) do
+    if who:sub(1, #bare) == bare and service:normalize(who) == bare then n = n + 1 end
+  end
+  return n
+end
+
 -- Only for oneself, unless one may do it for others.
 local function for_self(service, name, actor, who)
   return actor == true or service:jids_equal(actor, who) or service:may(name, actor, "subscribe_other")
@@ -462,14 +503,16 @@ function service_mt:add_subscription(name, actor, who, options)
   end
   if pending and object.pending[bare] then return false, "pending-subscription" end
   local list = pending and object.pending or object.subscribers
-  if not list[who] and count(object.pending) + count(object.subscribers) >= (self.config.max_subscriptions or 100000) then
-    return false, "too-many-subscriptions"
-  end
   local key = pending and bare or who
   local old = list[key]
+  if not old and (count(object.pending) + count(object.subscribers) >= (self.config.max_subscriptions or 100000)
+    or of_account(self, object, bare) >= RESOURCES) then
+    return false, "too-many-subscriptions"
+  end
   list[key] = options or old or true
   local ok, err = saved(self, object, function() list[key] = old end)
   if not ok then return false, err end
+  if old then return true, "subscribed" end                -- other options: nothing to tell anybody
   local what = pending and "subscription-requested" or "subscription-added"
   fire(self, what, { node = name, actor = actor, jid = key, options = options, object = object, normalized_jid = bare })
   return true, pending and "pending" or "subscribed"

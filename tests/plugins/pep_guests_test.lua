@@ -1,0 +1,301 @@
+-- SPDX-License-Identifier: MIT
+-- XEP-0163 and people one must not trust: blocked ones, hashes that lie, contacts elsewhere, changes that meet each other.
+
+local check = require "check"
+local fake = require "fakehost"
+local calculate_hash = require "couplet.util.caps".calculate_hash
+local pubsub = require "couplet.util.pubsub"
+local roster = require "couplet.roster"
+local router = require "couplet.router"
+local st = require "couplet.stanza"
+local xml = require "couplet.util.xml"
+
+local NS = "http://jabber.org/protocol/pubsub"
+local INFO = "http://jabber.org/protocol/disco#info"
+local CAPS = "<c xmlns='http://jabber.org/protocol/caps' hash='sha-1' node='urn:client' ver='%s'/>"
+
+local serial = 0
+local function ask(client, kind, inner, owner, to)
+  serial = serial + 1
+  local id = "q" .. serial
+  client:send(("<iq type='%s' id='%s' to='%s'><pubsub xmlns='%s%s'>%s</pubsub></iq>"):format(kind, id, to or "romeo@example.org",
+    NS, owner and "#owner" or "", inner))
+  return client:expect { name = "iq", id = id }
+end
+
+local function options(fields)
+  local out = { "<x xmlns='jabber:x:data' type='submit'><field var='FORM_TYPE'><value>" .. NS .. "#publish-options</value></field>" }
+  for k, v in pairs(fields) do out[#out + 1] = ("<field var='pubsub#%s'><value>%s</value></field>"):format(k, v) end
+  return "<publish-options>" .. table.concat(out) .. "</x></publish-options>"
+end
+
+local function publish(client, node, id, more)
+  local reply = ask(client, "set", ("<publish node='%s'><item id='%s'><x xmlns='urn:x'/></item></publish>%s"):format(node, id,
+    more and options(more) or ""))
+  check.equal(reply.attr.type, "result")
+end
+
+local function contact(host, username, who, subscription)
+  host:run(function()
+    local list = roster.load_roster(username, "example.org")
+    list[who] = subscription and { subscription = subscription, groups = {} } or nil
+    assert(roster.save_roster(username, "example.org", list, who))
+  end)
+end
+
+local function befriend(host, a, b)
+  contact(host, a, b .. "@example.org", "both")
+  contact(host, b, a .. "@example.org", "both")
+end
+
+local function info(...)
+  local query = st.stanza("query", { xmlns = INFO }):tag("identity", { category = "client", type = "pc" }):up()
+  for _, node in ipairs { ... } do query:tag("feature", { var = node .. "+notify" }):up() end
+  return query
+end
+
+local function answer(client, query)
+  for _, stanza in ipairs(client:received()) do
+    if stanza.name == "iq" and stanza.attr.type == "get" then client:send(tostring(st.reply(stanza):add_child(query))) end
+  end
+end
+
+local function online(client, ...)
+  local query = info(...)
+  client:send("<presence>" .. CAPS:format(calculate_hash(query)) .. "</presence>")
+  answer(client, query)
+end
+
+local function events(list)
+  local out = {}
+  for _, stanza in ipairs(list) do
+    local what = stanza.name == "message" and stanza:find(("{%s#event}event"):format(NS))
+    if what then
+      local tag = what.tags[1]
+      local item = tag.tags[1]
+      out[#out + 1] = ("%s %s %s"):format(tag.attr.node, (item or tag).name, item and (item.attr.id or item.attr.uri) or "")
+    end
+  end
+  return out
+end
+
+local function heard(client) return events(client:received()) end
+
+local function new(more)
+  local plugins = { "iq", "presence", "message", "roster", "disco", "blocklist", "pep" }
+  for _, name in ipairs(more or {}) do plugins[#plugins + 1] = name end
+  local host = fake.new { plugins = plugins }
+  local romeo, juliet = host:client "romeo@example.org/orchard", host:client "juliet@example.org/balcony"
+  befriend(host, "romeo", "juliet")
+  return host, romeo, juliet
+end
+
+check.test("contacts hear that a node is deleted; nobody but its owner says where it went", function()
+  local host, romeo, juliet = new()
+  online(juliet, "urn:n")
+  publish(romeo, "urn:n", "1", { access_model = "open" })
+  check.equal(heard(juliet), { "urn:n item 1" })
+  check.equal(ask(juliet, "set", "<delete node='urn:n'><redirect uri='xmpp:evil.example'/></delete>", true).attr.type, "error")
+  check.equal(ask(romeo, "set", "<delete node='urn:n'/>", true).attr.type, "result")
+  check.equal(heard(juliet), { "urn:n delete " })
+  host:close()
+end)
+
+check.test("who is blocked, or has blocked, hears nothing: neither news nor the last item", function()
+  local host, romeo, juliet = new()
+  publish(romeo, "urn:n", "1", { access_model = "open" })
+  local function block(client, whom, name)
+    client:send(("<iq type='set' id='b'><%s xmlns='urn:xmpp:blocking'><item jid='%s'/></%s></iq>"):format(name, whom, name))
+    check.ok(client:expect { name = "iq", id = "b", type = "result" })
+  end
+  for _, row in ipairs { { romeo, "juliet@example.org" }, { juliet, "romeo@example.org" } } do
+    block(row[1], row[2], "block")
+    online(juliet, "urn:n")
+    publish(romeo, "urn:n", "2")
+    check.equal(heard(juliet), {}, row[2])
+    juliet:send "<presence type='unavailable'/>"
+    block(row[1], row[2], "unblock")
+  end
+  check.equal(ask(juliet, "set", "<subscribe node='urn:n' jid='juliet@example.org'/>").attr.type, "result")
+  juliet:send "<presence/>"
+  juliet:received()
+  block(romeo, "juliet@example.org", "block")
+  publish(romeo, "urn:n", "3")
+  check.equal(heard(juliet), {}, "a subscriber")
+  host:close()
+end)
+
+check.test("who no longer sees the presence no longer hears; other options are no new subscription", function()
+  local host, romeo, juliet = new()
+  online(juliet, "urn:n")
+  publish(romeo, "urn:n", "1")
+  check.equal(ask(juliet, "set", "<subscribe node='urn:n' jid='juliet@example.org'/>").attr.type, "result")
+  heard(juliet)
+  check.equal(ask(juliet, "set", ("<options node='urn:n' jid='juliet@example.org'><x xmlns='jabber:x:data' type='submit'>"
+    .. "<field var='FORM_TYPE'><value>%s#subscribe_options</value></field><field var='pubsub#deliver'><value>1</value></field>"
+    .. "</x></options>"):format(NS)).attr.type, "result")
+  check.equal(heard(juliet), {})                           -- the last item once
+  contact(host, "romeo", "juliet@example.org", "to")
+  publish(romeo, "urn:n", "2")
+  check.equal(heard(juliet), {})
+  host:close()
+end)
+
+-- The same hash with "urn:b+notify" as a form's type, or as part of an identity: the string behind it is the same (XEP-0115 §7).
+check.test("a hash is proved by an answer in which every +notify is a feature", function()
+  local full = info("urn:a", "urn:b")
+  local ver = calculate_hash(full)
+  local form = info "urn:a"
+  form:tag("x", { xmlns = "jabber:x:data", type = "result" }):tag("field", { var = "FORM_TYPE", type = "hidden" })
+    :text_tag("value", "urn:b+notify"):up():up()
+  check.equal((calculate_hash(form)), ver)
+  local host, romeo, juliet = new()
+  local mallory = host:client "mallory@example.org/den"
+  mallory:send("<presence>" .. CAPS:format(ver) .. "</presence>")
+  answer(mallory, form)
+  online(juliet, "urn:a", "urn:b")
+  publish(romeo, "urn:b", "1")
+  check.equal(heard(juliet), { "urn:b item 1" })
+  host:close()
+end)
+
+check.test("XEP-0115 §5.3: the example with a form", function()
+  check.equal((calculate_hash(xml.parse(([[<query xmlns='%s'>
+    <identity xml:lang='en' category='client' name='Psi 0.11' type='pc'/>
+    <identity xml:lang='el' category='client' name='Ψ 0.11' type='pc'/>
+    <feature var='http://jabber.org/protocol/caps'/><feature var='http://jabber.org/protocol/disco#info'/>
+    <feature var='http://jabber.org/protocol/disco#items'/><feature var='http://jabber.org/protocol/muc'/>
+    <x xmlns='jabber:x:data' type='result'>
+      <field var='FORM_TYPE' type='hidden'><value>urn:xmpp:dataforms:softwareinfo</value></field>
+      <field var='ip_version'><value>ipv4</value><value>ipv6</value></field><field var='os'><value>Mac</value></field>
+      <field var='os_version'><value>10.5.1</value></field><field var='software'><value>Psi</value></field>
+      <field var='software_version'><value>0.11</value></field></x></query>]]):format(INFO)))), "q07IKJEyjvHSyhy//CH0CxmKi8w=")
+end)
+
+check.test("what one client may want to hear of has bounds", function()
+  local host, romeo, juliet = new()
+  local names = {}
+  for i = 1, 300 do names[i] = ("urn:%03d"):format(i) end
+  online(juliet, table.unpack(names))
+  for _, name in ipairs { "urn:001", "urn:300" } do publish(romeo, name, "1") end
+  check.equal(heard(juliet), { "urn:001 item 1" })
+  host:close()
+end)
+
+check.test("contacts on other servers: the last item when they come, news, and after a reload; then nothing", function()
+  local host, romeo = new()
+  local function outside(text)
+    local stanza = xml.parse(text)
+    host:run(router.core_process_stanza, { type = "s2sin", host = "example.org", hosts = { ["far.example"] = { authed = true } },
+      send = function() end }, stanza)
+  end
+  local function sent()
+    local list = host:sent()
+    for _, stanza in ipairs(list) do
+      if stanza.name == "iq" then outside(tostring(st.reply(stanza):add_child(info "urn:n"))) end
+    end
+    local out = events(list)
+    for _, stanza in ipairs(out[1] and {} or host:sent()) do table.move(events { stanza }, 1, 1, #out + 1, out) end
+    return out
+  end
+  contact(host, "romeo", "paris@far.example", "from")
+  romeo:send "<presence/>"
+  publish(romeo, "urn:n", "1")
+  local presence = "<presence from='paris@far.example/x' to='romeo@example.org'%s>" .. CAPS:format(calculate_hash(info "urn:n"))
+    .. "</presence>"
+  host:sent()
+  outside(presence:format "")
+  check.equal(sent(), { "urn:n item 1" })
+  outside(presence:format "")
+  check.equal(sent(), {})                                  -- he knows
+  publish(romeo, "urn:n", "2")
+  check.equal(sent(), { "urn:n item 2" })
+  host:reload "pep"
+  publish(romeo, "urn:n", "3")
+  check.equal(sent(), { "urn:n item 3" })
+  check.equal(ask(romeo, "set", "<subscribe node='urn:n' jid='romeo@example.org/orchard'/>").attr.type, "result")
+  romeo:send "<iq type='set' id='b'><block xmlns='urn:xmpp:blocking'><item jid='far.example'/></block></iq>"
+  publish(romeo, "urn:n", "4")
+  check.equal(sent(), {})
+  romeo:send "<iq type='set' id='b'><unblock xmlns='urn:xmpp:blocking'/></iq>"
+  outside "<presence from='paris@far.example/x' to='romeo@example.org' type='unavailable'/>"
+  host:sent()
+  publish(romeo, "urn:n", "5")
+  check.equal(sent(), {})
+  romeo:send "<presence type='unavailable'/>"
+  romeo:close()
+  outside(presence:format "")                              -- nobody is at home: once, not with every change of status
+  check.equal(sent(), { "urn:n item 5" })
+  outside(presence:format "")
+  check.equal(sent(), {})
+  host:close()
+end)
+
+-- A service whose stores wait, each wait ended by hand.
+local function slow()
+  local waiting, kept = {}, {}
+  local function wait() waiting[#waiting + 1] = coroutine.running() coroutine.yield() end
+  local service = pubsub.new {
+    autocreate_on_publish = true, may_create = function() return true end,
+    nodestore = { set = function(_, node, data) wait() kept[node] = data return true end },
+    itemstore = function(_, node)
+      return {
+        set = function(_, id, item) wait() kept[node .. "/" .. id] = item return true end,
+        get = function(_, id) return kept[node .. "/" .. id] end,
+        clear = function()
+          wait()
+          for key in pairs(kept) do
+            if key:sub(1, #node + 1) == node .. "/" then kept[key] = nil end
+          end
+          return true
+        end,
+      }
+    end,
+  }
+  local function start(fn)
+    local co = coroutine.create(fn)
+    assert(coroutine.resume(co))
+    return co
+  end
+  local function go_on(which)
+    local co = table.remove(waiting, which or 1)
+    if co then assert(coroutine.resume(co)) end
+    return co ~= nil
+  end
+  return service, start, go_on, kept
+end
+
+check.test("a node that is deleted while somebody publishes to it leaves nothing behind", function()
+  local service, start, go_on, kept = slow()
+  local item = st.stanza "item":tag("x", { xmlns = "urn:x" })
+  start(function() service:create("n", "a@b", {}) end)
+  go_on()
+  local published, deleted, again
+  start(function() published = table.pack(service:publish("n", "a@b", "1", item)) end)
+  start(function() deleted = service:delete("n", "a@b") end)
+  check.equal(service.nodes.n, nil)
+  start(function() again = table.pack(service:create("n", "a@b", {})) end)
+  check.equal({ again[1], again[2] }, { false, "conflict" })            -- its name is not free yet
+  go_on(2)                                                               -- the items are cleared …
+  go_on(1)                                                               -- … and then one more is kept
+  while go_on() do end
+  check.equal({ published[1], published[2] }, { false, "item-not-found" })
+  check.equal(deleted, true)
+  check.equal(kept, {})
+  check.equal(service.n_nodes, 0)
+end)
+
+check.test("one account takes no more than its share of a node's subscriptions; its resources count as the account", function()
+  local function yes() return true end
+  local service = pubsub.new { may_create = yes, itemstore = function() return { set = yes } end }
+  assert(service:create("n", "a@b", { publish_model = "subscribers" }))
+  local n = 0
+  for i = 1, 30 do n = n + (service:add_subscription("n", "c@d/1", "c@d/" .. i) and 1 or 0) end
+  check.equal(n, 20)
+  check.equal(select(2, service:add_subscription("n", "c@d/1", "c@d")), "too-many-subscriptions")
+  check.equal((service:add_subscription("n", "e@f/1", "e@f")), true)
+  check.equal((service:publish("n", "c@d/9", "1", st.stanza "item")), true)
+  check.equal({ service:publish("n", "g@h", "1", st.stanza "item") }, { false, "forbidden" })
+end)
+
+check.done()
