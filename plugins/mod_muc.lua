@@ -1,7 +1,6 @@
 -- SPDX-License-Identifier: MIT
 -- mod_muc: rooms (XEP-0045): `Component "rooms.example.com" "muc"`. Which rooms there are, who may make them, where they are
--- kept,
--- and the way from stanzas to the methods of a room. What a room is and does: muc/room.lib and its neighbours.
+-- kept, and the way from stanzas to the methods of a room. What a room is and does: muc/room.lib and its neighbours.
 --
 -- Exports (raw keys): create_room(jid, config?), get_room_from_jid(jid), each_room(live_only?), all_rooms(), live_rooms(),
 -- forget_room(room), delete_room(room), track_room(room), new_room(jid, config?), room_mt.
@@ -23,6 +22,9 @@ module:config {
     doc = 'who may make rooms: false: everybody, true: administrators, "local": accounts of this server' },
   muc_room_cache_size = { type = "integer", default = 1000, min = 1, doc = "empty rooms kept in memory" },
   muc_max_rooms = { type = "integer", default = 100000, min = 1, doc = "rooms of the service, in memory and in the store" },
+  muc_max_rooms_per_account = { type = "integer", default = 100, min = 1,
+    doc = "rooms made by one account, administrators excepted" },
+  component_admins_as_room_owners = { type = "boolean", default = true, doc = "administrators are owners of every room" },
   muc_max_occupants = { type = "integer", default = 10000, min = 1, doc = "occupants of one room" },
   muc_max_affiliations = { type = "integer", default = 10000, min = 10, doc = "addresses on the lists of one room" },
   muc_max_nick_length = { type = "integer", default = 100, min = 1, doc = "bytes of a nickname" },
@@ -62,6 +64,13 @@ local live = {}                                            -- address -> room wi
 local resting = cache.new(config.muc_room_cache_size)      -- address -> room nobody is in
 local kept, n_kept = {}, 0                                 -- address -> { name, public }: rooms in the store
 local n_live = 0
+local made = {}                                            -- bare address -> rooms it has made
+
+local function count_made(who, change)
+  if not who then return end
+  local n = (made[who] or 0) + change
+  made[who] = n > 0 and n or nil
+end
 
 local function note_kept(room)
   local entry = kept[room.jid]
@@ -85,6 +94,7 @@ do
       if public == nil and data.hidden ~= nil then public = not data.hidden end
       if public == nil then public = config.muc_room_default_public end
       kept[name .. "@" .. host], n_kept = { name = data.name, public = public }, n_kept + 1
+      count_made(data.creator, 1)
     end
   end
 end
@@ -104,6 +114,10 @@ function exports.track_room(room)
   resting:set(room.jid, nil)
 end
 
+function room_mt:_occupied()
+  if live[self.jid] ~= self and not self.destroying then exports.track_room(self) end
+end
+
 -- Nobody is in it: out of the way, and out of memory when there are many.
 local function rest(room)
   if live[room.jid] == room then live[room.jid], n_live = nil, n_live - 1 end
@@ -117,6 +131,8 @@ end
 
 function exports.delete_room(room)
   exports.forget_room(room)
+  if not room.destroying then count_made(room._data.creator, -1) end
+  room.destroying = true                                   -- nothing that still holds it writes it again
   forget_kept(room.jid)
   return store:set(jid.node(room.jid), nil)
 end
@@ -134,8 +150,8 @@ local function thaw(room_jid, frozen)
   for who, affiliation in pairs(frozen) do
     if type(who) == "string" and util.valid_affiliations[affiliation] then room._affiliations[who] = affiliation end
   end
-  if room._data.hidden ~= nil and room._data.public == nil then room._data.public, room._data.hidden = not room._data.hidden,
-    nil end
+  local data = room._data
+  if data.hidden ~= nil and data.public == nil then data.public, data.hidden = not data.hidden, nil end
   return room
 end
 
@@ -144,8 +160,11 @@ function room_mt:save()
   if self.destroying then return true end
   local name = jid.node(self.jid)
   if self:get_persistent() then
+    local is_new = not kept[self.jid]
     note_kept(self)
-    return store:set(name, self:freeze())
+    local ok, err = store:set(name, self:freeze())
+    if not ok and is_new then forget_kept(self.jid) end
+    return ok, err
   elseif kept[self.jid] then
     forget_kept(self.jid)
     return store:set(name, nil)
@@ -218,21 +237,29 @@ function room_mt:unlock()
   module:fire_event("muc-room-unlocked", { room = self })
 end
 
+-- -> true | nil, type, condition, text
 function room_mt:destroy(newjid, reason, password)
+  if self.destroying then return true end
   local event = { room = self, newjid = newjid, reason = reason, password = password }
-  if module:fire_event("muc-pre-room-destroy", event) then return nil, "a plugin refuses" end
+  if module:fire_event("muc-pre-room-destroy", event) then return nil, "cancel", "not-allowed" end
+  if self.destroying then return true end
+  self.destroying = true                                   -- from here on nothing of it is written
   if kept[self.jid] then
     local ok, err = store:set(jid.node(self.jid), nil)
-    if not ok then return nil, err end
+    if not ok then
+      self.destroying = nil
+      module:log("error", "%s cannot be destroyed: %s", self.jid, err)
+      return nil, "wait", "internal-server-error"
+    end
     forget_kept(self.jid)
   end
-  self.destroying = true
+  count_made(self._data.creator, -1)
+  exports.forget_room(self)                                -- who comes from now on makes a new one
   self:unlock()
   local x = st.stanza("x", { xmlns = lib.USER }):tag("destroy", { jid = newjid })
   if reason then x:text_tag("reason", reason) end
   if password then x:text_tag("password", password) end
   self:clear(x:reset())
-  exports.forget_room(self)
   module:fire_event("muc-room-destroyed", event)
   return true
 end
@@ -261,28 +288,45 @@ module:hook("muc-room-pre-create", function(event)
     origin.send(st.error_reply(stanza, "wait", "resource-constraint", "There are too many rooms", host))
     return true
   end
+  local creator = jid.bare(stanza.attr.from)
+  if (made[creator] or 0) >= config.muc_max_rooms_per_account and not usermanager.is_admin(creator, host) then
+    origin.send(st.error_reply(stanza, "wait", "resource-constraint", "You have made too many rooms", host))
+    return true
+  end
 end, -1000)
+
+local function trouble(origin, stanza)
+  if stanza.attr.type ~= "error" then origin.send(st.error_reply(stanza, "wait", "internal-server-error")) end
+  return true
+end
+
+local function watch_lock(room)
+  room._lock_timer = module:add_timer(config.muc_room_lock_timeout, function()
+    if room._locked then room:destroy(nil, "Nobody has configured this room") end
+  end)
+end
 
 -- Somebody enters a room that is not there (§10.1).
 local function create(origin, stanza, room_jid)
   local room = exports.new_room(room_jid)
   room._is_new, room._created_code = true, true
   if module:fire_event("muc-room-pre-create", { room = room, origin = origin, stanza = stanza }) then return true end
-  if live[room_jid] or kept[room_jid] then return live[room_jid]:handle_presence_to_occupant(origin, stanza) end
-  room._affiliations[jid.bare(stanza.attr.from)] = "owner"
+  local other, err = exports.get_room_from_jid(room_jid)   -- the handlers may have waited, and somebody have been quicker
+  if err then return trouble(origin, stanza) end
+  if other then return other:handle_presence_to_occupant(origin, stanza) end
+  local creator = jid.bare(stanza.attr.from)
+  room._affiliations[creator], room._data.creator = "owner", creator
+  count_made(creator, 1)
   exports.track_room(room)
   if config.muc_room_locking then
     room:lock()
-    room._lock_timer = module:add_timer(config.muc_room_lock_timeout, function()
-      if room._locked then room:destroy(nil, "Nobody has configured this room") end
-    end)
+    watch_lock(room)
   end
   local result = room:handle_presence_to_occupant(origin, stanza)
   room._is_new = nil
   local occupant = room:get_occupant_by_real_jid(stanza.attr.from)
   if not occupant then
-    room:unlock()
-    exports.forget_room(room)
+    if not room:has_occupant() then room:destroy() end
     return result
   end
   if room:get_persistent() then room:save() end
@@ -319,6 +363,8 @@ module:hook("muc-occupant-pre-join", function(event)
   end
   local most = room:get_max_users()
   local n = room:occupant_count()
+  local same = room:get_occupant_by_nick(stanza.attr.to)
+  if same and same.bare_jid == jid.bare(who) then return nil end           -- another resource takes no place
   if n >= config.muc_max_occupants or most and not trusted and n >= most then
     return refuse("wait", "service-unavailable", "The room is full")
   end
@@ -349,15 +395,11 @@ local function nobody_there(origin, stanza)
   return true
 end
 
-local function trouble(origin, stanza)
-  if stanza.attr.type ~= "error" then origin.send(st.error_reply(stanza, "wait", "internal-server-error")) end
-  return true
-end
-
 local function to_room(method)
   return function(event)
     local origin, stanza = event.origin, event.stanza
     local to = normalise(stanza)
+    if not to.node then return nil end                     -- the service itself
     local room, err = exports.get_room_from_jid(to.bare)
     if err then return trouble(origin, stanza) end
     if not room then
@@ -367,10 +409,7 @@ local function to_room(method)
       end
       return nobody_there(origin, stanza)
     end
-    if not live[to.bare] and method == "handle_presence_to_occupant" then exports.track_room(room) end
-    local result = room[method](room, origin, stanza)
-    if live[to.bare] == room and not room:has_occupant() and room:get_persistent() then rest(room) end
-    return result
+    return room[method](room, origin, stanza)
   end
 end
 
@@ -392,6 +431,7 @@ end
 
 module:hook("iq/bare", function(event)
   local to = normalise(event.stanza)
+  if not to.node then return nil end
   if exports.get_room_from_jid(to.bare) then return nil end
   return nobody_there(event.origin, event.stanza)
 end, -3)
@@ -417,10 +457,12 @@ end)
 -- Who is here, for those inside and, in open rooms that are listed, for others (§6.5).
 function room_mt:handle_disco_items_get_query(origin, stanza)
   local reply = st.reply(stanza):query "http://jabber.org/protocol/disco#items"
-  if self:get_occupant_by_real_jid(stanza.attr.from) or self:get_public() and not self:get_members_only() then
-    for nick in self:each_occupant() do
+  local asker = self:get_occupant_by_real_jid(stanza.attr.from)
+  if asker or self:get_public() and not self:get_members_only() then
+    local shown = self:get_presence_broadcast()
+    for nick, occupant in self:each_occupant() do
       if reply:size() > 200000 then break end
-      reply:tag("item", { jid = nick }):up()
+      if shown[occupant.role] or asker and asker.role == "moderator" then reply:tag("item", { jid = nick }):up() end
     end
   end
   origin.send(reply)
@@ -477,25 +519,35 @@ module:add_feature "http://jabber.org/protocol/rsm"
 
 -- The end ---------------------------------------------------------------------------------------------------------------------
 
--- Everybody is told, so that clients join again (§17.? 332).
-module:hook_global("server-stopping", function()
-  for _, room in pairs(live) do
+-- Everybody is told, so that clients join again later (§15.6: 332).
+local function close_all()
+  local all = {}
+  for _, room in pairs(live) do all[#all + 1] = room end
+  for _, room in ipairs(all) do
     room.destroying = true                     -- nobody's leaving deletes it
     room:clear(util.x(nil, { 332 }))
   end
-end, -10)
+end
+module:hook_global("server-stopping", close_all, -10)
 
+-- Rooms and who is in them outlive a reload.
+local saved
 function module.save()
-  local rooms = {}
-  for room_jid, room in pairs(live) do rooms[room_jid] = setmetatable(room, nil) end
-  return { rooms = rooms }
+  saved = live
+  return { rooms = live }
+end
+
+function module.unload()
+  if not saved then close_all() end
 end
 
 function module.restore(state)
+  local occupant_mt = (module:require "muc/occupant").mt
   for room_jid, room in pairs(state.rooms or {}) do
     setmetatable(room, room_mt)
-    for _, occupant in pairs(room._occupants) do setmetatable(occupant, (module:require "muc/occupant").mt) end
+    for _, occupant in pairs(room._occupants) do setmetatable(occupant, occupant_mt) end
     live[room_jid], n_live = room, n_live + 1
-    room._lock_timer = nil
+    if not kept[room_jid] then count_made(room._data.creator, 1) end
+    if room._locked then watch_lock(room) end
   end
 end

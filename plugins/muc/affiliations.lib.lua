@@ -11,6 +11,10 @@ local util = module:require "muc/util"
 local ADMIN = "http://jabber.org/protocol/muc#admin"
 local ranks, role_ranks = util.valid_affiliations, util.valid_roles
 
+-- Those the configuration names: no store is asked, since this is asked for every recipient.
+local admins = module:get_option_boolean("component_admins_as_room_owners", true)
+  and module:get_option_inherited_set("admins", {}) or require "util.set".new()
+
 return function(room_mt)
   -- Affiliations --------------------------------------------------------------------------------------------------------------
 
@@ -18,6 +22,7 @@ return function(room_mt)
     local node, domain = jid.split(who)
     if not domain then return "none" end
     local bare = node and node .. "@" .. domain or domain
+    if admins:contains(bare) then return "owner" end
     local own = self._affiliations[bare]
     if own then return own end
     if self._affiliations[domain] == "outcast" then return "outcast" end      -- whole domains may be shut out (§9.1)
@@ -76,16 +81,23 @@ return function(room_mt)
   end
 
   -- §5.2.2, §9, §10: an admin changes what is below admins, an owner everything. -> nil | type, condition
-  local function refused(self, actor, who, old, new)
+  local function refused(self, actor, old, new)
     if actor == true then return nil end
     local mine = self:get_affiliation(actor)
     if mine == "owner" then
-      if jid.bare(actor) == who and old == "owner" and new ~= "owner" and owners(self) == 1 then return "cancel", "conflict" end
+      if old == "owner" and new ~= "owner" and owners(self) == 1 then return "cancel", "conflict" end
       return nil
     end
     if ranks[mine] < ranks.admin then return "auth", "forbidden" end
     if ranks[old] >= ranks.admin or ranks[new] >= ranks.admin then return "cancel", "not-allowed" end
     return nil
+  end
+
+  -- To a new moderator: the others again, since their addresses are now to be seen.
+  local function show_all(self, occupant)
+    for full in pairs(occupants.copy(occupant).sessions) do
+      self:send_occupant_list(full, function(nick) return nick ~= occupant.nick end)
+    end
   end
 
   -- Occupants whose affiliation has changed: what they are now, and why they must go.
@@ -96,7 +108,10 @@ return function(room_mt)
     for _, occupant in self:each_occupant() do
       if occupant.bare_jid == who or has_domain and jid.host(occupant.bare_jid) == who then changed[#changed + 1] = occupant end
     end
+    local n = 0
     for _, occupant in ipairs(changed) do
+      if self._occupants[occupant.nick] ~= occupant then goto next end     -- a handler has waited; it is gone
+      n = n + 1
       local prev_role = occupant.role
       local role = self:get_default_role(new)
       -- A role given by hand stays, unless the new affiliation takes more or gives more (§5.2.2 table).
@@ -113,27 +128,25 @@ return function(room_mt)
       if role then
         self:save_occupant(occupant)
         self:publicise_occupant_status(occupant, util.x(nil, codes), nil, actor, reason, prev_role)
-        if not is_anyone and (role == "moderator") ~= (prev_role == "moderator") and role == "moderator" then
-          for full in occupant:each_session() do
-            self:send_occupant_list(full, function(nick) return nick ~= occupant.nick end)
-          end
-        end
+        if not is_anyone and role == "moderator" and prev_role ~= "moderator" then show_all(self, occupant) end
       else
         self:save_occupant(setmetatable({ role = "none", sessions = {} }, { __index = occupant }))
         self:publicise_occupant_status(gone, util.x(nil, codes), nil, actor, reason, prev_role, true)
         module:fire_event("muc-occupant-left", { room = self, nick = occupant.nick, occupant = gone })
       end
+      ::next::
     end
-    return #changed > 0
+    return n > 0
   end
 
-  -- -> true | nil, type, condition, text
-  function room_mt:set_affiliation(actor, who, affiliation, reason, data)
+  -- What a change would be, once everybody has been asked. -> event | nil, type, condition, text
+  local function prepare(self, actor, who, affiliation, reason, data)
     if not actor then return nil, "modify", "not-acceptable" end
     local prepped = jid.prep(who)
     if not prepped or not jid.bare(prepped) or select(3, jid.split(prepped)) then return nil, "modify", "jid-malformed" end
     who = prepped
     if not ranks[affiliation] then return nil, "modify", "not-acceptable" end
+    if admins:contains(who) and affiliation ~= "owner" then return nil, "cancel", "not-allowed" end
     local old = self._affiliations[who] or "none"
     if affiliation == "outcast" and actor ~= true and jid.bare(actor) == who then return nil, "cancel", "conflict" end
     local event = { room = self, actor = actor, jid = who, affiliation = affiliation, reason = reason, previous_affiliation = old,
@@ -143,34 +156,62 @@ return function(room_mt)
       local err = event.error or { type = "cancel", condition = "not-allowed" }
       return nil, err.type, err.condition, err.text
     elseif not event.allowed then
-      local kind, condition = refused(self, actor, who, old, affiliation)
+      local kind, condition = refused(self, actor, old, affiliation)
       if kind then return nil, kind, condition end
     end
-    if affiliation ~= "none" and old == "none" and self:affiliation_count() >= self:max_affiliations() then
+    return event
+  end
+
+  local function merged(old, data)
+    local both = {}
+    for k, v in pairs(old or {}) do both[k] = v end
+    for k, v in pairs(data) do both[k] = v end
+    return both
+  end
+
+  -- All of them, in one write, then to the occupants. -> true | nil, type, condition, text
+  local function commit(self, events)
+    local new = 0
+    for _, event in ipairs(events) do
+      if event.affiliation ~= "none" and not self._affiliations[event.jid] then new = new + 1 end
+    end
+    if new > 0 and self:affiliation_count() + new > self:max_affiliations() then
       return nil, "wait", "resource-constraint", "Too many addresses on the lists of this room"
     end
-    local old_data = self._affiliation_data[who]
-    if affiliation == "none" then
-      self._affiliations[who], self._affiliation_data[who] = nil, nil
-    else
-      self._affiliations[who] = affiliation
-      if data then
-        local merged = {}
-        for k, v in pairs(old_data or {}) do merged[k] = v end
-        for k, v in pairs(data) do merged[k] = v end
-        self._affiliation_data[who] = merged
+    local before = {}
+    for i, event in ipairs(events) do
+      local who = event.jid
+      before[i] = { who, self._affiliations[who], self._affiliation_data[who] }
+      event.previous_affiliation = self._affiliations[who] or "none"
+      if event.affiliation == "none" then
+        self._affiliations[who], self._affiliation_data[who] = nil, nil
+      else
+        self._affiliations[who] = event.affiliation
+        if event.data then self._affiliation_data[who] = merged(self._affiliation_data[who], event.data) end
       end
     end
     self._reserved = nil
     local ok, err = self:save()
     if ok == nil and err then
-      self._affiliations[who], self._affiliation_data[who] = old ~= "none" and old or nil, old_data
+      for i = #before, 1, -1 do
+        local who = before[i][1]
+        self._affiliations[who], self._affiliation_data[who] = before[i][2], before[i][3]
+      end
+      self._reserved = nil
       return nil, "wait", "internal-server-error"
     end
-    local in_room = apply(self, who, actor, reason, old, affiliation)
-    event.in_room = in_room
-    module:fire_event("muc-set-affiliation", event)
+    for _, event in ipairs(events) do
+      event.in_room = apply(self, event.jid, event.actor, event.reason, event.previous_affiliation, event.affiliation)
+      module:fire_event("muc-set-affiliation", event)
+    end
     return true
+  end
+
+  -- -> true | nil, type, condition, text
+  function room_mt:set_affiliation(actor, who, affiliation, reason, data)
+    local event, kind, condition, text = prepare(self, actor, who, affiliation, reason, data)
+    if not event then return nil, kind, condition, text end
+    return commit(self, { event })
   end
 
   function room_mt:affiliation_count()
@@ -212,6 +253,7 @@ return function(room_mt)
     local event = { room = self, actor = actor, occupant = occupant, nick = nick, role = role, reason = reason, allowed = nil }
     module:fire_event("muc-pre-set-role", event)
     if event.allowed == false then return nil, "cancel", "not-allowed" end
+    if self._occupants[nick] ~= occupant then return nil, "cancel", "item-not-found" end   -- left while a handler waited
     if not event.allowed then
       local ok, kind, condition = self:may_set_role(actor, occupant, role)
       if not ok then return nil, kind, condition end
@@ -221,6 +263,7 @@ return function(room_mt)
       occupant.role = role
       self:save_occupant(occupant)
       self:publicise_occupant_status(occupant, util.x(), nil, actor, reason, prev_role)
+      if role == "moderator" and prev_role ~= "moderator" and self:get_whois() ~= "anyone" then show_all(self, occupant) end
       return true
     end
     local gone = occupants.copy(occupant)
@@ -297,7 +340,12 @@ return function(room_mt)
       end
       if not who then return nil, "modify", attr.jid and "jid-malformed" or "bad-request" end
       if not ranks[attr.affiliation] then return nil, "modify", "not-acceptable" end
-      return { affiliation = attr.affiliation, jid = jid.bare(who), reason = reason, nick = attr.nick }
+      who = jid.bare(who)
+      local kept = ranks[attr.affiliation] > 0 and attr.nick
+      local owner = kept and self:get_registered_jid(kept)
+      if owner and owner ~= who then return nil, "cancel", "conflict" end
+      return { affiliation = attr.affiliation, jid = who, reason = reason,
+        data = kept and { reserved_nickname = kept } or attr.affiliation == "outcast" and reason and { reason = reason } or nil }
     end
     local nick = attr.nick and jid.prep(self.jid .. "/" .. attr.nick)
     if not nick and attr.jid then
@@ -314,7 +362,7 @@ return function(room_mt)
     if want.affiliation then
       local old = self._affiliations[want.jid] or "none"
       if want.affiliation == "outcast" and jid.bare(actor) == want.jid then return nil, "cancel", "conflict" end
-      local kind, condition = refused(self, actor, want.jid, old, want.affiliation)
+      local kind, condition = refused(self, actor, old, want.affiliation)
       if kind then return nil, kind, condition end
       return true
     end
@@ -326,6 +374,22 @@ return function(room_mt)
   end
 
   local ITEMS_MAX = 1000
+
+  -- One by the method, which plugins may have replaced; many at once, so that all of them are kept or none.
+  local function set_lists(self, actor, list)
+    if not list[2] then
+      local want = list[1]
+      if not want then return true end
+      return self:set_affiliation(actor, want.jid, want.affiliation, want.reason, want.data)
+    end
+    local events = {}
+    for i, want in ipairs(list) do
+      local event, kind, condition, text = prepare(self, actor, want.jid, want.affiliation, want.reason, want.data)
+      if not event then return nil, kind, condition, text end
+      events[i] = event
+    end
+    return commit(self, events)
+  end
 
   function room_mt:handle_admin_query_set_command(origin, stanza)
     local actor = stanza.attr.from
@@ -351,21 +415,15 @@ return function(room_mt)
       end
       if not next(left) then return error_to(origin, stanza, "cancel", "conflict") end
     end
+    local lists = {}
+    for _, want in ipairs(wanted) do if want.affiliation then lists[#lists + 1] = want end end
+    local ok, kind, condition, text = set_lists(self, actor, lists)
+    if not ok then return error_to(origin, stanza, kind, condition, text) end
     for _, want in ipairs(wanted) do
-      local ok, kind, condition, text
-      if want.affiliation then
-        local data = want.nick and want.affiliation ~= "none" and want.affiliation ~= "outcast"
-          and { reserved_nickname = want.nick }
-          or want.affiliation == "outcast" and want.reason and { reason = want.reason } or nil
-        if want.nick and data and data.reserved_nickname and self:get_registered_jid(want.nick)
-          and self:get_registered_jid(want.nick) ~= want.jid then
-          return error_to(origin, stanza, "cancel", "conflict")
-        end
-        ok, kind, condition, text = self:set_affiliation(actor, want.jid, want.affiliation, want.reason, data)
-      else
+      if want.role then
         ok, kind, condition, text = self:set_role(actor, want.nick, want.role, want.reason)
+        if not ok then return error_to(origin, stanza, kind, condition, text) end
       end
-      if not ok then return error_to(origin, stanza, kind, condition, text) end
     end
     origin.send(st.reply(stanza))
     return true

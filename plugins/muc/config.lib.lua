@@ -184,7 +184,8 @@ function config.install(room_mt)
     for _, who in ipairs(list) do want[jid.bare(who)] = true end
     if affiliation == "owner" and not next(want) then return nil, "cancel", "conflict" end
     for who in pairs(want) do
-      if self._affiliations[who] ~= affiliation then
+      local now = self._affiliations[who]
+      if now ~= affiliation and not (affiliation == "admin" and now == "owner") then   -- named in both lists: the higher
         local ok, kind, condition = self:set_affiliation(actor, who, affiliation)
         if not ok then return nil, kind, condition end
       end
@@ -296,8 +297,8 @@ function config.install(room_mt)
     if child.name == "destroy" and child.attr.xmlns == OWNER then
       local venue = child.attr.jid and jid.prep(child.attr.jid)
       if child.attr.jid and not venue then return refuse("modify", "jid-malformed") end
-      local ok, err = self:destroy(venue, child:get_child_text "reason", child:get_child_text "password")
-      if not ok then return refuse("wait", "internal-server-error", tostring(err)) end
+      local ok, kind, condition = self:destroy(venue, child:get_child_text "reason", child:get_child_text "password")
+      if not ok then return refuse(kind, condition) end
       origin.send(st.reply(stanza))
       return true
     elseif child.name == "x" and child.attr.xmlns == "jabber:x:data" then
@@ -314,6 +315,7 @@ function config.install(room_mt)
       if not ok then return refuse(kind, condition, text) end
       self:unlock()
       origin.send(st.reply(stanza))
+      if not self:get_persistent() and not self:has_occupant() then self:destroy() end   -- nothing keeps it any more
       return true
     end
     return refuse("modify", "bad-request")
@@ -342,8 +344,12 @@ function config.install(room_mt)
     if room:get_language() then info("lang", "text-single", room:get_language(), "Language") end
     info("occupants", "text-single", ("%d"):format(room:occupant_count()), "Number of occupants")
     info("changesubject", "boolean", room:get_changesubject(), "Everybody may change the subject")
-    local subject = select(2, room:get_subject())
-    info("subject", "text-single", subject or "", "Subject")
+    info("subjectmod", "boolean", room:get_changesubject(), "Occupants may change the subject")
+    info("maxhistoryfetch", "text-single", ("%d"):format(room:get_historylength()), "Messages shown to those who come")
+    local asker = event.reply.attr.to
+    if room:get_occupant_by_real_jid(asker) or not room:get_members_only() and not room:get_password() then
+      info("subject", "text-single", select(2, room:get_subject()) or "", "Subject")
+    end
   end)
 end
 

@@ -21,14 +21,25 @@ return function(room_mt)
     return true
   end
 
+  -- Without what only the room itself says: its words about occupants, its ids (XEP-0359 §5), and when it heard something.
+  local function unsigned(self, stanza)
+    return util.filter_muc_x(stanza):maptags(function(child)
+      local attr = child.attr
+      if attr.xmlns == "urn:xmpp:sid:0" and child.name == "stanza-id" and attr.by == self.jid
+        or attr.xmlns == "urn:xmpp:delay" and attr.from and jid.bare(attr.from) == self.jid then return nil end
+      return child
+    end)
+  end
+
   -- To all --------------------------------------------------------------------------------------------------------------------
 
   local HISTORY_BYTES = 256 * 1024             -- of one room
 
   function room_mt:broadcast_message(stanza)
-    if module:fire_event("muc-broadcast-message", { room = self, stanza = stanza, type = stanza.attr.type,
-      occupant = self._speaker }) then return true end
-    self:broadcast(stanza)
+    local event = { room = self, stanza = stanza, type = stanza.attr.type,
+      occupant = self:get_occupant_by_nick(stanza.attr.from) }
+    if module:fire_event("muc-broadcast-message", event) then return true end
+    self:broadcast(event.stanza)
     return true
   end
 
@@ -37,6 +48,7 @@ return function(room_mt)
     if stanza:get_child("no-store", "urn:xmpp:hints") or stanza:get_child("no-permanent-store", "urn:xmpp:hints") then
       return false
     end
+    if stanza:get_child "subject" and not stanza:get_child "body" then return false end    -- it is kept as the subject
     if stanza:get_child("store", "urn:xmpp:hints") then return true end
     return stanza:get_child "body" ~= nil or stanza:get_child("encrypted", "eu.siacs.conversations.axolotl") ~= nil
   end, -1)
@@ -86,10 +98,10 @@ return function(room_mt)
         or event.since and entry.timestamp < event.since then break end
       first = first - 1
     end
-    local i = first - 1
+    local entries, i = table.move(list, first, #list, 1, {}), 0    -- as they are now, whatever is said meanwhile
     event.next_stanza = function()
       i = i + 1
-      local entry = list[i]
+      local entry = entries[i]
       if not entry then return nil end
       local stanza = st.clone(entry.stanza)
       stanza.attr.to = event.to
@@ -115,8 +127,7 @@ return function(room_mt)
   function room_mt:set_subject(from, subject)
     if subject == "" then subject = nil end
     self._data.subject, self._data.subject_from, self._data.subject_time = subject, from, os.time()
-    self:save()
-    return true
+    return (self:save())
   end
 
   function room_mt:send_subject(to, when)
@@ -138,7 +149,7 @@ return function(room_mt)
     return stanza:get_child "subject" and not stanza:get_child "body" and not stanza:get_child "thread"
   end
 
-  local function change_subject(self, origin, stanza, occupant)
+  local function change_subject(self, origin, stanza, copy, occupant)
     local subject = stanza:get_child_text "subject"
     if #subject > SUBJECT_BYTES then return refuse(origin, stanza, "modify", "policy-violation", "The subject is too long") end
     local event = { room = self, origin = origin, stanza = stanza, occupant = occupant }
@@ -146,8 +157,8 @@ return function(room_mt)
     if verdict ~= nil then return verdict end
     local may = occupant.role == "moderator" or self:get_changesubject() and role_ranks[occupant.role] >= role_ranks.participant
     if not may then return refuse(origin, stanza, "auth", "forbidden", "You may not change the subject") end
-    self:set_subject(occupant.nick, subject)
-    self:broadcast_message(stanza)
+    if not self:set_subject(occupant.nick, subject) then return refuse(origin, stanza, "wait", "internal-server-error") end
+    self:broadcast_message(copy)
     return true
   end
 
@@ -162,22 +173,10 @@ return function(room_mt)
     if role_ranks[occupant.role] <= role_ranks.visitor then
       return refuse(origin, stanza, "auth", "forbidden", "You have no voice here")
     end
-    local copy = st.clone(stanza)
+    local copy = unsigned(self, st.clone(stanza))
     copy.attr.from, copy.attr.to = occupant.nick, nil
-    util.filter_muc_x(copy)
-    self._speaker = occupant
-    local result
-    if is_subject(copy) then
-      local back = st.clone(stanza)
-      result = change_subject(self, { send = function(reply)
-        if reply.attr.type == "error" then reply.attr.from, reply.attr.to = back.attr.to, back.attr.from end
-        origin.send(reply)
-      end }, copy, occupant)
-    else
-      result = self:broadcast_message(copy)
-    end
-    self._speaker = nil
-    return result
+    if is_subject(copy) then return change_subject(self, origin, stanza, copy, occupant) end
+    return self:broadcast_message(copy)
   end
 
   -- Single occupants (§7.5) ---------------------------------------------------------------------------------------------------
@@ -205,8 +204,7 @@ return function(room_mt)
     end
     local copy = st.clone(stanza)
     copy.attr.from = from.nick
-    util.filter_muc_x(copy)
-    copy:tag("x", { xmlns = USER }):up()
+    unsigned(self, copy):tag("x", { xmlns = USER }):up()
     if module:fire_event("muc-private-message", { room = self, origin = origin, stanza = copy }) then return true end
     self:route_to_occupant(to, copy)
     return true

@@ -58,6 +58,7 @@ function room_mt:save_occupant(occupant)
   if occupant.role ~= nil and occupant.role ~= "none" and next(occupant.sessions) then
     for full in pairs(occupant.sessions) do self._jid_nick[full] = nick end
     if not old then self._count = (self._count or 0) + 1 end
+    if not next(self._occupants) then self:_occupied() end
     self._occupants[nick] = occupant
   elseif old then
     self._occupants[nick], self._count = nil, self._count - 1
@@ -213,21 +214,29 @@ function room_mt:publicise_occupant_status(occupant, x, nick, actor, reason, pre
   local leaving = base.attr.type == "unavailable"
   local role = leaving and prev_role or occupant.role or "none"
   local to_all = shown[role] or leaving and prev_role and shown[prev_role]
-  -- Whoever has just lost a role that is shown is still told about, as one who leaves (XEP-0045 §7.14).
+  -- Whoever has just lost a role that is shown leaves, for all but moderators.
   local vanished = not to_all and prev_role and shown[prev_role]
 
-  local anonymous_list, full_list = {}, {}
-  local function add(full, list) list[#list + 1] = full end
+  local anonymous_list, full_list, left_list = {}, {}, {}
   for other_nick, other in pairs(self._occupants) do
-    if other_nick ~= occupant.nick and (not recipient or other == recipient) and (to_all or vanished
-      or other.role == "moderator") then
+    if other_nick ~= occupant.nick and (not recipient or other == recipient) then
+      local list
       for full in pairs(other.sessions) do
-        add(full, (anyone or not self:is_anonymous_for(full)) and full_list or anonymous_list)
+        if to_all or other.role == "moderator" then
+          list = (anyone or not self:is_anonymous_for(full)) and full_list or anonymous_list
+        else
+          list = vanished and left_list
+        end
+        if list then list[#list + 1] = full end
       end
     end
   end
   if #anonymous_list > 0 then self:multicast(build(base_x, true), anonymous_list) end
   if #full_list > 0 then self:multicast(build(base_x, false), full_list) end
+  if #left_list > 0 then
+    local x_left = util.x { affiliation = self:get_affiliation(occupant.bare_jid), role = "none" }
+    self:multicast(self:build_unavailable_presence(occupant.nick):add_child(x_left), left_list)
+  end
   if recipient and recipient ~= occupant then return end
   for full in pairs(occupant.sessions) do
     local stanza = build(self_x, self:is_anonymous_for(full), true)
@@ -240,8 +249,14 @@ end
 function room_mt:send_occupant_list(to, filter)
   local anonymous = self:is_anonymous_for(to)
   local shown = self:get_presence_broadcast()
+  local asker = self:get_occupant_by_real_jid(to)
+  local all = asker and asker.role == "moderator"
+  local list = {}                              -- whose handlers wait may find somebody gone
   for nick, occupant in pairs(self._occupants) do
-    if (not filter or filter(nick, occupant)) and shown[occupant.role] then
+    if (not filter or filter(nick, occupant)) and (all or shown[occupant.role]) then list[#list + 1] = occupant end
+  end
+  for _, occupant in ipairs(list) do
+    if self._occupants[occupant.nick] == occupant then
       local stanza = base_presence(self, occupant):add_child(self:build_item_list(occupant, util.x(), anonymous))
       stanza.attr.to = to
       self:route_stanza(stanza)
@@ -279,6 +294,13 @@ local function join_codes(self, event)
   return codes
 end
 
+local function tell_self(self, occupant, real_jid, x)
+  x = self:build_item_list(occupant, st.clone(x), self:is_anonymous_for(real_jid))
+  local reply = base_presence(self, occupant):add_child(x:tag("status", { code = "110" }):up())
+  reply.attr.to = real_jid
+  self:route_stanza(reply)
+end
+
 -- Is the nickname this session wants free for it? -> true | nil, after an answer
 local function nick_is_free(self, origin, stanza, bare, nick)
   local other = self._occupants[nick]
@@ -289,6 +311,14 @@ local function nick_is_free(self, origin, stanza, bare, nick)
     return nil
   end
   return true
+end
+
+local PRESENCE_BYTES = 16384                   -- everybody in the room gets it, and whoever comes
+
+function room_mt:presence_fits(origin, stanza)
+  if #tostring(stanza) <= PRESENCE_BYTES then return true end
+  error_to(origin, stanza, "modify", "policy-violation", "Your presence is too large for a room", self.jid)
+  return false
 end
 
 function room_mt:handle_first_presence(origin, stanza)
@@ -303,7 +333,8 @@ function room_mt:handle_first_presence(origin, stanza)
   local bare = jid.bare(real_jid)
   local is_new_room = self._is_new
   local event = { room = self, origin = origin, stanza = stanza, is_first_session = true, is_new_room = is_new_room }
-  if module:fire_event("muc-occupant-pre-join", event) then return true end
+  if not self:presence_fits(origin, stanza) or module:fire_event("muc-occupant-pre-join", event) then return true end
+  if self.destroying then return error_to(origin, stanza, "cancel", "item-not-found", nil, self.jid) end
   nick = event.nick or nick
   if not nick_is_free(self, origin, stanza, bare, nick) then return true end
 
@@ -323,11 +354,7 @@ function room_mt:handle_first_presence(origin, stanza)
     self:publicise_occupant_status(occupant, x)
     module:fire_event("muc-occupant-joined", { room = self, nick = nick, occupant = occupant, stanza = stanza, origin = origin })
   else                                         -- one more resource: only it is told
-    local self_x = st.clone(x.self)
-    self:build_item_list(occupant, self_x, self:is_anonymous_for(real_jid))
-    local reply = base_presence(self, occupant):add_child(self_x:tag("status", { code = "110" }):up())
-    reply.attr.to = real_jid
-    self:route_stanza(reply)
+    tell_self(self, occupant, real_jid, x.self)
   end
   module:fire_event("muc-occupant-session-new", { room = self, nick = nick, occupant = occupant, stanza = stanza, origin = origin,
     jid = real_jid, is_new_room = is_new_room })
@@ -347,6 +374,8 @@ local function leave_nick(self, occupant, real_jid, codes, new_nick, stanza)
     self:build_item_list(gone, x, self:is_anonymous_for(real_jid), new_nick)
     reply:add_child(x:tag("status", { code = "110" }):up())
     self:route_stanza(reply)
+    -- It was the one the others see: they see the next one.
+    if gone.jid == real_jid then self:publicise_occupant_status(occupant, util.x()) end
     return
   end
   local gone = occupants.copy(occupant)
@@ -380,22 +409,28 @@ function room_mt:handle_normal_presence(origin, stanza)
   if not occupant then return self:handle_first_presence(origin, stanza) end
 
   if stanza:get_child("x", MUC) and want == occupant.nick then          -- §17.3: all of it again
+    if not self:presence_fits(origin, stanza) then return true end
     self:send_occupant_list(real_jid, function(nick) return nick ~= occupant.nick end)
     occupant:set_session(real_jid, stanza)
-    self:publicise_occupant_status(occupant, { base = util.x(), self = util.x(nil, join_codes(self, {})) })
+    tell_self(self, occupant, real_jid, util.x(nil, join_codes(self, {})))
     module:fire_event("muc-occupant-session-new", { room = self, nick = want, occupant = occupant, stanza = stanza,
-      origin = origin,
-      jid = real_jid })
+      origin = origin, jid = real_jid })
     return true
   end
 
+  if not self:presence_fits(origin, stanza) then return true end
   local changed = occupants.copy(occupant)
   changed.nick = want
   local event = { room = self, origin = origin, stanza = stanza, orig_occupant = occupant, dest_occupant = changed }
   if module:fire_event("muc-occupant-pre-change", event) then return true end
+  if self:get_occupant_by_real_jid(real_jid) ~= occupant then return true end    -- put out while a handler waited
   if want == occupant.nick then
     occupant:set_session(real_jid, stanza)
-    self:publicise_occupant_status(occupant, util.x())
+    if occupant.jid == real_jid then
+      self:publicise_occupant_status(occupant, util.x())
+    else                                       -- the others see another resource of this occupant
+      tell_self(self, occupant, real_jid, util.x())
+    end
     return true
   end
   if not nick_is_free(self, origin, stanza, bare, want) then return true end
@@ -404,7 +439,13 @@ function room_mt:handle_normal_presence(origin, stanza)
   target.role = target.role or occupant.role
   target:set_session(real_jid, stanza)
   self:save_occupant(target)
+  local joins = stanza:get_child("x", MUC) ~= nil      -- believes to come: gets all that those get who come
+  if joins then self:send_occupant_list(real_jid, function(nick) return nick ~= want end) end
   self:publicise_occupant_status(target, util.x())
+  if joins then
+    module:fire_event("muc-occupant-session-new", { room = self, nick = want, occupant = target, stanza = stanza,
+      origin = origin, jid = real_jid })
+  end
   return true
 end
 

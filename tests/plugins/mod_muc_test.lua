@@ -493,6 +493,163 @@ check.test("who may make rooms", function()
   host:close()
 end)
 
+check.test("the service itself is no room", function()
+  local host = new()
+  local romeo = person(host, "romeo")
+  romeo:send(("<presence to='%s/Romeo'><x xmlns='http://jabber.org/protocol/muc'/></presence>"):format(ROOMS))
+  romeo:received()
+  host:run(function()
+    for room in plugin.get_module(ROOMS, "muc").each_room() do error("a room: " .. room.jid) end
+  end)
+  check.equal(host:close(), {})
+end)
+
+check.test("§7.2: who comes again hears all of it again, and nobody else hears of it", function()
+  local host = new()
+  local romeo, juliet = person(host, "romeo"), person(host, "juliet")
+  join(romeo, "Romeo")
+  join(juliet, "Juliet")
+  romeo:received()
+  juliet:received()
+  join(juliet, "Juliet")
+  check.equal(told(juliet), { "+Romeo owner/moderator", "+Juliet none/participant 110", "subject (room): " })
+  check.equal(told(romeo), {})
+  join(juliet, "Capulet")                      -- lost its memory, and comes under another name
+  check.equal(told(juliet), { "-Juliet none/participant ->Capulet 110,303", "+Romeo owner/moderator",
+    "+Capulet none/participant 110", "subject (room): " })
+  check.equal(told(romeo), { "-Juliet none/participant ->Capulet 303", "+Capulet none/participant" })
+  juliet:send(("<presence to='%s/Capulet'><status>%s</status></presence>"):format(ROOM, ("x"):rep(20000)))
+  check.equal(told(juliet), { "presence error modify policy-violation" })
+  check.equal(host:close(), {})
+end)
+
+check.test("§7.2.8: others see the resource that came first, then the next", function()
+  local host = new()
+  local romeo, juliet = person(host, "romeo"), person(host, "juliet")
+  local phone = host:client "romeo@example.org/phone"
+  join(romeo, "Romeo")
+  join(phone, "Romeo", nil, "<show>away</show>")
+  join(juliet, "Juliet")
+  check.equal(juliet:expect(function(s) return s.attr.from == ROOM .. "/Romeo" end):get_child_text "show", nil)
+  juliet:received()
+  phone:send(("<presence to='%s/Romeo'><show>xa</show></presence>"):format(ROOM))
+  check.equal(told(juliet), {})
+  romeo:send(("<presence to='%s/Romeo' type='unavailable'/>"):format(ROOM))
+  check.equal(juliet:expect { name = "presence" }:get_child_text "show", "xa")
+  check.equal(host:close(), {})
+end)
+
+check.test("§10: whose presence is shown", function()
+  local host = new()
+  local romeo, juliet, nurse = person(host, "romeo"), person(host, "juliet"), person(host, "nurse")
+  join(romeo, "Romeo")
+  configure(romeo, { presencebroadcast = { "participant", "moderator" } })
+  join(juliet, "Juliet")
+  join(nurse, "Nurse")
+  for _, c in ipairs { romeo, juliet, nurse } do c:received() end
+  admin(romeo, "<item nick='Nurse' role='visitor'/>")
+  check.equal(told(juliet), { "-Nurse none/none" })
+  check.equal(told(nurse), { "+Nurse none/visitor 110" })
+  check.equal(told(romeo), { "+Nurse none/visitor" })
+  local items = ask(juliet, "get", "<query xmlns='http://jabber.org/protocol/disco#items'/>")
+  check.equal(#items.tags[1].tags, 2)
+  admin(romeo, "<item nick='Nurse' role='participant'/>")
+  check.equal(told(juliet), { "+Nurse none/participant" })
+  -- §9.6: a new moderator sees who the others are
+  juliet:received()
+  admin(romeo, "<item nick='Juliet' role='moderator'/>")
+  local seen = juliet:expect(function(s) return s.attr.from == ROOM .. "/Nurse" end)
+  check.equal(seen:get_child("x", USER):get_child "item".attr.jid, "nurse@example.org/home")
+  check.equal(host:close(), {})
+end)
+
+check.test("rooms outlive a reload; unloaded, they say so", function()
+  local host = new()
+  local romeo, juliet = person(host, "romeo"), person(host, "juliet")
+  join(romeo, "Romeo")
+  join(juliet, "Juliet")
+  romeo:received()
+  host:run(function() assert(plugin.reload(ROOMS, "muc")) end)
+  juliet:received()
+  say(romeo, "still here")
+  check.equal(told(juliet), { "groupchat Romeo: still here" })
+  host:run(function() assert(plugin.unload(ROOMS, "muc")) end)
+  check.equal(told(juliet), { "-Juliet none/none 110,332" })
+  host:close()
+  host = new {}
+  romeo = person(host, "romeo")
+  join(romeo, "Romeo")                         -- a locked room is watched after a reload as well
+  host:run(function() assert(plugin.reload(ROOMS, "muc")) end)
+  romeo:received()
+  host:advance(301)
+  check.equal(told(romeo), { "-Romeo none/none destroyed 110" })
+  host:close()
+end)
+
+-- Whatever a handler that waits lets happen meanwhile happens here inside the handler.
+check.test("handlers may wait: somebody else speaks, kicks or destroys meanwhile", function()
+  local host = new()
+  local romeo, juliet = person(host, "romeo"), person(host, "juliet")
+  join(romeo, "Romeo")
+  join(juliet, "Juliet")
+  juliet:received()
+  local events = require "couplet.hosts".get(ROOMS).events
+  local room = host:run(function() return plugin.get_module(ROOMS, "muc").get_room_from_jid(ROOM) end)
+  local function during(event, meanwhile, fn)
+    local function handler(data)
+      events.remove_handler(event, handler)
+      meanwhile(data)
+    end
+    events.add_handler(event, handler, 1000)
+    fn()
+  end
+  during("muc-broadcast-message", function()
+    room:handle_groupchat_to_room(juliet.session, require "util.stanza".message({ from = "juliet@example.org/home", to = ROOM,
+      type = "groupchat" }, "quick"))
+  end, function() say(romeo, "slow") end)
+  local ids = {}
+  for _, s in ipairs(juliet:received()) do
+    ids[s:get_child_text "body" or ""] = s:get_child("occupant-id", "urn:xmpp:occupant-id:0").attr.id
+  end
+  check.ok(ids.slow and ids.quick and ids.slow ~= ids.quick)
+  during("muc-occupant-pre-change", function() room:set_role(true, ROOM .. "/Juliet", nil) end, function()
+    juliet:send(("<presence to='%s/Capulet'/>"):format(ROOM))
+  end)
+  say(romeo, "alone")
+  check.equal(told(juliet), { "-Juliet none/none 110,307" })
+  during("muc-occupant-pre-join", function() assert(room:destroy()) end, function() join(juliet, "Juliet") end)
+  check.equal(told(juliet), { "presence error cancel item-not-found" })
+  check.equal(host:close(), {})
+end)
+
+check.test("limits: rooms of one account; administrators own all rooms; rooms nobody keeps", function()
+  local host = new { muc_max_rooms_per_account = 2, muc_room_locking = false }
+  local romeo, adm = person(host, "romeo"), person(host, "admin")
+  local function enter(client, room)
+    client:received()
+    client:send(("<presence to='%s@%s/me'><x xmlns='http://jabber.org/protocol/muc'/></presence>"):format(room, ROOMS))
+    return told(client)[1]
+  end
+  check.equal(enter(romeo, "one"), "+me owner/moderator 110,201")
+  check.equal(enter(romeo, "two"), "+me owner/moderator 110,201")
+  check.equal(enter(romeo, "three"), "presence error wait resource-constraint")
+  romeo:send(("<presence to='one@%s/me' type='unavailable'/>"):format(ROOMS))
+  check.equal(enter(romeo, "three"), "+me owner/moderator 110,201")
+  adm:send(("<presence to='two@%s/adm'><x xmlns='http://jabber.org/protocol/muc'/></presence>"):format(ROOMS))
+  check.equal(told(adm)[2], "+adm owner/moderator 110")
+  local function owner(client, field, value)
+    return result(ask(client, "set", ([[<query xmlns='http://jabber.org/protocol/muc#owner'>
+      <x xmlns='jabber:x:data' type='submit'><field var='muc#roomconfig_%s'><value>%s</value></field></x></query>]]):format(field, value), "two@" .. ROOMS))
+  end
+  check.equal(owner(adm, "persistentroom", 1), "ok")
+  for _, c in ipairs { romeo, adm } do
+    c:send(("<presence to='two@%s/%s' type='unavailable'/>"):format(ROOMS, c == romeo and "me" or "adm"))
+  end
+  check.equal(owner(romeo, "persistentroom", 0), "ok")
+  check.equal(owner(romeo, "persistentroom", 0), "cancel item-not-found")
+  check.equal(host:close(), {})
+end)
+
 check.test("forged words of the room do not pass", function()
   local host = new()
   local romeo, juliet = person(host, "romeo"), person(host, "juliet")
@@ -502,6 +659,11 @@ check.test("forged words of the room do not pass", function()
   romeo:send(("<message to='%s' type='groupchat'><body>x</body><x xmlns='%s'><status code='307'/></x></message>"):format(ROOM,
     USER))
   check.equal(told(juliet), { "groupchat Romeo: x" })
+  romeo:send(("<message to='%s' type='groupchat'><body>x</body><stanza-id xmlns='urn:xmpp:sid:0' by='%s' id='1'/>"
+    .. "<delay xmlns='urn:xmpp:delay' from='%s' stamp='2020-01-01T00:00:00Z'/></message>"):format(ROOM, ROOM, ROOM))
+  local forged = juliet:expect { name = "message" }
+  check.equal(forged:get_child("delay", "urn:xmpp:delay"), nil)
+  for id in forged:childtags("stanza-id", "urn:xmpp:sid:0") do check.ok(id.attr.id ~= "1") end
   romeo:send(("<presence to='%s/Romeo'><x xmlns='%s'><item affiliation='none' role='none'/></x></presence>"):format(ROOM, USER))
   check.equal(told(juliet), { "+Romeo owner/moderator" })
   host:close()
