@@ -213,6 +213,29 @@ local function finish_old(old)
   return old.sm ~= nil and old.sm ~= false and old.sm:settle(SETTLE)
 end
 
+local settle_away                              -- below
+
+-- -> true, or nil and an error: then nothing has been taken from the old session but its connection.
+local function ready(old, session, token, h)
+  local settled = finish_old(old)
+  -- what was written for a restart is out of date from now on, also if the server is killed in a moment
+  if settled then restart.forget(old, token) end
+  if session.destroyed or session.closing then return nil, problem("unexpected-request", "The new stream has ended") end
+  if by_token[token] ~= old or old.destroyed then
+    return nil, problem("item-not-found", nil, memory.h(session.username, token))
+  end
+  local link = old.sm
+  if not settled then
+    task.spawn(finish, old, "what it sent could not be stored in time")
+    return nil, problem("resource-constraint", "What you sent is still under way", link:h())
+  end
+  if not link:ack(h) then
+    session:close(link:too_many(h))
+    return nil, problem("unexpected-request", "More was acknowledged than was sent")
+  end
+  return true
+end
+
 function do_resume(session, element)
   local token, h = attr_of(element, "previd"), sm.number(attr_of(element, "h"))
   if session.type ~= "c2s_unbound" then
@@ -225,31 +248,21 @@ function do_resume(session, element)
   end
   if old.resuming then return nil, problem("resource-constraint", "It is being resumed") end
   old.resuming = true
-  local settled = finish_old(old)
+  local ok, err = ready(old, session, token, h)
   old.resuming = nil
-  if session.destroyed or session.closing then return nil, problem("unexpected-request", "The new stream has ended") end
-  local link = old.sm
-  if by_token[token] ~= old or old.destroyed then
-    return nil, problem("item-not-found", nil, memory.h(session.username, token))
+  if not ok then
+    settle_away(old)
+    return nil, err
   end
-  if not settled then
-    task.spawn(finish, old, "what it sent could not be stored in time")
-    return nil, problem("resource-constraint", "What you sent is still under way", link:h())
-  end
-  if not link:ack(h) then
-    session:close(link:too_many(h))
-    return nil, problem("unexpected-request", "More was acknowledged than was sent")
-  end
-  local was_away = old.hibernating
+  local link, was_away = old.sm, old.hibernating
   old.hibernating, old.first_hibernated_push = nil, nil
   if old.hibernation_timer then
     old.hibernation_timer:stop()
     old.hibernation_timer = nil
   end
-  link.broken, link.wanted, link.delayed = nil, false, false
+  link:resumed()
   sessions.update_session(old, session)
   set_limits(old)
-  restart.forget(old, token)
   old.log("debug", "resumed; %d stanzas were not acknowledged", #link.queue)
   return {
     session = old, id = token,
@@ -318,6 +331,17 @@ local function hibernate(session)
   end
   module:fire_event("smacks-hibernation-start", { origin = session, queue = session.sm:stanzas() })
   return true
+end
+
+-- A resumption took the connection and then failed: the session goes on waiting, as it did before or from now on.
+function settle_away(session)
+  if session.destroyed or session.net or session.sm.final then return end
+  if session.hibernating then
+    local left = session.hibernation_timer and not session.hibernation_timer:active()
+    if left then task.spawn(time_out, session) end
+  elseif by_token[session.resumption_token] ~= session or not hibernate(session) then
+    task.spawn(finish, session, "not resumed")
+  end
 end
 
 local stopping = false

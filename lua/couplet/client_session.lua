@@ -244,7 +244,7 @@ function class:close(reason)
   local net = self.net
   if self.closing then return end
   if not net then                          -- without a connection, but alive (stream management)
-    if not self.hibernating then return end
+    if not self.hibernating and not self.resuming then return end
     self.closing = true
     return self:over(reason and select(2, error_text(reason)))
   end

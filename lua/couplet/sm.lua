@@ -16,7 +16,7 @@
 --   link:ack(h) -> bool                  <a/> has come; false: more than was sent (the stream is closed)
 --   link:too_many(h) -> reason           for close(): handled-count-too-high
 --   link:delivered() -> bool             waits until all sent so far is acknowledged; false: the session is over
---   link:ask()  link:resend()            for acknowledgement; all that waits, on a new connection
+--   link:ask()  link:resumed() link:resend()    for acknowledgement; the stream goes on; all that waits, on a new connection
 --   link:stanzas() -> view               what waits, as an array of stanzas, each parsed when looked at
 --   sm.stanza(bytes) -> stanza | nil
 --   sm.number(text) -> h | nil           an unsigned 32 bit number
@@ -281,6 +281,12 @@ function Link:ask()
   local net = self.session.net
   if not net or not net:send(self.question) then return end
   self.queue:asked()
+end
+
+-- The stream goes on; what was asked on the old connection is not answered on the new one.
+function Link:resumed()
+  self.broken, self.wanted, self.delayed = nil, false, false
+  withheld[self] = nil
 end
 
 -- A new connection: all that waits goes out again, in order, and what comes from now on behind it.

@@ -139,7 +139,8 @@ end
 function restart.forget(session, token)
   if not session.restored then return end
   session.restored = nil
-  store:set(session.username, token, nil)
+  local ok, err = store:set(session.username, token, nil)
+  if not ok then module:log("error", "what was kept of %s over the restart is not removed: %s", session.full_jid, err) end
 end
 
 return restart

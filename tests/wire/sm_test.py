@@ -241,6 +241,41 @@ def resume_held(server):
     juliet.leave()
 
 
+@on_server("a resumption that claims too much takes the connection, not the session")
+def claims_too_much(server):
+    other, juliet = Person(server, "juliet").online("tomb"), Person(server, "juliet").online("balcony")
+    other.expect("<presence from='juliet@localhost/balcony'/>")
+    thief = Person(server, "juliet")
+    thief.token = juliet.token
+    thief.resume(99)
+    thief.expect("<stream:error><undefined-condition xmlns='urn:ietf:params:xml:ns:xmpp-streams'/>"
+                 "<handled-count-too-high xmlns='%s' h='99'/></stream:error>" % SM)
+    other.send("<message to='juliet@localhost/balcony' id='1'/>")
+    other.sync()
+    juliet.leave(politely=False)
+    juliet.resumed(2, 1)
+    juliet.expect("<message id='1'/>")
+    juliet.leave()
+    other.expect("<presence type='unavailable' from='juliet@localhost/balcony'/>")
+    other.leave()
+
+
+@on_server("and then it waits no longer than it was to")
+def claims_too_much_and_goes(server):
+    other, juliet = Person(server, "juliet").online("tomb"), Person(server, "juliet")
+    juliet.login("juliet", "balcony")
+    juliet.send("<enable xmlns='%s' resume='true' max='1'/><presence/>" % SM)
+    juliet.expect("<enabled xmlns='%s' id='$token' max='1'/>" % SM)
+    juliet.token = juliet.talk.kept.pop("token")
+    other.expect("<presence from='juliet@localhost/balcony'/>")
+    thief = Person(server, "juliet")
+    thief.token = juliet.token
+    thief.resume(100000)
+    thief.expect("<stream:error><handled-count-too-high xmlns='%s'/></stream:error>" % SM)
+    other.expect("<presence type='unavailable' from='juliet@localhost/balcony'/>")
+    other.leave()
+
+
 @on_server("too much for one who is away: it goes to the offline store instead, and nothing is lost")
 def overflow(server):
     juliet = Person(server, "juliet").online("balcony")
