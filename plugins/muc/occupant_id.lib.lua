@@ -35,6 +35,8 @@ local function id_of(room, who)
   return base64.encode(hashes.hmac_sha256(key(), room.jid .. "\0" .. jid.bare(who)))
 end
 
+function module.environment.room_mt:get_occupant_id(occupant) return id_of(self, occupant.bare_jid) end
+
 module:hook("muc-build-occupant-presence", function(event)
   event.stanza:tag("occupant-id", { xmlns = NS, id = id_of(event.room, event.occupant.bare_jid) }):up()
 end)

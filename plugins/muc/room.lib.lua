@@ -290,6 +290,7 @@ end
 local function join_codes(self, event)
   local codes = {}
   if self:get_whois() == "anyone" then codes[#codes + 1] = 100 end
+  if self.is_logged and self:is_logged() then codes[#codes + 1] = 170 end      -- mod_muc_mam
   if event.is_new_room and event.created then codes[#codes + 1] = 201 end
   return codes
 end

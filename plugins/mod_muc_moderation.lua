@@ -1,0 +1,59 @@
+-- SPDX-License-Identifier: MIT
+-- mod_muc_moderation: moderators take back what others have said (XEP-0425), in rooms that are archived (mod_muc_mam).
+
+local id = require "couplet.util.id"
+local jid = require "couplet.jid"
+local st = require "couplet.stanza"
+
+local muc = module:depends "muc"
+local archive = module:depends "muc_mam"
+
+local NS, RETRACTION, OCCUPANT = "urn:xmpp:message-moderate:1", "urn:xmpp:message-retract:1", "urn:xmpp:occupant-id:0"
+local REASON_BYTES = 1024
+
+module:hook("muc-disco#info", function(event)
+  if event.room:is_logged() then event.reply:tag("feature", { var = NS }):up() end
+end)
+
+local function moderated_by(room, occupant)
+  local stanza = st.stanza("moderated", { xmlns = NS, by = occupant.nick })
+  return stanza:tag("occupant-id", { xmlns = OCCUPANT, id = room:get_occupant_id(occupant) }):up()
+end
+
+module:hook(("iq-set/bare/%s:moderate"):format(NS), function(event)
+  local origin, stanza = event.origin, event.stanza
+  local room = muc.get_room_from_jid(jid.bare(stanza.attr.to))
+  if not room or not room:is_logged() then return nil end
+  local function refuse(...)
+    origin.send(st.error_reply(stanza, ...))
+    return true
+  end
+  local actor = room:get_occupant_by_real_jid(stanza.attr.from)
+  if not actor or actor.role ~= "moderator" then
+    return refuse("auth", "forbidden", "Only moderators may take back what others have said")
+  end
+  local moderate = stanza.tags[1]
+  local reason = moderate:get_child_text "reason"
+  local target = moderate.attr.id
+  if not target or not moderate:get_child("retract", RETRACTION) then return refuse("modify", "bad-request") end
+  if reason and #reason > REASON_BYTES then return refuse("modify", "not-acceptable", "The reason is too long") end
+  archive.flush()
+  local original, err = archive.store:get(jid.split(room.jid), target)
+  if not original then
+    if err and err ~= "item-not-found" then return refuse("wait", "internal-server-error") end
+    return refuse("cancel", "item-not-found", "There is no such message")
+  end
+  if original:get_child("retracted", RETRACTION) then                      -- somebody was quicker
+    origin.send(st.reply(stanza))
+    return true
+  end
+  local message = st.message({ from = room.jid, type = "groupchat", id = id.medium() })
+    :tag("retract", { xmlns = RETRACTION, id = target }):add_child(moderated_by(room, actor))
+  if reason then message:text_tag("reason", reason) end
+  if not archive.bury(room, target, original, message.attr.id, moderated_by(room, actor), reason) then
+    return refuse("wait", "internal-server-error")
+  end
+  room:broadcast_message(message:reset())
+  origin.send(st.reply(stanza))
+  return true
+end)

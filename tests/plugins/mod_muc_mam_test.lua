@@ -1,0 +1,207 @@
+-- SPDX-License-Identifier: MIT
+-- Archives of rooms (XEP-0313), what moderators take back (XEP-0425).
+
+local check = require "check"
+local fake = require "fakehost"
+local plugin = require "couplet.plugin"
+
+local ROOMS, ROOM = "rooms.example.org", "verona@rooms.example.org"
+local USER, MAM, SID = "http://jabber.org/protocol/muc#user", "urn:xmpp:mam:2", "urn:xmpp:sid:0"
+
+local function new(options, plugins)
+  local host = fake.new { plugins = { "iq", "presence", "message", "disco" } }
+  options = options or {}
+  options.muc_room_locking = false
+  host:component(ROOMS, "muc", options)
+  host:run(function()
+    for _, name in ipairs(plugins or { "iq", "muc_mam", "muc_moderation" }) do assert(plugin.load(ROOMS, name)) end
+  end)
+  return host
+end
+
+local function person(host, name) return host:client(name .. "@example.org/home") end
+
+local function join(client, nick)
+  client:send(("<presence to='%s/%s'><x xmlns='http://jabber.org/protocol/muc'/></presence>"):format(ROOM, nick))
+end
+
+local function say(client, inner, id)
+  client:send(("<message to='%s' type='groupchat' id='%s'>%s</message>"):format(ROOM, id or "m", inner))
+end
+
+local serial = 0
+local function ask(client, kind, inner)
+  serial = serial + 1
+  client:send(("<iq type='%s' id='q%d' to='%s'>%s</iq>"):format(kind, serial, ROOM, inner))
+  return client:expect { name = "iq", id = "q" .. serial }
+end
+
+local function result(reply)
+  if reply.attr.type == "result" then return "ok" end
+  local kind, condition = reply:get_error()
+  return kind .. " " .. condition
+end
+
+local function configure(client, fields)
+  local out = {}
+  for name, value in pairs(fields) do
+    out[#out + 1] = ("<field var='muc#roomconfig_%s'><value>%s</value></field>"):format(name, value)
+  end
+  return ask(client, "set", "<query xmlns='http://jabber.org/protocol/muc#owner'><x xmlns='jabber:x:data' type='submit'>"
+    .. table.concat(out) .. "</x></query>")
+end
+
+-- What the archive has for somebody: { { id, body, who said it }, … }, the error
+local function read(client, form)
+  client:received()
+  local fin = ask(client, "set", ("<query xmlns='%s'>%s</query>"):format(MAM, form or ""))
+  local out = {}
+  for _, s in ipairs(client:received()) do
+    local r = s:get_child("result", MAM)
+    if r then
+      local message = r:find "{urn:xmpp:forward:0}forwarded/{jabber:client}message"
+      out[#out + 1] = { id = r.attr.id, message = message, body = message:get_child_text "body",
+        who = message:find("{" .. USER .. "}x/item@jid"), from = s.attr.from }
+    end
+  end
+  return out, result(fin)
+end
+
+local function said(client, body)
+  return client:expect(function(s) return s:get_child_text "body" == body end)
+end
+
+check.test("the archive has what was said, under the ids everybody saw; who said it only for those who may know", function()
+  local host = new()
+  local romeo, juliet, nurse = person(host, "romeo"), person(host, "juliet"), person(host, "nurse")
+  join(romeo, "Romeo")
+  join(juliet, "Juliet")
+  say(juliet, "<body>one</body><x xmlns='" .. USER .. "'><item jid='forged@example.org'/></x>")
+  local live = said(romeo, "one"):get_child("stanza-id", SID)
+  check.equal(live.attr.by, ROOM)
+  say(romeo, "<body>two</body><no-store xmlns='urn:xmpp:hints'/>")
+  say(romeo, "<composing xmlns='http://jabber.org/protocol/chatstates'/>")
+  say(romeo, "<subject>Love</subject>")
+  juliet:send(("<message to='%s/Romeo' type='chat'><body>psst</body></message>"):format(ROOM))
+  local list, err = read(romeo)
+  check.equal({ #list, err }, { 2, "ok" })                                     -- and the subject
+  check.equal({ list[1].id, list[1].body, list[1].who, list[1].from }, { live.attr.id, "one", "juliet@example.org/home", ROOM })
+  check.equal(list[1].message.attr.from, ROOM .. "/Juliet")
+  check.equal(list[1].message.attr.to, nil)
+  list = read(juliet)
+  check.equal({ list[1].body, list[1].who }, { "one", nil })
+  check.equal(#read(nurse), 2)                                                 -- an open room
+  check.equal(result(configure(romeo, { whois = "anyone" })), "ok")
+  check.equal(read(nurse)[1].who, "juliet@example.org/home")
+  local rows = {
+    { { membersonly = 1 }, "auth forbidden" },
+    { { membersonly = 0, roomsecret = "sesame", passwordprotectedroom = 1 }, "auth forbidden" },
+    { { passwordprotectedroom = 0 }, "ok" },
+  }
+  for _, row in ipairs(rows) do
+    configure(romeo, row[1])
+    check.equal(select(2, read(nurse)), row[2])
+  end
+  ask(romeo, "set", "<query xmlns='http://jabber.org/protocol/muc#admin'>"
+    .. "<item affiliation='outcast' jid='nurse@example.org'/></query>")
+  check.equal(select(2, read(nurse)), "auth forbidden")
+  check.equal(host:close(), {})
+end)
+
+check.test("owners switch it on and off; everybody is told", function()
+  local host = new { muc_log_by_default = false }
+  local romeo = person(host, "romeo")
+  join(romeo, "Romeo")
+  local first = romeo:expect { name = "presence" }
+  check.ok(not tostring(first):find("170", 1, true))
+  say(romeo, "<body>unheard</body>")
+  check.equal(said(romeo, "unheard"):get_child("stanza-id", SID), nil)
+  check.equal(select(2, read(romeo)), "cancel service-unavailable")
+  for _, row in ipairs { { 1, "170" }, { 0, "171" } } do
+    romeo:received()
+    configure(romeo, { enablelogging = row[1] })
+    check.equal(romeo:expect { name = "message" }:find("{" .. USER .. "}x/status@code"), row[2])
+  end
+  configure(romeo, { enablelogging = 1 })
+  local juliet = person(host, "juliet")
+  join(juliet, "Juliet")
+  local own = juliet:expect(function(s) return s.attr.from == ROOM .. "/Juliet" end)
+  check.ok(tostring(own):find("code='170'", 1, true))
+  check.ok(tostring(ask(romeo, "get", "<query xmlns='http://jabber.org/protocol/disco#info'/>")):find(MAM, 1, true))
+  check.equal(host:close(), {})
+end)
+
+check.test("history outlives the room's memory; a new room of that name finds nothing", function()
+  local host = new()
+  local romeo, juliet = person(host, "romeo"), person(host, "juliet")
+  join(romeo, "Romeo")
+  configure(romeo, { persistentroom = 1 })
+  for i = 1, 3 do say(romeo, "<body>line " .. i .. "</body>") end
+  local id = said(romeo, "line 2"):get_child("stanza-id", SID).attr.id
+  romeo:send(("<presence to='%s/Romeo' type='unavailable'/>"):format(ROOM))
+  host:run(function()
+    for _, name in ipairs { "muc_moderation", "muc_mam", "muc" } do plugin.unload(ROOMS, name) end
+    for _, name in ipairs { "muc", "muc_mam", "muc_moderation" } do assert(plugin.load(ROOMS, name)) end
+  end)
+  join(juliet, "Juliet")
+  local late = said(juliet, "line 2")
+  check.equal(late:get_child("stanza-id", SID).attr.id, id)
+  check.ok(late:get_child("delay", "urn:xmpp:delay"))
+  check.equal(late:get_child("x", USER), nil)
+  said(juliet, "line 3")
+  join(romeo, "Romeo")
+  check.equal(result(ask(romeo, "set", "<query xmlns='http://jabber.org/protocol/muc#owner'><destroy/></query>")), "ok")
+  juliet:received()
+  join(juliet, "Juliet")
+  check.equal(#read(juliet), 0)
+  check.equal(host:close(), {})
+end)
+
+check.test("XEP-0425: moderators take back; XEP-0424: authors too; a note is left", function()
+  local host = new()
+  local romeo, juliet = person(host, "romeo"), person(host, "juliet")
+  join(romeo, "Romeo")
+  join(juliet, "Juliet")
+  local function id_of(body)
+    say(juliet, "<body>" .. body .. "</body>")
+    juliet:received()
+    return said(romeo, body):get_child("stanza-id", SID).attr.id
+  end
+  local function moderate(client, id, reason)
+    return result(ask(client, "set", ([[<moderate xmlns='urn:xmpp:message-moderate:1' id='%s'>
+      <retract xmlns='urn:xmpp:message-retract:1'/>%s</moderate>]]):format(id, reason or "")))
+  end
+  local id = id_of "rude"
+  check.equal(moderate(juliet, id), "auth forbidden")
+  check.equal(moderate(romeo, "0000000000000000"), "cancel item-not-found")
+  check.equal(moderate(romeo, id, "<reason>manners</reason>"), "ok")
+  local told = juliet:expect { name = "message" }
+  local retract = told:get_child("retract", "urn:xmpp:message-retract:1")
+  check.equal({ told.attr.from, retract.attr.id, retract:get_child_text "reason" }, { ROOM, id, "manners" })
+  local moderated = retract:get_child("moderated", "urn:xmpp:message-moderate:1")
+  check.equal(moderated.attr.by, ROOM .. "/Romeo")
+  check.ok(moderated:get_child("occupant-id", "urn:xmpp:occupant-id:0"))
+  local list = read(juliet)
+  check.equal({ list[1].id, list[1].body }, { id, nil })
+  local stone = list[1].message:get_child("retracted", "urn:xmpp:message-retract:1")
+  check.equal({ stone:get_child_text "reason", stone:get_child("moderated", "urn:xmpp:message-moderate:1").attr.by },
+    { "manners", ROOM .. "/Romeo" })
+  check.ok(list[1].message:get_child("occupant-id", "urn:xmpp:occupant-id:0"))
+  check.equal(moderate(romeo, id), "ok")
+  local nurse = person(host, "nurse")
+  join(nurse, "Nurse")                                                         -- not in the history either
+  for _, s in ipairs(nurse:received()) do check.ok(s:get_child_text "body" ~= "rude") end
+  -- One's own, not another's.
+  local own = id_of "regretted"
+  say(romeo, "<retract xmlns='urn:xmpp:message-retract:1' id='" .. own .. "'/>", "r1")
+  local kept = read(juliet)
+  check.equal(kept[#kept - 1].body, "regretted")
+  say(juliet, "<retract xmlns='urn:xmpp:message-retract:1' id='" .. own .. "'/>", "r2")
+  local gone
+  for _, item in ipairs(read(juliet)) do if item.id == own then gone = item end end
+  check.equal(gone.body, nil)
+  check.equal(gone.message:find "{urn:xmpp:message-retract:1}retracted@id", "r2")
+  check.equal(host:close(), {})
+end)
+
+check.done()
