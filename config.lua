@@ -42,8 +42,9 @@ modules_enabled = {
   "cloud_notify";     -- phones are waked through their makers' push services (XEP-0357)
   "private";          -- small private data of clients (XEP-0049)
   "smacks";           -- acknowledged stanzas, sessions that survive a broken connection (XEP-0198)
-  "vcard";            -- business cards (XEP-0054)
   "pep";              -- avatars, bookmarks, keys, moods: each account publishes, contacts hear of it (XEP-0163)
+  "vcard4";           -- business cards (XEP-0292) …
+  "vcard_legacy";     -- … and avatars, for older clients too (XEP-0054, XEP-0153, XEP-0398)
   "ping";             -- is anybody there? (XEP-0199)
 
   "mam";              -- an archive of everybody's messages (XEP-0313), see below

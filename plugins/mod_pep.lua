@@ -2,8 +2,10 @@
 -- mod_pep: every account is a publish-subscribe service (XEP-0163): avatars, bookmarks, keys, what has been read.
 --
 -- Exports: get_pep_service(username) -> service (util.pubsub) | nil, error;  check_node_config(node, actor, config);
--- is_item_stanza(item). Data: store "pep" (map: node -> configuration), archives "pep_NODE" (items).
--- Event pep-publish-item { actor, user, node, item, id, service, session, publish_options }: false refuses.
+-- is_item_stanza(item); error_reply(stanza, condition). Data: store "pep" (map: node -> configuration), archives "pep_NODE".
+-- Item "pep-service" { service, jid }: a service that is in memory. Event pep-publish-item { actor, user, node, item, id, service,
+-- session, publish_options }: false refuses. Events pep-item-published, -item-retracted, -node-purged, -node-deleted: those of
+-- every service's own bus.
 
 local blocking = require "couplet.blocking"
 local directory = require "couplet.directory"
@@ -33,9 +35,27 @@ local config = module.config
 local host = module.host
 local all_nodes, one_node = module:open_store("pep", "keyval"), module:open_store("pep", "map")
 
-local services = cache.new(config.pep_service_cache_size)
+local services = cache.new(config.pep_service_cache_size, function(_, service)
+  module:remove_item("pep-service", service.item)
+end)
 local alive = setmetatable({}, { __mode = "v" })           -- … and those somebody works with: there is one of each account
 local without, note_without = recent.new(20000)            -- accounts that have no nodes
+
+local function keep(username, service)
+  if not service or services:get(username) == service then return end
+  services:set(username, service)
+  module:add_item("pep-service", service.item)
+end
+
+local function forget(username)
+  local service = services:get(username)
+  if service then module:remove_item("pep-service", service.item) end
+  services:set(username, nil)
+  alive[username] = nil
+  note_without(username, nil)
+end
+
+error_reply = lib.error_reply                              -- luacheck: ignore 131
 
 -- Who may what -------------------------------------------------------------------------------------------------------------
 
@@ -188,12 +208,16 @@ local function new_service(username)
     nodestore = { set = function(_, node, data)
       if data then
         note_without(username, nil)
-        services:set(username, alive[username])
+        keep(username, alive[username])
       end
       return one_node:set(username, node, data)
     end },
   }
   service.user, service.owner, service.publish_event = username, bare, "pep-publish-item"
+  service.item = { service = service, jid = bare }
+  for _, name in ipairs { "item-published", "item-retracted", "node-purged", "node-deleted" } do
+    service.events.add_handler(name, function(event) module:fire_event("pep-" .. name, event) end)
+  end
   lib.watch(service, bare, function(message, to) post(username, message, to) end)
   return service
 end
@@ -207,7 +231,7 @@ function get_pep_service(username)                         -- luacheck: ignore 1
     if err then return nil, err end
     if alive[username] then return alive[username] end     -- somebody was quicker
     service:load(all or {})
-    if next(service.nodes) then services:set(username, service) else note_without(username, true) end
+    if next(service.nodes) then keep(username, service) else note_without(username, true) end
   end
   alive[username] = service
   return service
@@ -320,9 +344,7 @@ end)
 -- Deleted accounts: their data goes with all other stores.
 module:hook_global("user-deleted", function(event)
   if event.host ~= host then return end
-  services:set(event.username, nil)
-  alive[event.username] = nil
-  note_without(event.username, nil)
+  forget(event.username)
 end)
 
 function module.save() return { remote = interest.save() } end

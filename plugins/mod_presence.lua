@@ -50,8 +50,8 @@ end
 -- Broadcast ---------------------------------------------------------------------------------------------------------------------
 
 -- May presence between accounts of ours be handed over without asking anybody? Not if a plugin wants to see it. What
--- mod_blocklist would say is asked here.
-local ours = { presence = true, blocklist = true }
+-- mod_blocklist would say is asked here; mod_vcard_legacy has had its say when the presence came.
+local ours = { presence = true, blocklist = true, vcard_legacy = true }
 
 local function only_ours(events, event)
   local entries = events.entries(event)

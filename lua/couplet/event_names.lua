@@ -27,7 +27,8 @@ csi-client-active csi-client-inactive csi-is-stanza-important csi-flushing
 smacks-hibernation-start smacks-hibernation-stanza-queued smacks-ack-delayed smacks-hibernation-end
 delivery/success delivery/failure cloud_notify/registration cloud_notify/push
 archive-should-store archive-message-added carbons-should-copy message/offline/handle message/offline/broadcast
-pep-publish-item node-created node-deleted node-purged item-published item-retracted subscription-added subscription-removed
+pep-publish-item pep-item-published pep-item-retracted pep-node-purged pep-node-deleted
+node-created node-deleted node-purged item-published item-retracted subscription-added subscription-removed
 bookmarks/empty vcard-updated component-authenticated component-disconnected component-read-timeout
 s2s-created s2sin-created s2sout-created s2s-connected s2sin-connected s2sout-connected s2sin-established s2sout-established
 s2s-destroyed s2sin-destroyed s2sout-destroyed s2s-closed s2s-read-timeout s2sout-pre-connect s2s-check-certificate

@@ -15,6 +15,8 @@ local exact = {
   ["urn:xmpp:omemo:2:devices"] = KEYS,
   ["urn:xmpp:omemo:2:bundles"] = { access_model = "open", max_items = "max" },
   ["urn:xmpp:openpgp:0:public-keys"] = KEYS,                           -- XEP-0373
+  ["urn:xmpp:vcard4"] = { access_model = "open" },                     -- XEP-0222
+  ["urn:xmpp:contacts"] = PRIVATE,                                     -- XEP-0292 §4
   ["urn:xmpp:bookmarks:1"] = PRIVATE,
   ["urn:xmpp:mds:displayed:0"] = PRIVATE,
   ["storage:bookmarks"] = { access_model = "whitelist" },              -- XEP-0048

@@ -357,12 +357,7 @@ return function(lib)
     end
     local reply, condition, text = handler(event, service, action, pubsub)
     if not reply then
-      local err = lib.errors.new(condition or "undefined-condition")
-      reply = st.error_reply(stanza, err.type, err.condition, text or err.text, nil)
-      if err.extra then
-        local tag = err.extra.tag or st.stanza(err.extra.condition, { xmlns = err.extra.namespace })
-        reply:get_child "error":add_direct_child(st.clone(tag))
-      end
+      reply = lib.error_reply(stanza, condition, text)
     end
     origin.send(reply)
     return true

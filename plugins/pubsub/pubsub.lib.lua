@@ -3,6 +3,7 @@
 -- handlers.lib and forms.lib (XEP-0060). For mod_pubsub and mod_pep.
 --
 --   lib.items(archive, user, config, limit) -> item store for util.pubsub; limit: what max_items = "max" means here
+--   lib.error_reply(stanza, condition, text?)         condition as methods of a service give it
 --   lib.errors.new(condition) -> error object with the pubsub condition it needs
 --   lib.event(kind, node, item, id, config, extra?) -> <event/>      lib.notification(event, config, from) -> <message/>
 --   lib.handle(event, service) -> true                one iq: handlers.lib
@@ -62,6 +63,16 @@ lib.errors = {
   new = function(condition) return errors.is_error(condition) and condition or made.new(condition) end,
   unsupported = function(feature) return errors.new(unsupported(feature)) end,
 }
+
+function lib.error_reply(stanza, condition, text)
+  local err = lib.errors.new(condition or "undefined-condition")
+  local reply = st.error_reply(stanza, err.type, err.condition, text or err.text, nil)
+  if err.extra then
+    local tag = err.extra.tag or st.stanza(err.extra.condition, { xmlns = err.extra.namespace })
+    reply:get_child "error":add_direct_child(st.clone(tag))
+  end
+  return reply
+end
 
 -- Items in an archive ------------------------------------------------------------------------------------------------------
 

@@ -24,7 +24,8 @@ local function ask(client, kind, inner, owner, to)
 end
 
 local function options(fields)
-  local out = { "<x xmlns='jabber:x:data' type='submit'><field var='FORM_TYPE'><value>" .. NS .. "#publish-options</value></field>" }
+  local head = "<x xmlns='jabber:x:data' type='submit'><field var='FORM_TYPE'><value>"
+  local out = { head .. NS .. "#publish-options</value></field>" }
   for k, v in pairs(fields) do out[#out + 1] = ("<field var='pubsub#%s'><value>%s</value></field>"):format(k, v) end
   return "<publish-options>" .. table.concat(out) .. "</x></publish-options>"
 end

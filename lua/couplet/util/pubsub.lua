@@ -5,7 +5,8 @@
 --   local service = pubsub.new(config)          service.nodes, .events (a bus of its own), .config
 -- Methods give true[, value …] or false, condition. The actor is an address, or true: the server itself.
 --   create(node, actor, options?)  delete(node, actor)  purge(node, actor, notify?)
---   publish(node, actor, id, item, options?)         options: configuration a new node gets, and an old one must have
+--   publish(node, actor, id, item, options?)         options: configuration a new node gets, and an old one must have (not if
+--                                  options._defaults_only)
 --   retract(node, actor, id, notify?)
 --   get_items(node, actor, ids?, spec?) -> items     ids on 1…n, items under their ids; newest last. spec { max, after, before,
 --                                  reverse } as RSM says; items.count, items.first_index then
@@ -381,7 +382,7 @@ function service_mt:publish(name, actor, item_id, item, options)
   else
     local condition = self:why_not(name, actor, "publish")
     if condition then return false, condition end
-    if options and unmet(object, options) then return false, "precondition-not-met" end
+    if options and not options._defaults_only and unmet(object, options) then return false, "precondition-not-met" end
   end
   if self.config.itemcheck and item and not self.config.itemcheck(item) then return false, "invalid-item" end
   if item_id and #item_id > NAME_BYTES then return false, "not-acceptable" end
