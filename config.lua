@@ -43,6 +43,7 @@ modules_enabled = {
   "private";          -- small private data of clients (XEP-0049)
   "smacks";           -- acknowledged stanzas, sessions that survive a broken connection (XEP-0198)
   "pep";              -- avatars, bookmarks, keys, moods: each account publishes, contacts hear of it (XEP-0163)
+  "bookmarks";        -- bookmarks of rooms, for new clients and old (XEP-0402)
   "vcard4";           -- business cards (XEP-0292) …
   "vcard_legacy";     -- … and avatars, for older clients too (XEP-0054, XEP-0153, XEP-0398)
   "ping";             -- is anybody there? (XEP-0199)

@@ -2,10 +2,10 @@
 -- mod_pep: every account is a publish-subscribe service (XEP-0163): avatars, bookmarks, keys, what has been read.
 --
 -- Exports: get_pep_service(username) -> service (util.pubsub) | nil, error;  check_node_config(node, actor, config);
--- is_item_stanza(item); error_reply(stanza, condition). Data: store "pep" (map: node -> configuration), archives "pep_NODE".
--- Item "pep-service" { service, jid }: a service that is in memory. Event pep-publish-item { actor, user, node, item, id, service,
--- session, publish_options }: false refuses. Events pep-item-published, -item-retracted, -node-purged, -node-deleted: those of
--- every service's own bus.
+-- is_item_stanza(item); error_reply(stanza, condition). Data: store "pep" (node -> configuration), archives "pep_NODE".
+-- Item "pep-service" { service, jid }: a service that is in memory. Event pep-publish-item { actor, user, node, item, id,
+-- service, session, publish_options }: false refuses. Events pep-item-published, -item-retracted, -node-purged, -node-deleted:
+-- those of every service's own bus.
 
 local blocking = require "couplet.blocking"
 local directory = require "couplet.directory"
