@@ -4,7 +4,8 @@
 --   commands.declare{ name = "c2s list", args = "[HOST]", help = "one line", min = 0, max = 1, where = "server", run = fn }
 --     run(ctx, …) -> true, text?, data? | nil, text        ctx:print(fmt, …) writes a line; may wait
 --     where: "server" (needs the running one), "any" (the running one if there is one, else in coupletctl),
---            "tool" (always in coupletctl; waits = true: as a task, or it cannot wait). bare = true: in coupletctl it needs no hosts and no storage
+--            "tool" (always in coupletctl; waits = true: as a task, or it cannot wait). bare = true: in coupletctl it needs no
+--            hosts and no storage
 --     options: set of words that may come as --word or --word=value; they arrive in ctx.options
 --   commands.find(words) -> command, number of words used | nil          commands.list() -> sorted list
 --   commands.run(name, args, ctx) -> ok, text, data

@@ -4,8 +4,8 @@
 --
 -- A link is { here, remote, session, open, queue, shared, timer }. It is carried by one session: usually one that was made for
 -- it; one made for another pair of domains (shared: XEP-0220 §2.6); or one the other side has made, if it may be used both
--- ways (XEP-0288). Until it is open, that is, the other side knows us as `here`, stanzas wait in its queue; then nothing waits any
--- more, and order is kept because a link has one carrier at a time. hosts[here].s2sout[remote] shows the carrier.
+-- ways (XEP-0288). Until it is open, that is, the other side knows us as `here`, stanzas wait in its queue; later nothing
+-- waits, and order is kept because a link has one carrier at a time. hosts[here].s2sout[remote] shows the carrier.
 --
 --   link.get(here, remote) -> link | nil              make(here, remote, session) -> link
 --   link.of(session) -> array                         the links a session carries

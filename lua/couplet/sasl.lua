@@ -11,8 +11,8 @@
 --
 -- Profile: plain, plain_test, scram_sha_1, scram_sha_256, scram_sha_512, digest_md5, external, anonymous, oauthbearer;
 -- [+] ht_tokens(handler, username) -> array of at most two tokens, state, trouble (HT-*; a token: { text = } or { initiator =,
--- responder = } as core.sasl.ht_hash makes them, and expired = true), ht_used(handler, place) -> condition | nil: the token in that
--- place was right, and has been used; both without a wait between the reading of tokens and this;
+-- responder = } as core.sasl.ht_hash makes them, and expired = true), ht_used(handler, place) -> condition | nil: the token in
+-- that place was right, and has been used; both without a wait between the reading of tokens and this;
 -- mechanisms = map, if not all that these make possible; cb = map of channel binding functions;
 -- [+] iterations: what invented keys for unknown names say. [+] One value more from plain_test and scram_*, true: nobody can
 -- tell now (the store fails, the server is too busy); that is a temporary-auth-failure and no guess.
@@ -269,10 +269,10 @@ for _, name in ipairs { "NONE", "EXPR", "ENDP", "UNIQ" } do
       if not self.exchange then return fail(self, condition, err) end
     end
     self.exchange:bind(kind, data, false)
-    local status, data, more = step(self, message, { username = username, state = states[state], tokens = tokens })
+    local status, answer, more = step(self, message, { username = username, state = states[state], tokens = tokens })
     local refused = status == "success" and self.profile.ht_used and self.profile.ht_used(self, self.token)
     if refused then return "failure", refused end
-    return status, data, more
+    return status, answer, more
   end, kind and { kind })
 end
 

@@ -6,7 +6,7 @@ local sparse = require "couplet.sparse"
 
 local function store(data)
   local self = { data = data, reads = 0 }
-  function self:users()
+  function self.users()
     if self.broken then return nil, "broken" end
     local username
     return function()
@@ -14,12 +14,12 @@ local function store(data)
       return username
     end
   end
-  function self:get(username)
+  function self.get(_, username)
     self.reads = self.reads + 1
     if self.broken then return nil, "broken" end
     return self.data[username]
   end
-  function self:set(username, value)
+  function self.set(_, username, value)
     if self.broken then return nil, "broken" end
     self.data[username] = value
     return true

@@ -142,7 +142,8 @@ commands.declare { name = "user clients", args = "JID", help = "clients an accou
     return true, #list .. (#list == 1 and " client" or " clients"), list
   end }
 
-commands.declare { name = "user forget-client", args = "JID ID", help = "log a client out: its session and its token end", min = 2,
+commands.declare { name = "user forget-client", args = "JID ID", min = 2,
+  help = "log a client out: its session and its token end",
   run = function(_, address, id)
     local env, node = clients_of(address)
     if not env then return nil, node end
