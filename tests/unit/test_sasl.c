@@ -545,6 +545,7 @@ static void hashed_tokens(void)
 			CHECK_ROW(i, !memcmp(proof, buf_data(&s.answer.data), HT_PROOF));
 			CHECK_ROW(i, exchange_token(s.x) == rows[i].place && !strcmp(exchange_name(s.x), "juliet"));
 		}
+		buf_wipe(&s.answer.data);
 		CHECK_ROW(i, exchange_step(s.x, buf_str(&message), NULL, &s.answer) == EXCHANGE_FAILURE);      /* once */
 		buf_free(&message);
 		server_end(&s);
