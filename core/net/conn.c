@@ -248,6 +248,7 @@ static void adopt(struct msg *msg)
 		free(a);
 		return;
 	}
+	ev_now_update(io->loop);            /* who turned the loop long ago must not find his deadlines in the past */
 	double now = ev_now(io->loop);
 	c->home = io;
 	c->class = s->class;

@@ -127,7 +127,7 @@ net.on("probe", {
     conn:done()
   end,
   opened = function(conn) conn:session().open = true end,
-  closed = function(conn) conn:session().closed = true end,
+  closed = function(conn, reason) conn:session().closed = reason or true end,
 })
 
 local function connect(port)
@@ -137,7 +137,7 @@ local function connect(port)
   local function turn(what, fn)
     local stop = loop.mono() + DEADLINE
     while not fn() do
-      if c.closed then error("closed before " .. what .. ": " .. c.input, 3) end
+      if c.closed then error(("closed (%s) before %s: %s"):format(c.closed, what, c.input), 3) end
       if loop.mono() > stop then error("waited too long for " .. what .. ": " .. c.input, 3) end
       loop.poll()
     end
