@@ -15,7 +15,7 @@ enum {
 	BIG_STEP = 256, BIG = 4096,          /* … and from there to BIG, BIG_STEP */
 	N_SMALL = SMALL / STEP,
 	CLASSES = N_SMALL + (BIG - SMALL) / BIG_STEP,
-	WARM = 32,                           /* empty runs that keep their pages */
+	WARM = 32,                           /* empty runs that keep their pages, or as many as are in use: see put() */
 };
 #define SPACE ((size_t)64 << 30)             /* of addresses, reserved; halved until the system agrees */
 
@@ -134,7 +134,9 @@ static void put(struct heap *h, struct run *r, void *p)
 		return;
 	delist(r);
 	h->runs--;
-	if (h->n_warm < WARM) {
+	/* Each round of the collector empties up to half of the runs, which are wanted again at once: to give their pages back in
+	 * between costs a page fault for every message. At rest heap_trim() gives them back. */
+	if (h->n_warm < WARM || h->n_warm < h->runs) {
 		r->next = h->warm;
 		h->warm = r;
 		h->n_warm++;
