@@ -281,17 +281,14 @@ end
 module:hook("muc-room-pre-create", function(event)
   local origin, stanza = event.origin, event.stanza
   if not may_create(stanza.attr.from) then
-    origin.send(st.error_reply(stanza, "cancel", "not-allowed", "Only some may make rooms here", host))
-    return true
+    return util.refuse_presence(origin, stanza, "cancel", "not-allowed", "Only some may make rooms here", host)
   end
   if n_live + n_kept >= config.muc_max_rooms then
-    origin.send(st.error_reply(stanza, "wait", "resource-constraint", "There are too many rooms", host))
-    return true
+    return util.refuse_presence(origin, stanza, "wait", "resource-constraint", "There are too many rooms", host)
   end
   local creator = jid.bare(stanza.attr.from)
   if (made[creator] or 0) >= config.muc_max_rooms_per_account and not usermanager.is_admin(creator, host) then
-    origin.send(st.error_reply(stanza, "wait", "resource-constraint", "You have made too many rooms", host))
-    return true
+    return util.refuse_presence(origin, stanza, "wait", "resource-constraint", "You have made too many rooms", host)
   end
 end, -1000)
 
@@ -342,8 +339,7 @@ module:hook("muc-occupant-pre-join", function(event)
   local who = stanza.attr.from
   local affiliation = room:get_affiliation(who)
   local function refuse(kind, condition, text)
-    origin.send(st.error_reply(stanza, kind, condition, text, room.jid):tag("x", { xmlns = MUC }))
-    return true
+    return util.refuse_presence(origin, stanza, kind, condition, text, room.jid)
   end
   if affiliation == "outcast" then return refuse("auth", "forbidden", "You are banned from this room") end
   if room:is_locked() and affiliation ~= "owner" then return refuse("cancel", "item-not-found", "This room is not open yet") end
@@ -373,8 +369,7 @@ end, -10)
 module:hook("muc-occupant-pre-change", function(event)
   local nick = select(3, jid.split(event.stanza.attr.to))
   if #nick > config.muc_max_nick_length or not nick:find "%S" then
-    event.origin.send(st.error_reply(event.stanza, "modify", "not-acceptable", "That is no nickname", event.room.jid))
-    return true
+    return util.refuse_presence(event.origin, event.stanza, "modify", "not-acceptable", "That is no nickname", event.room.jid)
   end
 end, -10)
 

@@ -281,11 +281,7 @@ end
 
 -- Coming, staying, going --------------------------------------------------------------------------------------------------------
 
-local function error_to(origin, stanza, ...)
-  local reply = st.error_reply(stanza, ...)
-  origin.send(reply)
-  return true
-end
+local error_to = util.refuse_presence
 
 local function join_codes(self, event)
   local codes = {}
@@ -307,8 +303,7 @@ local function nick_is_free(self, origin, stanza, bare, nick)
   local other = self._occupants[nick]
   local reserved_for = self:get_registered_jid(select(3, jid.split(nick)))
   if other and other.bare_jid ~= bare or reserved_for and reserved_for ~= bare then
-    local reply = st.error_reply(stanza, "cancel", "conflict", nil, self.jid)
-    origin.send(reply:tag("x", { xmlns = MUC }))
+    error_to(origin, stanza, "cancel", "conflict", nil, self.jid)
     return nil
   end
   return true

@@ -4,6 +4,7 @@
 --   is_kickable_error(stanza)            an error that says that this occupant is not there any more (XEP-0045 §12.8)
 --   filter_muc_x(stanza)                 takes out of a stanza what only rooms say; add_filtered_namespace(ns) adds to that
 --   only_with_min_role(role) -> fn(nick, occupant) -> bool
+--   refuse_presence(origin, stanza, type, condition, text, by) -> true
 --   valid_affiliations, valid_roles      name -> rank
 
 local st = require "util.stanza"
@@ -42,6 +43,12 @@ end
 function util.only_with_min_role(role)
   local rank = util.valid_roles[role]
   return function(_, occupant) return util.valid_roles[occupant.role or "none"] >= rank end
+end
+
+-- Presence that is refused: clients know by <x/> that it was for a room (XEP-0045 §7.2).
+function util.refuse_presence(origin, stanza, ...)
+  origin.send(st.error_reply(stanza, ...):reset():tag("x", { xmlns = "http://jabber.org/protocol/muc" }):up())
+  return true
 end
 
 -- <x/> with the item an occupant is shown by; codes: list of status codes.

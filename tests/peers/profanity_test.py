@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""profanity in a terminal (tmux): logs in over STARTTLS, chats with a second user, sees their presence."""
+"""profanity in a terminal (tmux): logs in over STARTTLS, chats with a second user, sees their presence, makes a room."""
 import os
 import pathlib
 import shutil
@@ -70,14 +70,36 @@ def chat(server, terminal):
     juliet.expect("<message from='*' type='chat'><body>But soft!</body></message>")
     juliet.send("<message to='romeo@localhost' type='chat'><body>Ay me</body></message>")
     terminal.shows("Ay me")
-    terminal.type("/disconnect")
-    terminal.shows("logged out successfully")
     juliet.sock.close()
 
 
+@test("make a room, somebody else joins, talk")
+def room(server, terminal):
+    terminal.type("/join garden@rooms.localhost nick Romeo")
+    terminal.shows("locked")
+    terminal.type("/room accept")
+    terminal.shows("unlocked")
+    juliet = Juliet(server)
+    juliet.send("<presence to='garden@rooms.localhost/Juliet'><x xmlns='http://jabber.org/protocol/muc'/></presence>")
+    for nick in ("Romeo", "Juliet"):
+        juliet.expect("<presence from='garden@rooms.localhost/%s'/>" % nick)
+    juliet.expect("<message type='groupchat'><subject/></message>")
+    terminal.shows("  Juliet")                                   # on the list of participants
+    terminal.type("But soft!")
+    juliet.expect("<message from='garden@rooms.localhost/Romeo' type='groupchat'><body>But soft!</body></message>")
+    juliet.send("<message to='garden@rooms.localhost' type='groupchat'><body>Ay me, romeo</body></message>")
+    terminal.shows("Ay me, romeo")
+    juliet.sock.close()
+    terminal.type("/close")
+    terminal.type("/disconnect")
+    terminal.shows("logged out successfully")
+
+
+HOSTS = 'VirtualHost "localhost"\nComponent "rooms.localhost" "muc"\n'
+
 terminal = Terminal()
 try:
-    with Server(accounts={"romeo@localhost": "secret", "juliet@localhost": "secret"}) as server:
+    with Server(hosts=HOSTS, accounts={"romeo@localhost": "secret", "juliet@localhost": "secret"}) as server:
         failed = done(server, terminal)
         if failed:
             print(terminal.screen())

@@ -37,6 +37,7 @@ local function told(client)
     local item = x and x:get_child "item"
     local line
     if stanza.attr.type == "error" then
+      if stanza.name == "presence" then check.ok(stanza:get_child("x", "http://jabber.org/protocol/muc"), "§7.2: by <x/>") end
       local kind, condition = stanza:get_error()
       line = ("%s error %s %s"):format(stanza.name, kind, condition)
     elseif stanza.name == "presence" then
