@@ -13,6 +13,7 @@ module:set_global()
 
 local core = require "couplet.core"
 local hosts = require "couplet.hosts"
+local id = require "couplet.util.id"
 local listener = require "couplet.listener"
 local router = require "couplet.router"
 local s2s = require "couplet.s2s"
@@ -35,9 +36,11 @@ module:config {
     doc = "time for all of DNS on the way to one domain; when it is over the stanzas that wait go back" },
   use_dane = { type = "boolean", default = false,
     doc = "where DNSSEC vouches for the way to a server: believe its TLSA records, and certificates that name the SRV target" },
-  s2s_keepalive = { type = "period", default = 300, min = 10,
-    doc = "silence after which a space is sent, to see whether anybody is there" },
-  s2s_idle_timeout = { type = "period", default = "1h", min = 30,
+  s2s_keepalive = { type = "period", default = 300, min = 1,
+    doc = "silence after which a space or a ping is sent, to see whether anybody is there" },
+  s2s_ping_timeout = { type = "period", default = 30, min = 1,
+    doc = "time for the answer to such a ping; without one the connection ends" },
+  s2s_idle_timeout = { type = "period", default = "1h", min = 2,
     doc = "outgoing connections without traffic are closed after so long" },
   s2s_stanza_size_limit = { type = "integer", default = 524288, min = 10000, doc = "bytes of one stanza" },
   s2s_login_stanza_size_limit = { type = "integer", default = 16384, min = 4096,
@@ -54,6 +57,8 @@ module:config {
     doc = "servers' connections at a time, both directions; 0: as many as the system gives" },
   s2s_max_connections_per_ip = { type = "integer", default = 0, min = 0,
     doc = "incoming ones from one address; 0: no limit" },
+  s2s_max_streams_per_pair = { type = "integer", default = 5, min = 1,
+    doc = "incoming streams proved for the same two domains; with one more the oldest ends" },
   s2s_max_unproved_per_ip = { type = "integer", default = 20, min = 1,
     doc = "incoming ones from one address that have proved nothing yet" },
   s2s_max_pending = { type = "integer", default = 1000, min = 1,
@@ -66,6 +71,7 @@ local config = module.config
 local outgoing = module:require "outgoing"
 
 local enabled = {}                     -- hosts that talk to other servers
+local streams = {}                     -- "remote here" -> incoming sessions proved for that pair, the oldest first
 local unproved = {}                    -- address -> incoming connections that have proved nothing
 
 -- Whoever has one IPv6 address has its /64.
@@ -306,13 +312,43 @@ function kind.secured(session)
   session.queue:push { session, session.open_stream, session.from_host, session.to_host }
 end
 
+local function answers_come(session, l)
+  if session.incoming then return true end
+  for other in pairs(s2s.incoming_s2s) do
+    if s2s.authorized(other, l.remote, l.here) then return true end
+  end
+  return false
+end
+
+-- Asks the other side, if there is a way for its answer (XEP-0199 §4.3); what it says does not matter. Pings are no traffic.
+local function ping(session)
+  local l
+  for _, one in ipairs(link.of(session)) do l = l or one.open and one end
+  if not l or session.pinging or not answers_come(session, l) then return false end
+  local active = session.active
+  local question = st.iq({ type = "get", id = id.short(), from = l.here, to = l.remote }):tag("ping", { xmlns = "urn:xmpp:ping" })
+  session.pinging = true
+  local function over(err)
+    if session.destroyed then return end
+    session.pinging, session.active = nil, active
+    if err and err.condition == "remote-server-timeout" then
+      session:close({ condition = "connection-timeout", text = "No answer" }, nil,
+        { condition = "remote-server-timeout", text = "The other server does not answer" })
+    end
+  end
+  module:context(l.here):send_iq(question:reset(), nil, config.s2s_ping_timeout):next(function() over() end, over)
+  session.active = active
+  return true
+end
+
 -- Silence: is the other side still there, and is the connection still of use?
 function kind.idle(session)
   if bus_of(session).fire_event("s2s-read-timeout", { session = session }) then return end
-  local quiet = os.time() - session.active
-  if session.direction == "outgoing" and quiet >= config.s2s_idle_timeout or quiet >= 2 * config.s2s_idle_timeout then
+  local quiet, ours = os.time() - session.active, session.direction == "outgoing"
+  if ours and quiet >= config.s2s_idle_timeout or quiet >= 2 * config.s2s_idle_timeout
+    or ours and session.type == "s2sout" and not next(session.links or {}) then
     session:close(nil, "nothing to do")
-  else
+  elseif not (ours and ping(session)) then
     session.rawsend " "
   end
 end
@@ -351,6 +387,28 @@ local function at_work(event)
   native:limits { stanza_bytes = config.s2s_stanza_size_limit }
 end
 
+-- A server that comes back has forgotten its old streams; one that opens more and more does not get more for it.
+local function no_more_than_some(event)
+  local session = event.session
+  local pair = session.from_host .. " " .. session.to_host
+  local list = streams[pair] or {}
+  streams[pair] = list
+  list[#list + 1] = session
+  if #list > config.s2s_max_streams_per_pair then
+    list[1]:close { condition = "policy-violation", text = "There are newer streams for this domain" }
+  end
+end
+
+local function forget_stream(event)
+  local session = event.session
+  local pair = tostring(session.from_host) .. " " .. tostring(session.to_host)
+  local list = streams[pair] or {}
+  for i, other in ipairs(list) do
+    if other == session then table.remove(list, i) break end
+  end
+  if #list == 0 then streams[pair] = nil end
+end
+
 local function over(event)
   proved(event.session)
   outgoing.no_longer_pending(event.session)
@@ -377,6 +435,8 @@ function module.add_host(host_module)
     host_module:hook(base .. "-established", at_work, 1000)
     host_module:hook(base .. "-destroyed", over, 1000)
   end
+  host_module:hook("s2sin-established", no_more_than_some)
+  host_module:hook("s2sin-destroyed", forget_stream)
   host_module:hook_global("host-deactivating", function(event)
     if event.host ~= host then return end
     enabled[host] = nil
@@ -393,9 +453,10 @@ module:hook("server-stopping", function(event)
   end
 end, -50)
 
-function module.save() return { unproved = unproved, outgoing = outgoing.state } end
+function module.save() return { unproved = unproved, streams = streams, outgoing = outgoing.state } end
 function module.restore(state)
-  unproved, outgoing.state = state.unproved or unproved, state.outgoing or outgoing.state
+  unproved, streams = state.unproved or unproved, state.streams or streams
+  outgoing.state = state.outgoing or outgoing.state
 end
 
 local function positive(n) return n > 0 and n or nil end

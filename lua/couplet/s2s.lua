@@ -30,6 +30,7 @@ local server_session = require "couplet.server_session"
 local s2s = { incoming_s2s = prosody.incoming_s2s }
 
 local outgoing = {}                    -- "from to" -> session
+local leaving = {}                     -- sessions that have said all, and still listen
 
 local function bus_of(session)
   local home = session.host and hosts.get(session.host)
@@ -65,13 +66,16 @@ end
 
 function s2s.to(from_host, to_host)
   local session = outgoing[from_host .. " " .. to_host]
-  if session and not session.closing and not session.destroyed then return session end
+  if session and not (session.closing or session.leaving or session.destroyed) then return session end
 end
 
 function s2s.each()
   local list = {}
   for session in pairs(s2s.incoming_s2s) do list[#list + 1] = session end
   for _, session in pairs(outgoing) do list[#list + 1] = session end
+  for session in pairs(leaving) do
+    if session.direction == "outgoing" then list[#list + 1] = session end
+  end
   local i = 0
   return function()
     i = i + 1
@@ -181,23 +185,33 @@ local function lost(session, l, reason, bounce)
   link.drop(l, bounce)
 end
 
+-- Nothing goes out on it any more.
+local function carries_nothing(session, reason, bounce)
+  link.withdraw(session)
+  if session.direction == "outgoing" then
+    local key = session.from_host .. " " .. session.to_host
+    if outgoing[key] == session then outgoing[key] = nil end
+  end
+  for _, l in ipairs(link.of(session)) do lost(session, l, reason, bounce) end
+end
+
+function server_session.left(session, reason, bounce)
+  leaving[session] = true
+  carries_nothing(session, reason, bounce or { condition = "remote-server-timeout", text = reason })
+end
+
 function s2s.destroy_session(session, reason, bounce)
   if session.destroyed or session.destroying then return end
   session.destroying = true
   if session.race then session.race:stop() end
   if session.timer then session.timer:stop() end
-  s2s.incoming_s2s[session] = nil
-  if session.direction == "outgoing" then
-    local key = session.from_host .. " " .. session.to_host
-    if outgoing[key] == session then outgoing[key] = nil end
-  end
+  s2s.incoming_s2s[session], leaving[session] = nil, nil
   if session.type ~= "s2sout_unauthed" then
     session.log("info", "session %s %s ended: %s", session.direction == "incoming" and "from" or "to",
       session.direction == "incoming" and (session.from_host or session.ip) or session.to_host, reason or "closed")
   end
-  link.withdraw(session)
   bounce = bounce or { condition = "remote-server-timeout", text = reason }
-  for _, l in ipairs(link.of(session)) do lost(session, l, reason, bounce) end
+  carries_nothing(session, reason, bounce)
   fire(session, "destroyed", { reason = reason, bounce = bounce })
   server_session.retire(session)
 end

@@ -34,7 +34,7 @@ local task = require "couplet.task"
 
 local link = {}
 
-local SLICE = 50                       -- stanzas bounced before others have their turn
+local SLICE = 25                       -- stanzas bounced before others have their turn
 local RETRY_MIN, RETRY_MAX = 2, 600    -- seconds before another attempt, doubled with each failure
 local QUEUE_STANZAS, QUEUE_BYTES, ALL_BYTES = 10000, 8 * 1024 * 1024, 64 * 1024 * 1024
 
@@ -87,7 +87,7 @@ function link.offer(here, remote, session) offers[pair(here, remote)] = session 
 
 function link.offered(here, remote)
   local session = offers[pair(here, remote)]
-  return session and not session.destroyed and not session.closing and session or nil
+  return session and not (session.destroyed or session.closing or session.leaving) and session or nil
 end
 
 -- What could not be carried by that session any more.

@@ -45,6 +45,7 @@ local function keep(session, x)
 end
 
 local function sends2s(session, x)
+  if session.leaving then return false end
   if not session.net then return keep(session, x) end
   if st.is_stanza(x) then
     if attr_of(x, "xmlns") == "jabber:client" then         -- what a plugin wrote out; here it is the stream's own
@@ -152,24 +153,35 @@ local function error_text(reason)
   return xml, text or condition
 end
 
+-- We have said all: what the other side has under way is still heard, up to its own end tag (RFC 6120 §4.4). Not with stream
+-- management: what we could not acknowledge any more comes again, on the next stream.
+local function leave(session, said, bounce)
+  session.leaving = said or "closed"
+  session.rawsend("</stream:stream>")
+  session.net:deadline(CLOSE_TIMEOUT)
+  server_session.left(session, said, bounce)
+end
+
 -- Ends the stream: reason as for clients; said: what is logged, if not that; bounce: { condition, text } for what waits in
 -- the queue.
 function class:close(reason, said, bounce)
   if self.closing then return end
-  self.closing = true
   local net, text = self.net, nil
+  local hears = not self.sm and (self.type == "s2sin" or self.incoming and self.type == "s2sout")
+  if net and hears and not (reason or self.peer_ended or self.notopen or self.leaving) then return leave(self, said, bounce) end
+  self.closing = true
   if net then
     if not self.header_sent and (reason or not self.peer_ended) then
       self:open_stream(self.host, self.direction == "incoming" and self.from_host or self.to_host)
     end
-    if reason then
+    if reason and not self.leaving then
       local xml
       xml, text = error_text(reason)
       self.rawsend(xml)
     end
-    if self.header_sent then self.rawsend("</stream:stream>") end
+    if self.header_sent and not self.leaving then self.rawsend("</stream:stream>") end
     net:session(nil)
-    if not reason and not self.peer_ended and not self.notopen then
+    if not reason and not self.peer_ended and not self.notopen and not self.leaving then
       net:window(1024)                     -- what still comes is taken off unseen, up to the peer's end tag
       net:deadline(CLOSE_TIMEOUT)
     else
@@ -178,10 +190,11 @@ function class:close(reason, said, bounce)
   elseif reason then
     text = select(2, error_text(reason))
   end
-  server_session.destroy(self, said or text, bounce)
+  server_session.destroy(self, self.leaving or said or text, bounce)
 end
 
 -- Set by couplet.s2s.
+function server_session.left() end
 function server_session.destroy() end
 
 return server_session

@@ -89,8 +89,8 @@ end
 -- DNSSEC vouches for on the way to another domain does not count.
 local function may_share(session, l)
   local home = hosts.get(l.here)
-  if session.type ~= "s2sout" or session.direction ~= "outgoing" or session.closing or not session.knows_dialback
-    or not home.modules.dialback or count(session.links) >= config.s2s_max_pairs
+  if session.type ~= "s2sout" or session.closing or session.leaving or not session.knows_dialback or not home.modules.dialback
+    or count(session.links) >= config.s2s_max_pairs
     or not session.secure and s2s.needs_tls(l.here) then
     return false
   end
