@@ -44,6 +44,11 @@ class Client(slixmpp.ClientXMPP):
     async def message(self):
         return await asyncio.wait_for(self.messages.get(), DEADLINE)
 
+    async def heard(self):
+        """The next message that is no error: what was not acknowledged when another server died may have come back."""
+        got = await self.message()
+        return await self.heard() if got["type"] == "error" else got
+
     async def presence_of(self, jid, kind="available"):
         while True:
             p = await asyncio.wait_for(self.presences.get(), DEADLINE)

@@ -257,6 +257,7 @@ function class:close(reason)
     self.log("debug", "closing the stream: %s", text)
     self.rawsend(xml)
   end
+  if self.sm and self.sm.received > 0 then self.sm:tell() end      -- that nobody sends again what is handled (XEP-0198 §4)
   if not self.notopen then self.rawsend("</stream:stream>") end
   local polite = not reason and not self.peer_ended and not self.notopen
   net:session(nil)

@@ -66,7 +66,7 @@ end
 
 function s2s.to(from_host, to_host)
   local session = outgoing[from_host .. " " .. to_host]
-  if session and not (session.closing or session.leaving or session.destroyed) then return session end
+  if session and link.takes(session) then return session end
 end
 
 function s2s.each()
@@ -172,6 +172,7 @@ server_session.methods.bounce_sendq = bounce_sendq
 
 -- A link has lost its carrier.
 local function lost(session, l, reason, bounce)
+  if session.parting and l.open and l.queue then return link.strand(session, l) end
   local other = not l.open and link.offered(l.here, l.remote)
   if other and other ~= session then
     link.move(l, other)
@@ -213,6 +214,7 @@ function s2s.destroy_session(session, reason, bounce)
   bounce = bounce or { condition = "remote-server-timeout", text = reason }
   carries_nothing(session, reason, bounce)
   fire(session, "destroyed", { reason = reason, bounce = bounce })
+  link.send_again(session)
   server_session.retire(session)
 end
 server_session.destroy = s2s.destroy_session

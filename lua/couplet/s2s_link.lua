@@ -14,8 +14,11 @@
 --   link.drop(l, bounce | nil)                        it is no more; what waits goes back with that { condition, text }
 --   link.enqueue(l, stanza) -> bool                   false: no room
 --   link.offer(here, remote, session)  link.offered(here, remote) -> session | nil      what could carry one at once
+--   link.takes(session) -> bool                       is it not about to end?
 --   link.withdraw(session)                            it cannot any more
 --   link.bounce(queue, condition, text)               errors to the senders, a few at a time
+--   link.strand(session, l)                           the carrier ends, and something waits for the next one: the link is no more
+--   link.send_again(session)                          what waited so goes out, behind what was not acknowledged
 --   link.refuse(stanza, condition, text)              one error, from the domain that cannot be reached
 --   link.failed(here, remote, condition, text) -> seconds to wait
 --   link.backing_off(here, remote) -> condition, text | nil      the last attempt failed, and it is too early for another
@@ -83,11 +86,14 @@ function link.move(l, session)
   carry(l, session)
 end
 
+-- May it carry more?
+function link.takes(session) return not (session.destroyed or session.closing or session.leaving or session.parting) end
+
 function link.offer(here, remote, session) offers[pair(here, remote)] = session end
 
 function link.offered(here, remote)
   local session = offers[pair(here, remote)]
-  return session and not (session.destroyed or session.closing or session.leaving) and session or nil
+  return session and link.takes(session) and session or nil
 end
 
 -- What could not be carried by that session any more.
@@ -204,6 +210,29 @@ function link.give_back(l, reason)
   if n > 0 then l.session.log("info", "%d stanzas to %s go back: %s", n, l.remote, text or condition) end
   link.bounce(queue, condition, text)
   return n
+end
+
+function link.strand(session, l)
+  session.stranded = session.stranded or {}
+  table.insert(session.stranded, l)
+  local queue = l.queue
+  l.queue = nil
+  link.drop(l)
+  l.queue = queue
+end
+
+function link.send_again(session)
+  for _, l in ipairs(session.stranded or {}) do
+    local home = hosts.get(l.here)
+    while true do
+      local stanza = take(l.queue)
+      if not stanza then break end
+      if home then
+        home.events.fire_event("route/remote", { origin = home, stanza = stanza, from_host = l.here, to_host = l.remote })
+      end
+    end
+  end
+  session.stranded = nil
 end
 
 function link.drop(l, reason)

@@ -16,11 +16,13 @@ local id = require "couplet.util.id"
 local logger = require "couplet.logger"
 local st = require "couplet.stanza"
 local stream_error = require "couplet.stream_error"
+local task = require "couplet.task"
 
 local class = {}                       -- methods all sessions share
 local server_session = { methods = class }
 
 local CLOSE_TIMEOUT = 5                -- seconds the peer has for its own </stream:stream>
+local PART_TIMEOUT = 2                 -- seconds it has for its last acknowledgement
 
 local attr_of = core.stanza.attr
 local escape = st.xml_escape
@@ -153,6 +155,22 @@ local function error_text(reason)
   return xml, text or condition
 end
 
+-- The last <a/>, that the other side need not send again what is handled (XEP-0198 §4).
+local function tell(session)
+  if session.sm and session.sm.received > 0 then session.sm:tell() end
+end
+
+-- A clean end with stream management: first what came is settled and what went is acknowledged, else it would go twice. What is
+-- to go out meanwhile waits for the next stream.
+local function part(session, said, bounce)
+  if session.parting then return session.sm:hurry() end
+  session.parting = true
+  task.spawn(function()
+    session.sm:quiet(PART_TIMEOUT)
+    session:close(nil, said, bounce, true)
+  end)
+end
+
 -- We have said all: what the other side has under way is still heard, up to its own end tag (RFC 6120 §4.4). Not with stream
 -- management: what we could not acknowledge any more comes again, on the next stream.
 local function leave(session, said, bounce)
@@ -163,10 +181,11 @@ local function leave(session, said, bounce)
 end
 
 -- Ends the stream: reason as for clients; said: what is logged, if not that; bounce: { condition, text } for what waits in
--- the queue.
-function class:close(reason, said, bounce)
+-- the queue; parted: whatever is to be waited for has been.
+function class:close(reason, said, bounce, parted)
   if self.closing then return end
   local net, text = self.net, nil
+  if net and self.sm and not (reason or parted or self.notopen) and self.sm:open() then return part(self, said, bounce) end
   local hears = not self.sm and (self.type == "s2sin" or self.incoming and self.type == "s2sout")
   if net and hears and not (reason or self.peer_ended or self.notopen or self.leaving) then return leave(self, said, bounce) end
   self.closing = true
@@ -174,6 +193,7 @@ function class:close(reason, said, bounce)
     if not self.header_sent and (reason or not self.peer_ended) then
       self:open_stream(self.host, self.direction == "incoming" and self.from_host or self.to_host)
     end
+    if not self.leaving then tell(self) end
     if reason and not self.leaving then
       local xml
       xml, text = error_text(reason)

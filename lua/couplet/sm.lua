@@ -6,16 +6,21 @@
 --   link.queue                           couplet.core.unacked: what went out
 --   link.received, link.handled          stanzas that came in, and how many of them, from the first on, are handled for good
 --
+--   link.deaf                            set by the owner: what comes is not counted yet
 -- In:
 --   link:begin(stanza) -> ticket | nil   to be handled; nil: it is not counted. couplet.durable.finish(ticket) at the end of it
 --   link:room()                          waits while too much is not settled yet
 --   link:answer()                        <r/> has come
+--   link:tell()                          <a/> without a question
+--   link:open() -> bool                  is anything not settled, or not acknowledged?
 --   link:settle(seconds) -> bool         waits until all that has come is settled
 --   link:h() -> number                   for the wire
 -- Out:
 --   link:ack(h) -> bool                  <a/> has come; false: more than was sent (the stream is closed)
 --   link:too_many(h) -> reason           for close(): handled-count-too-high
 --   link:delivered() -> bool             waits until all sent so far is acknowledged; false: the session is over
+--   link:quiet(seconds)                  waits until all that came is settled and all that went is acknowledged, if anybody
+--                                        listens; link:hurry() lets it look again whether somebody does
 --   link:ask()  link:resumed() link:resend()    for acknowledgement; the stream goes on; all that waits, on a new connection
 --   link:stanzas() -> view               what waits, as an array of stanzas, each parsed when looked at
 --   sm.stanza(bytes) -> stanza | nil
@@ -123,7 +128,7 @@ end
 -- Links -----------------------------------------------------------------------------------------------------------------
 
 function sm.new(session, o)
-  local link = setmetatable({ session = session, received = 0, handled = 0, wanted = false, delayed = false, over = false,
+  local link = setmetatable({ session = session, received = 0, handled = 0, wanted = false, delayed = false, over = false, deaf = false,
     max_ack_delay = o.max_ack_delay or math.huge, xmlns = o.xmlns or "urn:xmpp:sm:3" }, Link)
   link.question = ("<r xmlns='%s'/>"):format(link.xmlns)
   link.queue = unacked.new(link, link.question)
@@ -202,7 +207,7 @@ end
 
 function Link:begin(stanza)
   local name, _, _, _, _, xmlns = route_of(stanza)
-  if not KINDS[name] or xmlns and xmlns ~= "jabber:client" and xmlns ~= "jabber:server" then return nil end
+  if self.deaf or not KINDS[name] or xmlns and xmlns ~= "jabber:client" and xmlns ~= "jabber:server" then return nil end
   local n = self.received + 1
   self.received = n
   return begin(settled, self, n, stanza)
@@ -214,7 +219,7 @@ end
 
 function Link:settle(seconds)
   local limit = clock.mono() + seconds
-  while self.handled < self.received do
+  while self.handled < self.received and not self.over do
     local left = limit - clock.mono()
     if left <= 0 then return false end
     wait(self, "waits", left)
@@ -275,6 +280,23 @@ function Link:delivered()
   end
   return false
 end
+
+function Link:open()
+  return self.handled < self.received or #self.queue > 0 and not self.session.peer_ended
+end
+
+function Link:quiet(seconds)
+  local limit = clock.mono() + seconds
+  if #self.queue > 0 then self:ask() end
+  while not self.over and #self.queue > 0 and not self.session.peer_ended do
+    local left = limit - clock.mono()
+    if left <= 0 then break end
+    wait(self, "senders", left)
+  end
+  return self:settle(math.max(limit - clock.mono(), 0))
+end
+
+function Link:hurry() wake(self, "senders") end
 
 -- Asks for acknowledgement.
 function Link:ask()

@@ -89,7 +89,7 @@ end
 -- DNSSEC vouches for on the way to another domain does not count.
 local function may_share(session, l)
   local home = hosts.get(l.here)
-  if session.type ~= "s2sout" or session.closing or session.leaving or not session.knows_dialback or not home.modules.dialback
+  if session.type ~= "s2sout" or not link.takes(session) or not session.knows_dialback or not home.modules.dialback
     or count(session.links) >= config.s2s_max_pairs
     or not session.secure and s2s.needs_tls(l.here) then
     return false
@@ -268,7 +268,7 @@ end
 function outgoing.route(event)
   local here, remote, stanza = event.from_host, event.to_host, event.stanza
   local l = link.get(here, remote)
-  if l and l.open and not l.queue and l.session.sends2s(stanza) then return true end
+  if l and l.open and not l.queue and not l.session.parting and l.session.sends2s(stanza) then return true end
   if not l then
     local condition, text
     l, condition, text = find(here, remote)

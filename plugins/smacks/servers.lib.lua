@@ -49,12 +49,16 @@ return function(begin)
     local session = event.session
     if session.sm or not session.features or not session.features:get_child("sm", SM) then return end
     local link = begin(session, SM)
+    link.deaf = true                             -- the other side counts from its <enabled/> on, and may have sent before
     session.sends2s(st.stanza("enable", { xmlns = SM }))
     session.net:track(link.queue)
   end)
 
   module:hook("stanza/" .. SM .. ":enabled", function(event)
-    if event.origin.base_type == "s2sout" and event.origin.sm then return true end
+    local session = event.origin
+    if session.base_type ~= "s2sout" or not session.sm then return nil end
+    session.sm.deaf = false
+    return true
   end)
 
   module:hook("stanza/" .. SM .. ":failed", function(event)

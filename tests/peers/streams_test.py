@@ -53,7 +53,7 @@ class World:
         r = Raw.connect(self.here.s2s).opened_tls(self.lab, "x.lab", "verona.lab", self.cert)
         r.external("x.lab").expect("<success")
         r.text = ""
-        r.open("x.lab", "verona.lab").expect("<stream:features/>")
+        r.open("x.lab", "verona.lab").expect("<stream:features>.*</stream:features>|<stream:features/>")
         return r
 
 
@@ -128,9 +128,10 @@ for _modules in ((), ("s2s_bidi",)):
             await pair.bye()
 
 
-@test("the other server is killed while 1000 messages flow: nothing twice, nothing both delivered and returned, in order")
+@test("the other server is killed while 1000 messages flow, no stream management: nothing twice, nothing both delivered and returned, in order")
 async def killed():
-    with Pair() as pair:
+    plain = "smacks_enabled_s2s = false\n"            # with it what was not acknowledged goes again, and may arrive twice
+    with Pair(config=plain, theirs=plain) as pair:
         romeo, juliet = await pair.users()
         say(romeo, "juliet@mantua.lab", 0)
         delivered, returned = await numbers(juliet, 0), []
