@@ -238,7 +238,7 @@ function get_pep_service(username)                         -- luacheck: ignore 1
 end
 
 function tell_last_items(username, session, full, set)     -- luacheck: ignore 131
-  if without(username) or bare_of(username) ~= jid.bare(full) and apart(username, full) then return end
+  if without(username) or not next(set) or bare_of(username) ~= jid.bare(full) and apart(username, full) then return end
   local service = get_pep_service(username)
   if service then send_last_items(service, session, full, set) end
 end
@@ -266,6 +266,19 @@ interest.setup(function(session, username, full, set)
     end
   end)
 end)
+
+-- Somebody lets one of our accounts see his presence: its resources, here all along, get what he has published.
+module:hook("presence/bare", function(event)
+  local attr = event.stanza.attr
+  local node, domain = jid.split(attr.from)
+  local home = node and hosts.get(domain)
+  local pep, user = home and home.modules.pep, directory.user(attr.to)
+  if not pep or not user then return end
+  for _, session in pairs(user.sessions) do
+    local set = session.presence and interest.of(session)
+    if set then task.spawn(pep.tell_last_items, node, session, session.full_jid, set) end
+  end
+end, { priority = 10, match = { type = "subscribed", from_local = true } })
 
 function users_with_nodes() return all_nodes:users() end   -- luacheck: ignore 131
 

@@ -50,8 +50,8 @@ end
 -- Broadcast ---------------------------------------------------------------------------------------------------------------------
 
 -- May presence between accounts of ours be handed over without asking anybody? Not if a plugin wants to see it. What
--- mod_blocklist would say is asked here; mod_vcard_legacy has had its say when the presence came.
-local ours = { presence = true, blocklist = true, vcard_legacy = true }
+-- mod_blocklist would say is asked here; mod_vcard_legacy has had its say when the presence came, mod_pep wants none of these.
+local ours = { presence = true, blocklist = true, vcard_legacy = true, pep = true }
 
 local function only_ours(events, event)
   local entries = events.entries(event)

@@ -135,6 +135,10 @@ local function note_remote(username, from, set)
   changed(nil, username, from, set)
 end
 
+local function in_roster(username, contact)
+  return rostermanager.is_contact_subscribed(username, host, contact) or rostermanager.is_user_subscribed(username, host, contact)
+end
+
 module:hook("presence/bare", function(event)
   local attr = event.stanza.attr
   local from, kind, username = attr.from, attr.type, jid.node(attr.to)
@@ -147,7 +151,7 @@ module:hook("presence/bare", function(event)
       list[from] = nil
       if not next(list) then remote[username] = nil end
     end
-  elseif not kind and rostermanager.is_contact_subscribed(username, host, jid.bare(from)) then
+  elseif not kind and in_roster(username, jid.bare(from)) then
     find(event.stanza, username .. "@" .. host, from, function(set)
       if set and next(set) then note_remote(username, from, set) end
     end)

@@ -142,6 +142,20 @@ check.test("who no longer sees the presence no longer hears; other options are n
   host:close()
 end)
 
+check.test("who becomes a contact gets what is there already", function()
+  local host, romeo = new()
+  local nurse = host:client "nurse@example.org/hall"
+  publish(romeo, "urn:n", "1")
+  romeo:send "<presence/>"
+  online(nurse, "urn:n")
+  check.equal(heard(nurse), {})
+  contact(host, "romeo", "nurse@example.org", "from")
+  host:run(router.core_post_stanza, romeo.session,
+    st.presence { type = "subscribed", from = "romeo@example.org", to = "nurse@example.org" }, false)
+  check.equal(heard(nurse), { "urn:n item 1" })
+  host:close()
+end)
+
 -- The same hash with "urn:b+notify" as a form's type, or as part of an identity: the string behind it is the same (XEP-0115 §7).
 check.test("a hash is proved by an answer in which every +notify is a feature", function()
   local full = info("urn:a", "urn:b")
