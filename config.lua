@@ -84,7 +84,7 @@ c2s_require_encryption = true
 
 limits = {
   c2s = { rate = "10kb/s", burst = "2s" };    -- what one client may send; more waits in the network
-  s2sin = { rate = "300kb/s", burst = "3s" }; -- what another server may send on one connection
+  s2sin = { rate = "300kb/s", burst = "3s" }; -- what another server may send, on all its connections
 }
 
 ---------- Other servers ----------

@@ -35,6 +35,8 @@ local function our(name)
   return host and host.modules.dialback and host or nil
 end
 
+local KEY_MAX = 1024                   -- bytes of a key that is kept until it is verified
+
 local function text_of(element)
   return #element.tags == 0 and element:get_text() or ""
 end
@@ -85,7 +87,7 @@ end
 
 -- Over a connection of our own: never the one the claim came on (XEP-0288 §2.2).
 local function ask(here, remote, id, key, done)
-  local session, condition = s2s.outgoing(here, remote)
+  local session, condition = s2s.outgoing(here, remote, true)
   if not session then return done("error", condition) end
   session.questions = session.questions or {}
   local question = { here = here, remote = remote, id = id, key = key, done = done }
@@ -167,6 +169,7 @@ local function on_claim(session, element)
   if hosts.get(remote) then return session:close { condition = "invalid-from", text = "That is a domain of ours" } end
   local function trouble(condition) return reply(session, "result", attr.to, attr.from, nil, "error", condition) end
   if not our(here) then return trouble "item-not-found" end
+  if #text_of(element) > KEY_MAX then return trouble "not-acceptable" end
   if not session.secure and s2s.needs_tls(here) then
     return trouble "policy-violation"
   end

@@ -15,7 +15,7 @@
 --   each() -> iterator over all sessions                incoming_s2s: set of the incoming ones
 --
 -- mod_s2s adds what needs the network:
---   outgoing(from_host, to_host) -> session | nil, condition, text       the one there is, or a new one
+--   outgoing(from_host, to_host, for_question?) -> session | nil, condition, text      the one there is, or a new one
 --   check_certificate(session, remote, here?) -> bool   is what the other side shows good enough?
 --   stream_ready(session, again?)                       TLS is as it should be: prove us, ask dialback's questions
 --   prove(link) -> bool                                 begin to make ourselves known for that pair; false: there is no way

@@ -204,11 +204,12 @@ local function begin(session)
 end
 
 -- Our own connection from here to there; made if there is none, in a moment: links wait for it, and dialback's questions do.
-function s2s.outgoing(from_host, to_host)
+-- Questions, to which strangers move us, get half of the places: the rest is for what our users say.
+function s2s.outgoing(from_host, to_host, for_question)
   local session = s2s.to(from_host, to_host)
   if session then return session end
   local state = outgoing.state
-  if state.pending >= config.s2s_max_pending then
+  if state.pending >= config.s2s_max_pending / (for_question and 2 or 1) then
     return nil, "resource-constraint", "Too many connections are being made"
   end
   session = s2s.new_outgoing(from_host, to_host)

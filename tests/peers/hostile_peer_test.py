@@ -1,0 +1,216 @@
+# SPDX-License-Identifier: MIT
+"""What a hostile server can do before and after it has proved its domain: everything has a bound, each refusal says why in a stream
+error and in one line of the log, and users of this server chat on."""
+import pathlib
+import sys
+import threading
+import time
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
+from check import done, equal, test  # noqa: E402
+from federation import Lab, Raw, RawServer, User, header  # noqa: E402
+
+STREAM_ERROR = r"<stream:error><%s xmlns='urn:ietf:params:xml:ns:xmpp-streams'/>"
+LOOSE = "s2s_secure_auth = false\n"
+
+
+class World:
+    """verona.lab with romeo, who can always say something to himself; x.lab is a stranger with a good certificate."""
+
+    def __init__(self, config="", **more):
+        self.lab = Lab()
+        self.here = self.lab.couplet("verona.lab", "arden.lab", accounts={"romeo": "secret"}, config=config, modules=["ping", "limits"], **more)
+
+    def __enter__(self):
+        self.lab.start()
+        self.cert = self.lab.authority.issue("x.lab")
+        self.romeo = User.login(self.lab, self.here)
+        return self
+
+    def __exit__(self, kind, *more):
+        if kind:
+            print(self.here.output()[-6000:])
+        else:
+            began = time.monotonic()
+            equal(self.romeo.ping("verona.lab").pong("verona.lab"), None)
+            assert time.monotonic() - began < 2, "others notice"
+        self.romeo.close()
+        self.lab.__exit__(kind, *more)
+
+    def stranger(self):
+        return Raw.connect(self.here.s2s).opened_tls(self.lab, "x.lab", "verona.lab", self.cert)
+
+    def proved(self):
+        r = self.stranger()
+        r.external("x.lab").expect("<success")
+        r.text = ""
+        r.open("x.lab", "verona.lab").expect("<stream:features>.*</stream:features>|<stream:features/>")
+        return r
+
+    def said(self, text):
+        """How many lines of the log say that?"""
+        return sum(text in line for line in self.here.log().splitlines())
+
+
+@test("slow-loris: who dribbles bytes is cut off in time, and from one address only some may")
+def slow():
+    with World("s2s_timeout = 5\ns2s_max_unproved_per_ip = 5\n") as w:
+        began, streams = time.monotonic(), [Raw.connect(w.here.s2s) for _ in range(5)]
+        for r in streams[1:]:
+            r.send("<?xml version='1.0'?><stream:stream xmlns='jabber:")
+        sixth = Raw.connect(w.here.s2s)
+        sixth.expect(STREAM_ERROR % "resource-constraint")
+        equal(w.said("Too many connections from your address"), 1)
+        while time.monotonic() < began + 4:
+            for r in streams[2:]:
+                r.send(" ")
+            time.sleep(0.5)
+        for r in streams:
+            r.ended()
+        assert 4 < time.monotonic() - began < 15, time.monotonic() - began
+        w.stranger().close()                                       # there is room again
+
+
+HUGE = {
+    "an attribute of a megabyte": "<stream:stream xmlns='jabber:server' xmlns:stream='http://etherx.jabber.org/streams' a='%s'" % ("x" * 1048576),
+    "ten thousand attributes": "<stream:stream xmlns='jabber:server' xmlns:stream='http://etherx.jabber.org/streams' %s>" % " ".join(
+        "a%d='x'" % i for i in range(10000)),
+    "a domain of 2000 letters": header(to="verona.lab", from_="x" * 2000 + ".lab"),
+}
+
+
+@test("huge stream headers are refused, with a stream error")
+def headers():
+    with World() as w:
+        for what, text in HUGE.items():
+            r = Raw.connect(w.here.s2s)
+            try:
+                r.send(text)
+            except ConnectionError:
+                pass
+            assert "<stream:error>" in r.ended(), (what, r.text)
+        equal(w.said("session from 127.0.0.1 ended: "), len(HUGE))
+
+
+@test("a certificate chain of megabytes is not read to its end")
+def chain():
+    with World() as w:
+        cert, key = w.cert
+        long = w.lab.dir / "long.crt"
+        long.write_text(cert.read_text() * 4000)
+        r = Raw.connect(w.here.s2s).open("x.lab", "verona.lab")
+        r.expect("</stream:features>")
+        r.send("<starttls xmlns='urn:ietf:params:xml:ns:xmpp-tls'/>").expect("<proceed[^>]*/>")
+        try:
+            r.secure(w.lab, (long, key)).open("x.lab", "verona.lab")
+            raise RuntimeError("taken")
+        except (OSError, AssertionError):
+            pass
+        equal(w.said("proved by"), 0)
+
+
+@test("claims of many domains: some are asked about, the rest gets errors, and our users still find their way")
+def claims():
+    config = LOOSE + "s2s_max_pending = 10\ns2s_login_elements = 1000\ndialback_max_domains = 50\n"
+    with World(config) as w:
+        silent = RawServer()                                       # takes connections and says nothing
+        for i in range(300):
+            w.lab.zone["d%d.lab" % i] = [("127.0.0.1", silent.port)]
+        w.lab.zone["good.lab"] = [("127.0.0.1", silent.port)]
+        w.lab.publish()
+        r = w.stranger()
+        for i in range(300):
+            r.send("<db:result from='d%d.lab' to='verona.lab'>key</db:result>" % i)
+        for _ in range(295):
+            r.expect("<db:result[^>]*type='error'><error type='wait'><resource-constraint")
+        r.send("<db:result from='d299.lab' to='verona.lab'>%s</db:result>" % ("k" * 2000))
+        r.expect("<db:result[^>]*type='error'><error type='modify'><not-acceptable")
+        for _ in range(5):
+            silent.accept().close()
+        w.romeo.ping("good.lab")                                   # a place is left for it
+        silent.accept().expect("<stream:stream[^>]*to='good.lab'")
+        r.send("<db:result from='arden.lab' to='verona.lab'>key</db:result>").expect(STREAM_ERROR % "invalid-from")
+        r.ended()
+        equal(w.said("That is a domain of ours"), 1)
+        silent.close()
+
+
+@test("a zone that leads to ourselves: no loop, the right error")
+def loops():
+    with World() as w:
+        w.lab.zone["me.lab"] = [("127.0.0.1", w.here.s2s)]
+        w.lab.direct["me2.lab"] = [("127.0.0.1", w.here.s2s_tls)]
+        w.lab.zone["client.lab"] = [("127.0.0.1", w.here.port)]
+        w.lab.publish()
+        for domain, condition in (("me.lab", "remote-server-not-found"), ("me2.lab", "remote-server-timeout"),
+                                  ("client.lab", "remote-server-timeout")):
+            equal((domain, w.romeo.ping(domain).pong(domain)), (domain, condition))
+        assert w.here.log().count("trying 127.0.0.1") <= 4
+
+
+@test("a hundred SRV records with many addresses each: so many connections, and an answer in time")
+def many():
+    with World("s2s_connect_timeout = 2\ns2s_timeout = 20\n") as w:
+        w.lab.zone["many.lab"] = [("big%d.lab." % i, 1) for i in range(100)]
+        w.lab.extra = ["big%d.lab. IN A 127.9.%d.%d" % (i, i, j) for i in range(100) for j in range(1, 21)]
+        w.lab.publish()
+        began = time.monotonic()
+        equal(w.romeo.ping("many.lab").pong("many.lab"), "remote-server-timeout")
+        assert time.monotonic() - began < 25
+        assert w.here.log().count("trying 127.9.") <= 24 * 8
+
+
+@test("a proved domain speaks for itself, to the host it has proved itself to; and resumes nobody's stream")
+def proved():
+    with World() as w:
+        r = w.proved()
+        r.send("<resume xmlns='urn:xmpp:sm:3' previd='x' h='0'/>").expect("<failed xmlns='urn:xmpp:sm:3'><feature-not-implemented")
+        r.send("<message from='a@x.lab' to='romeo@arden.lab'><body>x</body></message>").expect(STREAM_ERROR % "host-unknown")
+        r.ended()
+        equal(w.said("Not proved for arden.lab"), 1)
+        r = w.proved()
+        r.send("<message from='romeo@verona.lab' to='romeo@verona.lab'><body>x</body></message>").expect(STREAM_ERROR % "invalid-from")
+        r.ended()
+        equal(w.said("Not proved on this stream: verona.lab"), 1)
+
+
+def memory(server):
+    return int(next(line for line in open("/proc/%d/status" % server.process.pid) if line.startswith("VmRSS")).split()[1])
+
+
+@test("streams of one domain share its rate; what is too fast waits in the network")
+def rate():
+    with World('limits = { s2sin = { rate = "50kb/s", burst = "1s" } }\n') as w:
+        w.lab.zone["x.lab"] = []
+        before = memory(w.here)
+        streams = [w.proved() for _ in range(4)]
+        ask = "<db:verify from='x.lab' to='nobody.lab' id='1'>%s</db:verify>" % ("k" * 400)
+        answered = [0] * 4
+
+        def pour(n):
+            try:
+                streams[n].sock.sendall((ask * 4000).encode())
+            except OSError:
+                pass
+
+        def count(n):
+            try:
+                while data := streams[n].sock.recv(65536):
+                    answered[n] += data.count(b"</db:verify>")
+            except OSError:
+                pass
+        began = time.monotonic()
+        for fn in (pour, count):
+            for n in range(4):
+                threading.Thread(target=fn, args=(n,), daemon=True).start()
+        while time.monotonic() < began + 4:
+            equal(w.romeo.ping("verona.lab").pong("verona.lab"), None)
+            time.sleep(0.05)
+        total, took = sum(answered) * len(ask), time.monotonic() - began
+        assert 50000 < total < 50000 * (took + 1) * 1.5, (total, took)       # alone each stream would have 50 kB/s
+        assert memory(w.here) - before < 30000, (before, memory(w.here))
+        for r in streams:
+            r.close()
+
+
+sys.exit(done() != 0)
