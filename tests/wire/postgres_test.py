@@ -12,7 +12,7 @@ sys.path.insert(0, str(HERE.parent))
 import check  # noqa: E402
 from postgres import Postgres  # noqa: E402
 
-TALKS = ["roster", "subscription", "offline", "register", "questions", "blocklist"]
+TALKS = ["roster", "subscription", "offline", "register", "questions", "blocklist", "mam"]
 
 
 def talk(pg, name):
