@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* postgres_db.h - a connection of the PostgreSQL driver: opens it and brings the tables up to date, runs requests through a
- * pipeline, and says what is wrong. It knows nothing of queues, which are postgres.c's.
+ * pipeline (postgres_run.c), and says what is wrong. It knows nothing of queues, which are postgres.c's.
  *
  * Thread: any, a connection one at a time. Of the place only the atomic part changes while connections use it, and `sql`,
  * which the logic thread writes before a request names the statement. Every wait has a deadline.
@@ -23,7 +23,11 @@ enum postgres_fault {
 	FAULT_LOST,     /* the connection broke: it may be done or not */
 };
 
-enum { POSTGRES_TROUBLES = 24 };
+enum postgres_trouble {
+	TROUBLE_GONE, TROUBLE_REFUSED, TROUBLE_NO_DATABASE, TROUBLE_TOO_MANY, TROUBLE_OLD_WORK, TROUBLE_DISK_FULL, TROUBLE_READ_ONLY,
+	TROUBLE_FORBIDDEN, TROUBLE_SLOW, TROUBLE_CONFLICT, TROUBLE_TOO_BIG, TROUBLE_NEWER, TROUBLE_ENCODING, TROUBLE_COLLISION,
+	TROUBLE_LACKING, TROUBLE_DAMAGED, TROUBLE_NO_LIBRARY, TROUBLE_OTHER, POSTGRES_TROUBLES
+};
 
 /* What all connections to one database share. Owned by the driver. */
 struct postgres_place {
@@ -54,7 +58,7 @@ struct postgres_statement {
 };
 
 struct words {
-	int trouble;
+	enum postgres_trouble trouble;
 	char detail[120];               /* the server's */
 };
 
@@ -83,5 +87,19 @@ void postgres_db_well(struct postgres_place *p, const struct postgres_db *c);   
 
 /* Is it worth waiting for a server that is away? Then so many milliseconds; 0: no. */
 int postgres_db_patience(const struct postgres_place *p);
+
+/* --- what postgres_run.c uses of a connection --- */
+
+/* Notes what is wrong, in the server's words or libpq's. -> what has become of the work */
+enum postgres_fault postgres_db_fault(struct postgres_db *c, enum postgres_trouble t, const char *words);
+enum postgres_fault postgres_db_lost(struct postgres_db *c);                            /* the connection broke */
+enum postgres_fault postgres_db_failed(struct postgres_db *c, const PGresult *res);     /* the server says why */
+
+/* Waits until PQgetResult() has an answer without waiting. False: broken, or too late; noted. */
+bool postgres_db_wait(struct postgres_place *p, struct postgres_db *c, uint64_t deadline);
+
+/* The result of what was sent outside a pipeline, the caller's; NULL: the connection broke, noted. Of it: fine, or why not. */
+PGresult *postgres_db_result(struct postgres_place *p, struct postgres_db *c, int timeout_ms);
+enum postgres_fault postgres_db_judge(struct postgres_db *c, const PGresult *res);
 
 #endif
