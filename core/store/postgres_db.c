@@ -266,12 +266,11 @@ static enum postgres_fault login(struct postgres_place *p, struct postgres_db *c
 	const char *encoding = pq.parameterStatus(c->conn, "server_encoding");
 	if (encoding && strcmp(encoding, "UTF8") != 0)
 		return postgres_db_fault(c, TROUBLE_ENCODING, encoding);
-	/* A plan is made once and may meet a small table or a big one, a page of ten or an archive of a million: what we ask for
-	 * has an index, in the order in which we want it. */
+	/* A plan is made once, and may have been made while the table was small: whatever we ask for has an index. */
 	char set[640];
 	snprintf(set, sizeof set, "SET client_encoding = 'UTF8'; SET search_path = couplet; SET jit = off; "
 		"SET default_transaction_isolation = 'read committed'; SET plan_cache_mode = force_generic_plan; "
-		"SET enable_seqscan = off; SET enable_sort = off; "
+		"SET enable_seqscan = off; "
 		"SET idle_in_transaction_session_timeout = 0; SET statement_timeout = %d; "
 		"%s", p->patience_ms,
 		p->sync <= STORE_SYNC_NORMAL ? "SET synchronous_commit = off"
@@ -359,12 +358,12 @@ static void away(struct postgres_place *p, enum postgres_trouble t)
 	uint64_t now = clock_mono_ms(), never = 0;
 	p->last_trouble = t;
 	atomic_compare_exchange_strong(&p->away_since_ms, &never, now);
-	int delay = p->retry_delay_ms;
+	int delay = p->retry_delay_ms, most = p->patience_ms < RETRY_MAX_MS ? p->patience_ms : RETRY_MAX_MS;
 	uint32_t random;
 	rand_bytes(&random, sizeof random);
 	delay = delay ? delay * 2 : RETRY_FIRST_MS;
-	if (delay > RETRY_MAX_MS)
-		delay = RETRY_MAX_MS;
+	if (delay > most)
+		delay = most;
 	p->retry_delay_ms = delay;
 	p->retry_at_ms = now + (uint64_t)(delay / 2) + random % (uint64_t)(delay / 2 + 1);
 }

@@ -54,8 +54,15 @@ return function(name, options)
     local bytes = 0
     for i = 2, 20, 2 do bytes = bytes + #items[i].xml end
     local n, size = a:measure "user0"
-    ok(n == 10 and size >= bytes and size <= bytes + 10 * 3, "as they are, or with what our encoding adds")
+    equal({ n, size }, { 10, bytes })
     equal({ a:measure "nobody" }, { 0, 0 })
+    bytes = 0
+    for i, length in ipairs { 7, 127, 128, 16383, 16384 } do
+      local xml = "<é>" .. ("x"):rep(length - 4)
+      bytes = bytes + length
+      append_all(a, { { user = "long", id = a:new_id(), xml = xml, with = "peer1" } })
+      equal({ a:measure "long" }, { i, bytes })
+    end
     local found
     local waiting = { user = "user0", id = a:new_id(), xml = "<late/>", with = "peer1" }
     a:append_all({ waiting }, function() end)

@@ -10,7 +10,7 @@
 --   store:append_all({ { user =, id =, number =, xml =, with = }, … }, done)     stanzas as text, under ids of new_id, all or
 --                                              none in one transaction; done(true) | done(nil, message, code). The same again
 --                                              changes nothing
---   store:measure(user) -> items, bytes | nil, message
+--   store:measure(user) -> items, bytes | nil, message     of the stanzas as text
 --   find's query: raw = true                   stanzas as text
 
 local core = require "couplet.core"
@@ -29,10 +29,9 @@ local ENSURE_OWNER = "INSERT INTO owner (collection, \"user\") VALUES (" .. COLL
 local ENSURE_JID = "INSERT INTO jid (jid) VALUES (?1) ON CONFLICT DO NOTHING"
 local DROP_KEY = "DELETE FROM archive WHERE owner = " .. OWNER .. " AND key = ?4"
 local INTO = "INSERT INTO archive (id, owner, key, type, value, peer) "
-local MEASURE = "SELECT count(*), coalesce(sum(length(value)), 0) FROM archive WHERE owner = " .. OWNER
 local CUT = "SELECT id FROM archive WHERE owner = " .. OWNER .. " ORDER BY id DESC LIMIT 1 OFFSET ?4"
-local SLICE = "SELECT max(id) FROM (SELECT id FROM archive WHERE id > ?2 AND id <= ?1 ORDER BY id LIMIT ?3) s"
-local DROP_SLICE = "DELETE FROM archive WHERE id > ?3 AND id <= ?4 AND EXISTS"
+local SLICE = "SELECT max(id) FROM (SELECT id FROM archive WHERE AGE > ?2 AND AGE <= ?1 ORDER BY AGE LIMIT ?3) s"
+local DROP_SLICE = "DELETE FROM archive WHERE AGE > ?3 AND AGE <= ?4 AND EXISTS"
   .. " (SELECT 1 FROM owner o WHERE o.id = archive.owner AND o.collection = " .. COLLECTION .. ")"
 local ITEM = " FROM archive a LEFT JOIN jid ON jid.id = a.peer WHERE a.owner = "
 local COLUMNS = "SELECT a.id, a.key, a.type, a.value, jid.jid"
@@ -57,6 +56,8 @@ local function sql_of(db)
     find_number = INTO .. "VALUES (" .. of(dialect.free) .. ", " .. OWNER
       .. ", ?5, ?6, ?7, (SELECT id FROM jid WHERE jid = ?8)) RETURNING id",
     enter = INTO .. of(dialect.enter),
+    slice = SLICE:gsub("AGE", dialect.age), drop_slice = DROP_SLICE:gsub("AGE", dialect.age),
+    measure = "SELECT count(*), coalesce(sum(" .. dialect.size .. "), 0) FROM archive WHERE owner = " .. OWNER,
     dates = "SELECT DISTINCT " .. dialect.day .. " FROM archive WHERE owner = " .. OWNER .. " ORDER BY 1",
     delete = "DELETE FROM archive WHERE " .. dialect.row .. " IN (SELECT " .. dialect.rows .. " FROM archive a WHERE ",
   }
@@ -198,8 +199,12 @@ local function page(self, user, query, after, before, limit, total)
   local count = total and statement("SELECT count(*) FROM archive a WHERE a.owner = " .. OWNER .. wheres, params)
   if after then wheres = wheres .. " AND a.id > " .. param(after) end
   if before then wheres = wheres .. " AND a.id < " .. param(before) end
-  local find = statement(COLUMNS .. ITEM .. OWNER .. wheres .. " ORDER BY a.id " .. (query.reverse and "DESC" or "ASC")
-    .. " LIMIT " .. param(limit), params)
+  local way = query.reverse and "DESC" or "ASC"
+  local text = COLUMNS .. ITEM .. OWNER .. wheres .. " ORDER BY a.id " .. way .. " LIMIT "
+  if self.db.dialect.plans_ahead and not query.ids then
+    text = "SELECT * FROM (" .. text .. (limit > 64 and PAGE or 64) .. ") p ORDER BY id " .. way .. " LIMIT "
+  end
+  local find = statement(text .. param(limit), params)
   return self.db:read{ find, count or nil }
 end
 
@@ -441,13 +446,13 @@ end
 local function delete_old(self, high)
   local count, from = 0, -1
   while true do
-    local rows, message, code = self.db:read{ { SLICE, high, from, PORTION } }
+    local rows, message, code = self.db:read{ { self.shared.sql.slice, high, from, PORTION } }
     if not rows then return nil, message, code end
     local upto = rows[1]
     if not upto then return count end
     local moved
     local began = mono()
-    moved, message, code = post(self, true, { { DROP_SLICE, self.host, self.store, from, upto } })
+    moved, message, code = post(self, true, { { self.shared.sql.drop_slice, self.host, self.store, from, upto } })
     if not moved then return nil, message, code end
     count, from = count + moved, upto
     task.sleep(math.min(mono() - began, 1))
@@ -482,7 +487,7 @@ end
 function methods:measure(user)
   user = user or ""
   catch_up(self, user)
-  local rows, n, code = self.db:read{ { MEASURE, self.host, self.store, user } }
+  local rows, n, code = self.db:read{ { self.shared.sql.measure, self.host, self.store, user } }
   if not rows then return nil, n, code end
   return rows[1], rows[2]
 end

@@ -2,9 +2,11 @@
 -- storage.dialect: what SQLite and PostgreSQL say differently. The rest of the SQL, in keyval, archive and database, is both's.
 --
 -- A dialect: schema[i] leads from version i - 1 to i; put: the end of the statement that stores a key; row, rows: what names
--- a row of `archive` and, in a query with the alias a, rows of it; free: a number of the millisecond that begins with ?4,
--- for an item of OWNER; day: of a number; enter: the values of an item under a number made before it, where the same again
--- changes nothing, and what is missing, or the number being another item's, leaves no value, which the schema refuses.
+-- a row of `archive` and, in a query with the alias a, rows of it; age: the number, for ranges over everybody's items; free:
+-- a number of the millisecond that begins with ?4, for an item of OWNER; day: of a number; size: bytes of a stanza; enter:
+-- the values of an item under a number made before it, where the same again changes nothing, and what is missing, or the
+-- number being another item's, leaves no value, which the schema refuses; plans_ahead: how a statement is done is decided
+-- before its parameters are known, so that it should say itself how few rows are wanted.
 -- append, append_batch, enter_batch: statements that are also there for many at once, with arrays in place of values
 -- (core/store/store.h).
 
@@ -30,9 +32,10 @@ dialect.sqlite = {
     ]],
   },
   put = "WHERE value IS NOT excluded.value OR typeof(value) <> typeof(excluded.value)",
-  row = "id", rows = "a.id",
+  row = "id", rows = "a.id", age = "id",
   free = "coalesce((SELECT max(id) + 1 FROM archive WHERE id >= ?4 AND id < ?4 + 1048576), ?4)",
   day = "date((id >> 20) / 1000, 'unixepoch')",
+  size = "length(CAST(value AS BLOB))",
   enter = "SELECT ?4, OWNER, NULL, 'xml', CASE WHEN peer IS NULL THEN NULL ELSE ?5 END, peer"
     .. " FROM (SELECT (SELECT id FROM jid WHERE jid = ?6) AS peer) WHERE true"
     .. " ON CONFLICT (id) DO UPDATE SET value = CASE WHEN owner = excluded.owner THEN excluded.value END",
@@ -73,13 +76,17 @@ dialect.postgres = {
     owner bigint NOT NULL, id bigint NOT NULL, peer bigint, key text COLLATE "C", type text COLLATE "C", value bytea NOT NULL,
     PRIMARY KEY (owner, id));
   CREATE INDEX archive_peer ON archive (owner, peer, id);
-  CREATE INDEX archive_id ON archive (id);      -- what is old goes in order of time
+  -- What is old goes in order of time. Not of `id` itself: an archive's page would be looked for along everybody's.
+  CREATE INDEX archive_age ON archive ((id + 0));
   CREATE UNIQUE INDEX archive_key ON archive (owner, key) WHERE key IS NOT NULL;
     ]],
   },
   put = "WHERE keyval.value IS DISTINCT FROM excluded.value",
-  row = "(owner, id)", rows = "a.owner, a.id",
+  row = "(owner, id)", rows = "a.owner, a.id", age = "(id + 0)", plans_ahead = true,
   free = "coalesce((SELECT max(id) + 1 FROM archive WHERE owner = OWNER AND id >= ?4 AND id < ?4 + 1048576), ?4)",
+  -- Without the tag and the varint that lead a text in our encoding
+  size = "length(value) - CASE WHEN type IS DISTINCT FROM 'xml' THEN 0 WHEN length(value) < 130 THEN 2"
+    .. " WHEN length(value) < 16387 THEN 3 WHEN length(value) < 2097156 THEN 4 ELSE 5 END",
   day = "to_char(to_timestamp((id >> 20) / 1000) AT TIME ZONE 'UTC', 'YYYY-MM-DD')",
   enter = "SELECT ?4, OWNER, NULL, 'xml', CASE WHEN p.peer IS NULL THEN NULL ELSE CAST(?5 AS bytea) END, p.peer"
     .. " FROM (SELECT (SELECT id FROM jid WHERE jid = ?6) AS peer) p" .. SAME,
