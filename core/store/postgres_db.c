@@ -270,7 +270,7 @@ static enum postgres_fault login(struct postgres_place *p, struct postgres_db *c
 	char set[640];
 	snprintf(set, sizeof set, "SET client_encoding = 'UTF8'; SET search_path = couplet; SET jit = off; "
 		"SET default_transaction_isolation = 'read committed'; SET plan_cache_mode = force_generic_plan; "
-		"SET enable_seqscan = off; "
+		"SET enable_seqscan = off; SET max_parallel_workers_per_gather = 0; "
 		"SET idle_in_transaction_session_timeout = 0; SET statement_timeout = %d; "
 		"%s", p->patience_ms,
 		p->sync <= STORE_SYNC_NORMAL ? "SET synchronous_commit = off"
