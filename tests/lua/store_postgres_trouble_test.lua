@@ -193,12 +193,12 @@ test("one backend is killed, another ended: no write is lost", function()
   end
 end)
 
-test("a server that stands still for four seconds delays, and blocks nobody", function()
+test("a server that stands still for three seconds delays, and blocks nobody", function()
   local driver = fresh()
   local state = under_load(driver, function(state)
     for pid in pg.query("SELECT pid FROM pg_stat_activity WHERE application_name = 'couplet'"):gmatch "%d+" do
       os.execute("kill -STOP " .. pid)
-      background("sleep 4; kill -CONT " .. pid)
+      background("sleep 3; kill -CONT " .. pid)
     end
     calm(state)
     local at = state.n
