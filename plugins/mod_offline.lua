@@ -6,6 +6,7 @@
 -- they leave the store when the client has acknowledged them.
 
 local blocking = require "couplet.blocking"
+local clock = require "couplet.clock"
 local client_session = require "couplet.client_session"
 local directory = require "couplet.directory"
 local durable = require "couplet.durable"
@@ -72,7 +73,8 @@ end
 
 -- true: stored, or the sender has been told why not; nil: it is to be refused. May wait.
 local function append(origin, stanza, username)
-  local id, err = store:append(username, nil, stanza, os.time(), jid.bare(stanza.attr.from or host))
+  -- Of exactly now: with a number that is known beforehand, and so written again where a database's connection breaks.
+  local id, err = store:append(username, nil, stanza, clock.wall(), jid.bare(stanza.attr.from or host))
   if id then
     look_again(username)
     return true
