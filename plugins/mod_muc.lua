@@ -28,6 +28,8 @@ module:config {
   muc_max_occupants = { type = "integer", default = 10000, min = 1, doc = "occupants of one room" },
   muc_max_affiliations = { type = "integer", default = 10000, min = 10, doc = "addresses on the lists of one room" },
   muc_max_nick_length = { type = "integer", default = 100, min = 1, doc = "bytes of a nickname" },
+  muc_ping_interval = { type = "period", default = "15 min", min = 1,
+    doc = "occupants on other servers who have said nothing for so long are asked whether they are still there; \"never\"" },
   max_history_messages = { type = "integer", default = 20, min = 0, doc = "messages shown to those who come" },
   muc_room_locking = { type = "boolean", default = true, doc = "a new room is closed until its owner has configured it" },
   muc_room_lock_timeout = { type = "period", default = 300, min = 5, doc = "and is gone if that does not happen for so long" },
@@ -506,6 +508,8 @@ module:hook("host-disco-items", function(event)
       last = last >= first and list[last] or nil, count = #list })
   end
 end)
+
+module:require "muc/ghosts"(live)
 
 module:depends "disco"
 module:add_identity("conference", "text", module:get_option_string("name", "Chatrooms"))

@@ -29,8 +29,10 @@ local plugin = { loader = loader, api = api }
 
 -- Loaded on every VirtualHost unless disabled; those that are not installed are skipped in silence.
 local always = { "presence", "message", "iq", "offline", "c2s", "s2s", "s2s_auth_certs" }
--- What a component takes over from the global list (and from the above).
-local inherited = set.new { "tls", "saslauth", "dialback", "iq", "s2s", "s2s_bidi", "smacks", "server_contact_info" }
+-- What a component takes over from the global list (and from the above). Whoever looks at certificates elsewhere has global
+-- plugins for it; ours are a host's own, and components are reached by other servers too.
+local inherited = set.new { "tls", "saslauth", "dialback", "iq", "s2s", "s2s_bidi", "smacks", "server_contact_info",
+  "s2s_auth_certs", "s2s_auth_dane_in" }
 
 local loaded = { ["*"] = {} }           -- host -> name -> environment
 local order = { ["*"] = {} }            -- host -> names as they were loaded

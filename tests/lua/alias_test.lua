@@ -104,7 +104,7 @@ check.test("what a host gets (§13)", function()
   local function list(host) return (select(3, plugin.get_modules_for_host(host))) end
   check.equal(list "a", { "presence", "message", "iq", "c2s", "s2s", "s2s_auth_certs", "roster", "tls", "smacks", "extra" })
   check.equal(list "b", { "presence", "message", "iq", "c2s", "s2s", "s2s_auth_certs", "roster", "tls", "mam", "smacks" })
-  check.equal(list "c", { "muc", "iq", "s2s", "tls", "smacks", "muc_mam" })
+  check.equal(list "c", { "muc", "iq", "s2s", "s2s_auth_certs", "tls", "smacks", "muc_mam" })
   local set, component = plugin.get_modules_for_host "c"
   check.ok(set:contains "muc")
   check.equal(component, "muc")

@@ -450,6 +450,65 @@ check.test("§12.8: whose client says that it is gone, is gone", function()
   host:close()
 end)
 
+check.test("XEP-0410: occupants on other servers who have gone in silence are asked, and leave", function()
+  local host = new { muc_ping_interval = 60, muc_room_locking = false }
+  local romeo = person(host, "romeo")
+  join(romeo, "Romeo")
+  local function remote(xml)
+    host:run(function()
+      local stanza = require "util.xml".parse(xml)
+      require "couplet.router".core_post_stanza({ type = "s2sin", host = ROOMS, from_host = "far.example", to_host = ROOMS,
+        send = function() end }, stanza)
+    end)
+  end
+  local out = {}
+  require "couplet.hosts".get(ROOMS).events.add_handler("route/remote", function(event)
+    out[#out + 1] = require "couplet.stanza".clone(event.stanza)
+    return true
+  end)
+  local function sent()
+    local list = out
+    out = {}
+    return list
+  end
+  local function asked(who)
+    for _, s in ipairs(sent()) do
+      if s.attr.to == who and s.name == "iq" then return s.attr.id end
+      if s.attr.to == who and s.name == "message" and not s.tags[1] then return "message" end
+    end
+  end
+  local names = { "silent", "there", "talks", "mute" }
+  for _, name in ipairs(names) do
+    remote(("<presence from='%s@far.example/x' to='%s/%s'><x xmlns='http://jabber.org/protocol/muc'/></presence>")
+      :format(name, ROOM, name))
+  end
+  host:advance(59)
+  remote(("<presence from='talks@far.example/x' to='%s/talks'/>"):format(ROOM))
+  sent()
+  romeo:received()
+  host:advance(2)                              -- all of them have been heard in the first round
+  check.equal(asked "silent@far.example/x", nil)
+  host:advance(10)
+  remote(("<presence from='talks@far.example/x' to='%s/talks'/>"):format(ROOM))
+  sent()
+  host:advance(50)
+  local list = sent()
+  local ids = {}
+  for _, s in ipairs(list) do if s.name == "iq" then ids[s.attr.to:match "^[^@]+"] = s.attr.id end end
+  check.equal(ids.talks, nil)
+  check.ok(ids.silent and ids.there and ids.mute)
+  remote(("<iq type='result' from='there@far.example/x' to='%s' id='%s'/>"):format(ROOM, ids.there))
+  remote(("<iq type='error' from='mute@far.example/x' to='%s' id='%s'><error type='cancel'><service-unavailable " ..
+    "xmlns='urn:ietf:params:xml:ns:xmpp-stanzas'/></error></iq>"):format(ROOM, ids.mute))
+  check.equal(asked "mute@far.example/x", "message")
+  romeo:received()
+  host:advance(59)                             -- silent's answer is overdue
+  local heard = table.concat(told(romeo), " ")
+  check.ok(heard:find("-silent none/none 333", 1, true), heard)
+  check.ok(not heard:find "%-there" and not heard:find "%-mute", heard)
+  check.equal(host:close(), {})
+end)
+
 check.test("§7.10: registration keeps a nickname; XEP-0421: occupants have ids that stay", function()
   local host = new()
   local romeo, juliet, nurse = person(host, "romeo"), person(host, "juliet"), person(host, "nurse")
