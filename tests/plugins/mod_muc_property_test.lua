@@ -1,0 +1,134 @@
+-- SPDX-License-Identifier: MIT
+-- Random lives of a room beside a small model of one: after every step all who are inside agree with it who is there, under which
+-- nickname and with which role; who is outside is told nothing more. Fixed seeds.
+
+local check = require "check"
+local fake = require "fakehost"
+local plugin = require "couplet.plugin"
+
+local ROOMS, ROOM = "rooms.example.org", "verona@rooms.example.org"
+local USER = "http://jabber.org/protocol/muc#user"
+local RANK = { visitor = 1, participant = 2, moderator = 3 }
+
+local function default_role(model, affiliation)
+  if affiliation == "owner" or affiliation == "admin" then return "moderator" end
+  if affiliation == "member" then return "participant" end
+  return model.moderated and "visitor" or "participant"
+end
+
+-- What this client believes: { nick = role }, and whether it is inside.
+local function listen(c)
+  for _, s in ipairs(c.client:received()) do
+    local x = s.name == "presence" and s.attr.type ~= "error" and s:get_child("x", USER)
+    if x then
+      local nick, item, own = s.attr.from:match "/(.*)$", x:get_child "item", false
+      for status in x:childtags "status" do own = own or status.attr.code == "110" end
+      if s.attr.type == "unavailable" then
+        c.view[nick] = nil
+        if own and not item.attr.nick then c.view, c.inside = {}, false end
+      else
+        if own then c.inside = true end
+        c.view[nick] = item.attr.role
+      end
+    end
+  end
+end
+
+local function life(seed, steps)
+  math.randomseed(seed)
+  local host = fake.new { plugins = { "iq", "presence", "message", "disco" } }
+  host:component(ROOMS, "muc", { muc_room_locking = false })
+  host:run(function() assert(plugin.load(ROOMS, "iq")) end)
+  local people, model, serial = {}, { moderated = false, affiliation = { owner = "owner" }, inside = {} }, 0
+  for i, name in ipairs { "owner", "ann", "ben", "cleo", "dan", "eve" } do
+    people[i] = { name = name, client = host:client(name .. "@example.org/x"), view = {}, inside = false }
+  end
+  local owner = people[1]
+  local function at(nick)
+    for name, who in pairs(model.inside) do if who.nick == nick then return name, who end end
+  end
+  local function join(c, nick, x)
+    c.client:send(("<presence to='%s/%s'>%s</presence>"):format(ROOM, nick,
+      x and "<x xmlns='http://jabber.org/protocol/muc'/>" or ""))
+    local affiliation, taken = model.affiliation[c.name] or "none", at(nick)
+    if taken and taken ~= c.name or affiliation == "outcast" then return end
+    local me = model.inside[c.name]
+    if me then me.nick = nick
+    elseif x then model.inside[c.name] = { nick = nick, role = default_role(model, affiliation) } end
+  end
+  local function ask(inner, ns)
+    serial = serial + 1
+    owner.client:send(("<iq type='set' id='s%d' to='%s'><query xmlns='http://jabber.org/protocol/muc#%s'>%s</query></iq>")
+      :format(serial, ROOM, ns or "admin", inner))
+  end
+  local steps_of = {
+    join = function(c) join(c, c == owner and "O" or "n" .. math.random(4), true) end,
+    rename = function(c) if c ~= owner then join(c, "n" .. math.random(4)) end end,
+    leave = function(c)
+      if c == owner then return end
+      c.client:send(("<presence type='unavailable' to='%s/any'/>"):format(ROOM))
+      model.inside[c.name] = nil
+    end,
+    lose = function(c)                         -- the connection breaks; the client comes back and knows nothing
+      if c == owner then return end
+      c.client:send "<presence/>"
+      c.client:close()
+      host:run(function()
+        require "couplet.router".core_post_stanza(require "couplet.hosts".get "example.org", require "util.stanza".presence {
+          from = c.name .. "@example.org/x", to = ROOM .. "/any", type = "unavailable" })
+      end)
+      model.inside[c.name] = nil
+      c.client, c.view, c.inside = host:client(c.name .. "@example.org/x"), {}, false
+    end,
+    affiliate = function(c)
+      if c == owner then return end
+      local new = ({ "none", "member", "admin", "outcast", "none" })[math.random(5)]
+      ask(("<item affiliation='%s' jid='%s@example.org'/>"):format(new, c.name))
+      local old, me = model.affiliation[c.name] or "none", model.inside[c.name]
+      model.affiliation[c.name] = new ~= "none" and new or nil
+      if not me then return end
+      if new == "outcast" then model.inside[c.name] = nil return end
+      local role = default_role(model, new)
+      local lower = new ~= "admin" and old ~= "admin" and RANK[role] < RANK[me.role]
+      if not (lower and not model.moderated) then me.role = role end
+    end,
+    role = function()
+      local nick, role = "n" .. math.random(4), ({ "none", "visitor", "participant", "moderator" })[math.random(4)]
+      ask(("<item nick='%s' role='%s'/>"):format(nick, role))
+      local name, who = at(nick)
+      if not who then return end
+      if role == "none" then model.inside[name] = nil
+      elseif not (model.affiliation[name] == "admin" and role ~= "moderator") then who.role = role end
+    end,
+    moderate = function()
+      model.moderated = not model.moderated
+      ask(("<x xmlns='jabber:x:data' type='submit'><field var='muc#roomconfig_moderatedroom'><value>%d</value></field></x>")
+        :format(model.moderated and 1 or 0), "owner")
+    end,
+    reload = function() host:run(function() assert(plugin.reload(ROOMS, "muc")) end) end,
+  }
+  local names = { "join", "join", "join", "rename", "leave", "lose", "affiliate", "affiliate", "role", "role", "moderate",
+    "reload" }
+  join(owner, "O", true)
+  model.inside.owner.role = "moderator"
+  local trail = {}
+  for step = 1, steps do
+    local what, who = names[math.random(#names)], people[math.random(#people)]
+    steps_of[what](who)
+    trail[#trail + 1] = what .. " " .. who.name
+    local want = {}
+    for _, inside in pairs(model.inside) do want[inside.nick] = inside.role end
+    for _, c in ipairs(people) do
+      listen(c)
+      local where = ("seed %d, step %d, %s: %s"):format(seed, step, c.name, table.concat(trail, ", ", math.max(1, step - 5)))
+      check.equal({ where, c.inside, c.view }, { where, model.inside[c.name] ~= nil, model.inside[c.name] and want or {} })
+    end
+  end
+  check.equal(host:close(), {})
+end
+
+for seed = 1, 6 do
+  check.test("150 steps of a room, seed " .. seed, function() life(seed, 150) end)
+end
+
+check.done()
