@@ -167,3 +167,5 @@ module:hook("host-disco-items-node", function(event)
 end)
 
 set_service(new_service())
+local ok, err = load()                                     -- before plugins that stand on the service make what is there already
+if not ok then module:log("error", "the nodes cannot be read, so it will be tried at the next request: %s", err) end

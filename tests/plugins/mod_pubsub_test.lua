@@ -156,4 +156,79 @@ check.test("nodes and subscriptions are there after a restart; discovery lists w
   host:close()
 end)
 
+-- Each is refused with this error, and the service is as it was.
+check.test("forms and requests that are wrong: missing, doubled, unknown and strange fields", function()
+  local host, admin, romeo = new()
+  create(admin, "n", { access_model = "open" })
+  publish(admin, "n", "1")
+  local before = tostring(ask(admin, "get", "<configure node='n'/>", true).tags[1])
+  local function x(kind, fields, type)
+    local head = kind and "<field var='FORM_TYPE'><value>" .. NS .. "#" .. kind .. "</value></field>" or ""
+    return ("<x xmlns='jabber:x:data' type='%s'>%s%s</x>"):format(type or "submit", head, fields)
+  end
+  local function f(name, ...)
+    local out = {}
+    for i, value in ipairs { ... } do out[i] = "<value>" .. value .. "</value>" end
+    return ("<field var='pubsub#%s'>%s</field>"):format(name, table.concat(out))
+  end
+  local function configured(form_text) return "<configure node='n'>" .. form_text .. "</configure>", true end
+  local function options(form_text)
+    return "<publish node='n'><item id='2'><x xmlns='u'/></item></publish><publish-options>" .. form_text .. "</publish-options>"
+  end
+  local function subscribed(form_text)
+    return "<subscribe node='n' jid='admin@example.org'/><options>" .. form_text .. "</options>"
+  end
+  local long = ("x"):rep(5000)
+  local rows = {
+    { "modify bad-request", configured "" },
+    { "modify bad-request", configured(x("node_config", "", "form")) },
+    { "modify bad-request", configured(x("meta-data", f("title", "x"))) },
+    { "modify not-acceptable", configured(x("node_config", f("title", long))) },
+    { "modify not-acceptable", configured(x("node_config", f("roster_groups_allowed", table.unpack { long, long, long }))) },
+    { "modify not-acceptable", configured(x("node_config", f("max_items", "-1"))) },
+    { "modify not-acceptable", configured(x("node_config", f("max_items", "99999999999999999999"))) },
+    { "modify not-acceptable", configured(x("node_config", f("max_items", "1e3"))) },
+    { "modify not-acceptable", configured(x("node_config", f("persist_items", "perhaps"))) },
+    { "modify not-acceptable", configured(x("node_config", f("publish_model", "nobody"))) },
+    { "modify not-acceptable", configured(x("node_config", f("contact", "@@"))) },
+    { "modify not-acceptable unsupported-access-model", configured(x("node_config", f("access_model", "strange"))) },
+    { "modify not-acceptable unsupported-access-model", configured(x("node_config", f("access_model", "presence"))) },
+    { "modify bad-request", options(x(nil, f("access_model", "open"))) },
+    { "cancel conflict precondition-not-met", options(x("publish-options", f("strange", "1"))) },
+    { "cancel conflict precondition-not-met", options(x("publish-options", f("access_model", "whitelist"))) },
+    { "modify bad-request", options(x("publish-options", f("access_model", "open"), "form")) },
+    { "modify bad-request invalid-options", subscribed(x("node_config", f("deliver", "1"))) },
+    { "modify bad-request invalid-options", subscribed(x("subscribe_options", f("deliver", "yes?"))) },
+    { "modify bad-request invalid-options", subscribed "" },
+    { "modify bad-request", "<create node='m'/><configure>" .. x("publish-options", f("title", "x")) .. "</configure>" },
+    { "modify not-acceptable", ("<create node='%s'/>"):format(("n"):rep(1025)) },
+    { "modify not-acceptable", ("<publish node='n'><item id='%s'><x xmlns='u'/></item></publish>"):format(("i"):rep(1025)) },
+    { "modify not-acceptable payload-too-big", "<publish node='n'><item id='2'><x xmlns='u'>" .. ("x"):rep(300000)
+      .. "</x></item></publish>" },
+    { "modify bad-request item-required", "<retract node='n'/>" },
+    { "modify bad-request item-required", "<retract node='n'><item/></retract>" },
+    { "modify bad-request invalid-jid", "<subscribe node='n' jid='@@'/>" },
+    { "modify bad-request", "" },
+  }
+  for i, row in ipairs(rows) do check.equal(i .. " " .. result(ask(admin, "set", row[2], row[3])), i .. " " .. row[1]) end
+  check.equal(tostring(ask(admin, "get", "<configure node='n'/>", true).tags[1]), before)
+  check.equal(#ask(romeo, "get", "<items node='n'/>").tags[1].tags[1].tags, 1)
+  check.equal(#ask(admin, "get", "<subscriptions/>").tags[1].tags[1].tags, 0)
+  host:close()
+end)
+
+check.test("plugins that stand on the service find what was kept, from their first moment", function()
+  local host, admin, romeo = new()
+  create(admin, "news", { title = "News" })
+  publish(admin, "news", "1")
+  host:run(function() assert(plugin.reload(SERVICE, "pubsub")) end)
+  local service = plugin.get_module(SERVICE, "pubsub").service
+  host:run(function()
+    check.equal({ service:create("news", true) }, { false, "conflict" })
+    check.equal((service:publish("news", true, "2", require "couplet.stanza".stanza "item")), true)
+  end)
+  check.equal(#ask(romeo, "get", "<items node='news'/>").tags[1].tags[1].tags, 2)
+  host:close()
+end)
+
 check.done()
