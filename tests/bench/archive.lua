@@ -1,5 +1,5 @@
 -- SPDX-License-Identifier: MIT
--- archive.lua: what the message archive costs. build/bin/lua tests/bench/archive.lua [messages] [directory]
+-- archive.lua: what the message archive costs. build/bin/lua tests/bench/archive.lua [messages] [directory | postgres]
 --
 -- Fills the archive of one account (default: a million messages) and those it talks to, then reads pages of 50 as mod_mam answers
 -- them, up to the stanzas as they would be sent: the first, the last, those at random depths, those of one conversation.
@@ -9,9 +9,10 @@ local task = require "couplet.task"
 local temp = require "temp"
 
 local messages, dir = math.tointeger(tonumber(arg[1] or "1000000")), arg[2]
+local pg = dir == "postgres" and require "postgres".new{ shared_buffers = "128MB", autovacuum = "on" }
 local made = not dir and temp.dir()
-local file = (dir or made) .. "/archive.sqlite"
-local driver = database.driver("bench.example", { file = file, synchronous = "off" })
+local options = pg and pg.options() or { file = (dir or made) .. "/archive.sqlite", synchronous = "off" }
+local driver = database.driver("bench.example", options)
 local store = driver:open("archive", "archive")
 local now = require "socket".gettime
 
@@ -79,6 +80,7 @@ end
 
 task.spawn(function()
   fill(messages)
+  if pg then pg.query "ANALYZE" end
   local first = page {}.items[50].id
   local newest = page { reverse = true }.items[1].id
   local oldest_number, newest_number = tonumber(first, 16), tonumber(newest, 16)
@@ -98,6 +100,7 @@ task.spawn(function()
   page { limit = 0 }
   print(("%-40s %6.1f ms"):format("counted, because asked (max = 0)", (now() - start) * 1000))
   database.close()
+  if pg then pg.close() end
   if made then temp.remove(made) end
   os.exit(0)
 end)
