@@ -416,8 +416,9 @@ for _, xmlns in ipairs(NAMESPACES) do
   end
 end
 
+local restore_servers
 if config.smacks_enabled_s2s then
-  module:require "servers"(function(session, xmlns)
+  restore_servers = module:require "servers"(function(session, xmlns)
     local link = sm.new(session, { xmlns = xmlns, max_ack_delay = config.smacks_max_ack_delay })
     session.sm, session.smacks = link, xmlns
     link.on_full, link.on_delayed = gone, gone
@@ -446,6 +447,8 @@ module:hook_global("server-stopping", function()
 end, -150)
 
 local function restore()
+  if restore_servers then task.spawn(restore_servers) end
+  if module:get_host_type() ~= "local" then return end
   restart.restore(begin, function(session, token, timeout, left)
     session.resumption_token, session.original_smacks_timeout, session.restored = token, timeout, true
     session.hibernating = clock.wall()
@@ -457,7 +460,7 @@ local function restore()
   end)
 end
 
-if not module.reloading and module:get_host_type() == "local" then
+if not module.reloading then
   if require "couplet.prosody".is_started then module:spawn(restore) else module:hook_global("hosts-activated", restore) end
 end
 

@@ -150,5 +150,27 @@ async def silent():
         await juliet.bye()
 
 
+@test("a stop in order: what the other server has not acknowledged is sent after the start")
+async def stopped():
+    with World("couplet") as world:
+        romeo = await Client(world.lab, "romeo@verona.lab/orchard").online(world.here)
+        juliet = await Client(world.lab, "juliet@mantua.lab/balcony").online(world.there)
+        romeo.send_message("juliet@mantua.lab", "before", mtype="chat")
+        equal((await juliet.message())["body"], "before")
+        await quiet(world, romeo)
+        world.wire.swallow()
+        for n in range(5):
+            romeo.send_message("juliet@mantua.lab", "%d" % n, mtype="chat")
+        await romeo.plugin["xep_0199"].ping("verona.lab")
+        await romeo.bye()
+        world.here.stop()
+        world.wire.cut()
+        world.here.start()
+        got = [await juliet.message() for _ in range(5)]
+        equal([m["body"] for m in got], ["%d" % n for n in range(5)])
+        equal({m.xml.find("{urn:xmpp:delay}delay").get("from") for m in got}, {"verona.lab"})
+        await juliet.bye()
+
+
 failed = done()
 sys.exit(failed != 0)
