@@ -6,6 +6,7 @@
  *   send(string | stanza | block)        -> true, or false when it is over
  *   track(queue | nil [, hold])          what is sent goes into that queue of couplet.core.unacked too, if it is a stanza. hold: stanzas
  *                                        are only kept, until the next call
+ *   owes()                               is something of it still on its way to the kernel, as far as is known? Then `drained` comes
  *   close([seconds = 5])                 what was sent leaves, then goodbye; cut off after so long. Only `closed` comes afterwards
  *   abort([reason])                      at once
  *   starttls(context [, server_name])    after what was sent so far has left; bytes that came in clear are thrown away. Client
@@ -51,6 +52,7 @@ struct bound {                            /* the userdata */
 	struct addr peer, local;
 	struct conn_limits limits;
 	struct tracker *tracker;          /* the user value QUEUE; NULL: none */
+	uint32_t sent, drained;           /* blocks sent there; how many of them are known to be with the kernel */
 	bool closing, dialled, abort;
 };
 
@@ -303,6 +305,11 @@ static int deliver(lua_State *L)
 	struct bound *b = find(e->id);
 	if (!b || b->closing)
 		return 0;
+	if (e->kind == CONN_DRAINED) {
+		b->drained = (uint32_t)e->number;
+		if (b->drained != b->sent)        /* more has been sent meanwhile */
+			return 0;
+	}
 	push(L, e->id);
 	if (e->kind == CONN_SECURED) {
 		struct conn_text *text = e->p;
@@ -455,12 +462,26 @@ static int conn_m_send(lua_State *L)
 	}
 	struct block *block = bind_block_of(L, 2, ((struct bind_class *)b->class->user)->ns);
 	if (!b->tracker || bind_tracker_take(b->tracker, block, (struct str){ NULL, 0 }))
-		conn_send(b->id, &block);
+		bind_conn_sent(b->id, block), conn_send(b->id, &block);
 	else
 		block_unref(&block);
 	if (b->tracker)
 		bind_tracker_taken(L, b->tracker, 1, b->id);
 	lua_pushboolean(L, 1);
+	return 1;
+}
+
+void bind_conn_sent(uint64_t id, const struct block *block)
+{
+	struct bound *b = find(id);
+	if (b)
+		b->sent += block->len > 0;
+}
+
+static int conn_m_owes(lua_State *L)
+{
+	struct bound *b = check(L);
+	lua_pushboolean(L, live(b) && b->sent != b->drained);
 	return 1;
 }
 
@@ -654,6 +675,7 @@ void bind_conn_open(lua_State *L)
 		{ "restart", conn_m_restart },   { "compress", conn_m_compress }, { "mode", conn_m_mode },
 		{ "done", conn_m_done },         { "window", conn_m_window },     { "pause", conn_m_pause },
 		{ "tap", conn_m_tap },           { "feed", conn_m_feed },         { "track", conn_m_track },
+		{ "owes", conn_m_owes },
 		{ "resume", conn_m_resume },     { "limits", conn_m_limits },     { "deadline", conn_m_deadline },
 		{ "idle_after", conn_m_idle_after }, { "tls", conn_m_tls },       { "export_key", conn_m_export_key },
 		{ NULL, NULL },

@@ -473,6 +473,8 @@ static int net_multicast(lua_State *L)
 	box->b = with_tos ? block_with_hole(L, 2, ns) : bind_block_of(L, 2, ns);
 	if (tracked)
 		sent = keep_tracked(L, n, ids, tos, box->b, &kept);
+	for (size_t i = 0; i < sent; i++)
+		bind_conn_sent(ids[i], box->b);
 	conn_send_many(ids, tos, sent, box->b);
 	if (tracked)
 		ask_tracked(L, n);

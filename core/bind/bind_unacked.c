@@ -19,6 +19,7 @@
  *     queue:clear()
  *   due(seconds)                         -> list of the owners whose queues have not been empty for so long; they are not told
  *                                        again before the next acknowledgement, or queue:watch()
+ *   total()                              -> bytes that wait in all queues; what several hold counts for each
  */
 #include <lauxlib.h>
 #include <lua.h>
@@ -110,6 +111,7 @@ static void ask(struct tracker *t, uint64_t id)
 	if (!t->request || !id)
 		return;
 	struct block *b = block_ref(t->request);
+	bind_conn_sent(id, b);
 	conn_send(id, &b);
 	t->asked = clock_mono_ms();
 	t->unasked = 0;
@@ -318,6 +320,12 @@ static int unacked_due(lua_State *L)
 	return 1;
 }
 
+static int unacked_total_lua(lua_State *L)
+{
+	lua_pushinteger(L, (lua_Integer)unacked_total());
+	return 1;
+}
+
 int bind_unacked_open(lua_State *L)
 {
 	static const luaL_Reg methods[] = {
@@ -329,7 +337,8 @@ int bind_unacked_open(lua_State *L)
 		{ NULL, NULL },
 	};
 	static const luaL_Reg meta[] = { { "__gc", unacked_gc }, { "__len", unacked_len }, { NULL, NULL } };
-	static const luaL_Reg functions[] = { { "new", unacked_new }, { "due", unacked_due }, { NULL, NULL } };
+	static const luaL_Reg functions[] = { { "new", unacked_new }, { "due", unacked_due },
+		{ "total", unacked_total_lua }, { NULL, NULL } };
 	luaL_newmetatable(L, TYPE);
 	luaL_setfuncs(L, meta, 0);
 	luaL_newlib(L, methods);

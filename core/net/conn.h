@@ -55,7 +55,7 @@ enum conn_event_kind {
 	CONN_DATA,         /* p: struct conn_text; counted */
 	CONN_BYTES,        /* p: struct conn_text, of a tapped connection: nothing is read until conn_feed() */
 	CONN_IDLE,
-	CONN_DRAINED,
+	CONN_DRAINED,                         /* number: how many blocks it had been sent (mod 2^32) */
 	CONN_CLOSED,       /* p: struct conn_text, the reason. number: the token of a dial that never got a slot, else 0 */
 	CONN_EXPORTED,     /* number: the asker's token; p: struct conn_text or NULL */
 	CONN_EVENTS

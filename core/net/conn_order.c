@@ -56,8 +56,10 @@ static void deliver_send(struct msg *msg)
 {
 	struct send *s = (struct send *)msg;
 	struct conn *c = io_slot_find(io_here(), s->id);
-	if (c)
+	if (c) {
+		c->taken += s->b->len > 0;
 		conn_queue(c, s->b, 0, s->b->len);
+	}
 	block_unref(&s->b);
 	free(s);
 }
@@ -90,6 +92,7 @@ static void deliver_many(struct msg *msg)
 		struct conn *c = io_slot_find(io_here(), m->item[i].id);
 		if (!c)
 			continue;
+		c->taken += m->b->len > 0;
 		if (m->item[i].end > m->item[i].at && m->b->hole) {
 			conn_queue(c, m->b, 0, m->b->hole);
 			conn_queue(c, m->tos, m->item[i].at, m->item[i].end);

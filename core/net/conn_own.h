@@ -75,6 +75,7 @@ struct conn {
 	bool eof;                       /* the peer's end was read */
 	bool closing, said_goodbye, fin;
 	bool reset;                     /* aborted: RST instead of FIN */
+	uint32_t taken;                 /* blocks the logic thread has sent here; wraps around */
 	bool unsent;                    /* something was queued since the last time all was out */
 };
 

@@ -272,7 +272,7 @@ static void emptied(struct conn *c)
 		return;
 	}
 	if (c->unsent && atomic_load_explicit(&c->class->wants_drained, memory_order_relaxed))
-		conn_event(c, CONN_DRAINED, 0, NULL);
+		conn_event(c, CONN_DRAINED, c->taken, NULL);
 	c->unsent = false;
 }
 

@@ -86,6 +86,7 @@ end
 function client_session.drain(session)
   local net = session.net
   if not net or not net:connected() then return false end
+  if not net:owes() then return true end
   return task.await(function(done)
     local before = rawget(session, "flushing")
     session.flushing = before and function(left)

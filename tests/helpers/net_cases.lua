@@ -384,6 +384,7 @@ check.test("much arrives whole and in order, and drained tells", function()
   local l = listen(name, { limits = { max_send_buffer = 32 << 20 } })
   local c = connect(l)
   wait("opened", function() return has(c, "opened") and list[1] end)
+  check.equal(list[1].conn:owes(), false)
   local parts = {}
   for i = 1, 3000 do parts[i] = ("%06d"):format(i) .. ("."):rep(i) end
   for i = 1, #parts do list[1].conn:send(parts[i]) end
@@ -391,6 +392,16 @@ check.test("much arrives whole and in order, and drained tells", function()
   wait("all", function() return #c.data >= #want end, 20)
   check.ok(c.data == want)
   wait("drained", function() return has(list[1], "drained") end)
+  check.equal(list[1].conn:owes(), false)
+  for _ = 1, 3 do                              -- one told while more is sent does not count for that
+    list[1].events = {}
+    net.multicast({ list[1].conn }, "x")
+    list[1].conn:send "y"
+    list[1].conn:send ""
+    check.equal(list[1].conn:owes(), true)
+    wait("drained", function() return has(list[1], "drained") end)
+    check.equal(list[1].conn:owes(), false)
+  end
   c.conn:abort()
   wait_closed(list[1])
   l:close()
