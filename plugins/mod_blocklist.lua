@@ -194,6 +194,8 @@ module:hook("iq-get/self/urn:xmpp:blocking:blocklist", function(event)
   origin.send(reply:reset())
   return true
 end)
+module:hook("smacks/save", function(event) event.state.blocklist = event.session.interested_blocklist end)
+module:hook("smacks/restore", function(event) event.session.interested_blocklist = event.state.blocklist end)
 module:hook("iq-set/self/urn:xmpp:blocking:block", function(event) return edit(event, "block", false) end)
 module:hook("iq-set/self/urn:xmpp:blocking:unblock", function(event) return edit(event, "unblock", true) end)
 

@@ -14,6 +14,7 @@ local directory = require "couplet.directory"
 local hashes = require "couplet.util.hashes"
 local id = require "couplet.util.id"
 local jid = require "couplet.jid"
+local plugins = require "couplet.plugin"
 local recent = require "couplet.recent"
 local router = require "couplet.router"
 local sparse = require "couplet.sparse"
@@ -320,11 +321,12 @@ local function notify(username, stanza, wanted)
   return told, urgent
 end
 
--- Devices nobody is connected from; a session without connection is told of by its own events.
+-- Devices nobody is connected from, or that are unavailable, so that nothing is sent there; a session without connection is
+-- told of by its own events.
 local function away(username)
   local here = {}
   for _, session in pairs(sessions_of(username)) do
-    if session.push_identifier then here[session.push_identifier] = true end
+    if session.push_identifier and session.presence then here[session.push_identifier] = true end
   end
   return function(identifier) return not here[identifier] end
 end
@@ -349,8 +351,8 @@ end
 
 -- Such a session is kept longer than its client asked for, until it has been waked: then its own time counts.
 local function keep(session, seconds)
-  local timer = session.hibernation_timer
-  if timer and seconds and seconds ~= math.huge then timer:start(seconds) end
+  local smacks = plugins.get_module(host, "smacks")
+  if smacks and seconds then smacks.keep_waiting(session, seconds) end
 end
 
 local function wake(session, stanza)
@@ -384,6 +386,16 @@ module:hook("smacks-hibernation-start", function(event)
     keep(session, config.push_max_hibernation_timeout)
   end
   wake_for_all(session, event.queue or {})
+end)
+
+module:hook("smacks/save", function(event)
+  event.state.push, event.state.waked = event.session.push_identifier, event.session.first_hibernated_push
+end)
+module:hook("smacks/restore", function(event)
+  local session, identifier = event.session, event.state.push
+  local info = identifier and (data.get(session.username) or {})[key_of(identifier)]
+  if not info then return end
+  session.push_identifier, session.push_settings, session.first_hibernated_push = identifier, info, event.state.waked
 end)
 
 module:hook("smacks-ack-delayed", function(event)

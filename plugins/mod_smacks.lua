@@ -6,6 +6,7 @@
 --   do_resume(session, element) -> { session, id, element, finish } | nil, error        may wait. element: <resumed/>, to be
 --         sent on the session returned; then finish() sends what the client has not got. error.context.h: as far as is known
 --   failed(error, xmlns?) -> <failed/>
+-- and for those who can wake clients: keep_waiting(session, seconds)
 --
 -- What counts as handled: docs/reliability.md. What happens to a session over a restart: smacks/restart.lib.lua.
 
@@ -31,6 +32,8 @@ module:config {
   smacks_max_queue_size = { type = "integer", default = 500, min = 1,
     doc = "stanzas kept for a session without connection; with one, sixteen times as many may be unacknowledged" },
   smacks_max_queue_bytes = { type = "integer", default = 1024 * 1024, min = 16384, doc = "and their bytes" },
+  smacks_max_total_bytes = { type = "integer", default = 256 * 1024 * 1024, min = 1024 * 1024,
+    doc = "bytes that may wait for acknowledgement in all sessions of the server; over it, sessions of whoever has most end" },
   smacks_max_unacked_stanzas = { type = "integer", default = 5, min = 0,
     doc = "stanzas that go out before acknowledgement is asked for at once; for fewer, after a second" },
   smacks_max_ack_delay = { type = "period", default = 30, min = 1,
@@ -114,11 +117,15 @@ end
 -- A session and its link ----------------------------------------------------------------------------------------------
 
 -- What plugins know a session's state by (PLUGIN-API §5), made when asked for.
+local function adopt(link)
+  link.on_full, link.on_delayed, link.on_kept = on_full, on_delayed, on_kept
+  link.on_ack, link.wants_acked = on_ack, wants_acked
+end
+
 local function begin(session, xmlns)
   local link = sm.new(session, { xmlns = xmlns, max_ack_delay = config.smacks_max_ack_delay })
   session.sm, session.smacks = link, xmlns
-  link.on_full, link.on_delayed, link.on_kept = on_full, on_delayed, on_kept
-  link.on_ack, link.wants_acked = on_ack, wants_acked
+  adopt(link)
   set_limits(session)
   return link
 end
@@ -344,6 +351,11 @@ function settle_away(session)
   end
 end
 
+-- For mod_cloud_notify: a session without connection is kept for so long from now on.
+function keep_waiting(session, seconds)
+  if session.hibernating and not session.resuming then keep(session, seconds) end
+end
+
 local stopping = false
 
 module:hook("pre-resource-unbind", function(event)
@@ -464,11 +476,19 @@ if not module.reloading then
   if require "couplet.prosody".is_started then module:spawn(restore) else module:hook_global("hosts-activated", restore) end
 end
 
+sm.limit_total(config.smacks_max_total_bytes)
 module:on_config_change(function()
+  sm.limit_total(config.smacks_max_total_bytes)
   for _, session in pairs(by_token) do set_limits(session) end
 end)
 
 function module.save() return { by_token = by_token } end
 function module.restore(state)
-  for token, session in pairs(state.by_token or {}) do by_token[token] = session end
+  for token, session in pairs(state.by_token or {}) do
+    by_token[token] = session
+    if session.sm then
+      adopt(session.sm)
+      memory.watch(session)
+    end
+  end
 end

@@ -9,6 +9,13 @@
 
 enum { ROOM = 8, KEEP = 64 };
 
+static size_t total;
+
+size_t unacked_total(void)
+{
+	return total;
+}
+
 static bool begins(struct str s, const char *text)
 {
 	size_t n = strlen(text);
@@ -55,6 +62,7 @@ void unacked_add(struct unacked *u, struct block *b, struct block *to, uint64_t 
 	struct unacked_item *item = &u->ring[(u->first + u->n++) & (u->room - 1)];
 	*item = (struct unacked_item){ .b = b, .to = to, .when = when };
 	u->bytes += size_of(item);
+	total += size_of(item);
 	u->sent++;
 }
 
@@ -63,6 +71,7 @@ static void drop(struct unacked *u, uint32_t n)
 	while (n--) {
 		struct unacked_item *item = &u->ring[u->first];
 		u->bytes -= size_of(item);
+		total -= size_of(item);
 		block_unref(&item->b);
 		block_unref(&item->to);
 		u->first = (u->first + 1) & (u->room - 1);

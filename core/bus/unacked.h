@@ -40,6 +40,9 @@ MUST_CHECK enum status unacked_ack(struct unacked *u, uint32_t h, uint32_t *gone
 /* i < u->n, the oldest first. */
 const struct unacked_item *unacked_at(const struct unacked *u, uint32_t i);
 
+/* Bytes in all of them; what several hold counts for each. */
+size_t unacked_total(void);
+
 void unacked_clear(struct unacked *u);       /* counts as acknowledged */
 
 #endif

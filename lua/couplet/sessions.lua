@@ -261,6 +261,7 @@ function sessions.update_session(to, from)
   to.ip, to.secure, to.encrypted, to.compressed = from.ip, from.secure, from.encrypted, from.compressed
   to.since, to.conntime, to.streamid, to.notopen = from.since, from.conntime, from.streamid, from.notopen
   to.filters = from.filters
+  to.role = from.role                    -- what this login may, not what the one before might
   to.closing = false
   to.net:session(to)
   from.net = nil

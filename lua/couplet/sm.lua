@@ -24,6 +24,7 @@
 --   link:ask()  link:resumed() link:resend()    for acknowledgement; the stream goes on; all that waits, on a new connection
 --   link:stanzas() -> view               what waits, as an array of stanzas, each parsed when looked at
 --   sm.stanza(bytes) -> stanza | nil
+--   sm.limit_total(bytes)                that may wait in all sessions together: over it, those of whoever has most are full
 --   sm.number(text) -> h | nil           an unsigned 32 bit number
 -- The owner may set: link.on_full(link), link.on_delayed(link), link.on_ack(link, stanzas) (asked with link.wants_acked()),
 -- link.on_handled(link). They run in a task.
@@ -63,7 +64,8 @@ end
 
 -- The clock: one timer for all, while there is something to look at ---------------------------------------------------
 
-local links, timer = 0, nil            -- how many are alive
+local links, timer = {}, nil           -- those that are alive, as a set
+local total_bytes = math.huge
 local withheld = {}                    -- link -> since when <r/> waits
 
 local function look_at(link)
@@ -86,7 +88,42 @@ local function look_at(link)
   end
 end
 
+function sm.limit_total(bytes) total_bytes = bytes end
+
+-- An account, or another server.
+local function owner_of(session)
+  if session.username then return session.username .. "@" .. session.host end
+  return session.to_host or session.from_host or ""
+end
+
+-- The memory is used up: the greatest queues of whoever has most go, until a tenth is free. Others notice nothing.
+local function relieve()
+  local excess = unacked.total() - total_bytes
+  if excess <= 0 then return end
+  excess = excess + total_bytes // 10
+  local owners = {}
+  for link in pairs(links) do
+    local name = owner_of(link.session)
+    local owner = owners[name] or { bytes = 0 }
+    owners[name], owner[#owner + 1] = owner, link
+    owner.bytes = owner.bytes + link.queue:bytes()
+  end
+  local list = {}
+  for _, owner in pairs(owners) do list[#list + 1] = owner end
+  table.sort(list, function(a, b) return a.bytes > b.bytes end)
+  for _, owner in ipairs(list) do
+    table.sort(owner, function(a, b) return a.queue:bytes() > b.queue:bytes() end)
+    for _, link in ipairs(owner) do
+      if excess <= 0 then return end
+      excess = excess - link.queue:bytes()
+      link.session.log("warn", "what waits for acknowledgement takes too much memory; this session ends")
+      if link.on_full then task.spawn(link.on_full, link) end
+    end
+  end
+end
+
 local function tick()
+  relieve()
   for _, link in ipairs(unacked.due(QUIET)) do
     if not link.over then task.spawn(look_at, link) end
   end
@@ -99,7 +136,7 @@ local function tick()
       link:tell()
     end
   end
-  if links > 0 then return 0.5 end
+  if next(links) then return 0.5 end
   timer = nil
 end
 sm.tick = tick
@@ -134,7 +171,7 @@ function sm.new(session, o)
   link.queue = unacked.new(link, link.question)
   link:ask_after(o.ask or 0)
   link:limits(o.max_stanzas, o.max_bytes)
-  links = links + 1
+  links[link] = true
   if not timer then timer = clock.timer(0.5, tick) end
   return link
 end
@@ -147,7 +184,7 @@ end
 function Link:close()
   if self.over then return end
   self.over = true
-  links = links - 1
+  links[self] = nil
   withheld[self] = nil
   self.queue:clear()
   wake(self, "waits")

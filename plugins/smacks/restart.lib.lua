@@ -29,7 +29,8 @@ function restart.freeze(session)
   local link = session.sm
   local state = { h = link:h(), acked = link.queue:acked(), xmlns = link.xmlns, resource = session.resource,
     timeout = session.original_smacks_timeout, since = session.hibernating, available_since = session.available_since,
-    interested = session.interested and true or nil, priority = session.priority, lang = session.lang, queue = {}, extra = {} }
+    interested = session.interested and true or nil, priority = session.priority, lang = session.lang,
+    client_id = session.client_id, client_software = session.client_software, client_device = session.client_device, queue = {}, extra = {} }
   if session.presence then state.presence = tostring(session.presence) end
   for i = 1, #link.queue do
     local bytes, when = link.queue:get(i)
@@ -94,6 +95,7 @@ function restart.thaw(username, state, begin)
   local session, err = sessions.revive(username, host, state.resource)
   if not session then return nil, err end
   session.interested, session.lang = state.interested, state.lang
+  session.client_id, session.client_software, session.client_device = state.client_id, state.client_software, state.client_device
   local link = begin(session, state.xmlns)
   link.received, link.handled = state.h, state.h
   link.queue:start(state.acked)
@@ -119,7 +121,7 @@ function restart.restore(begin, each)
   local n = 0
   for _, username in ipairs(list) do
     local all = rows:get(username) or {}
-    local exists = users.user_exists(username, host)
+    local exists = users.user_exists(username, host) and users.user_is_enabled(username, host)
     for token, state in pairs(all) do
       local session, err
       if exists then session, err = restart.thaw(username, state, begin) end
@@ -127,7 +129,7 @@ function restart.restore(begin, each)
         n = n + 1
         each(session, token, state.timeout, math.max(state.since + state.timeout - clock.wall(), 0.1))
       else
-        module:log("info", "a session of %s does not come back: %s", username, err or "no such account")
+        module:log("info", "a session of %s does not come back: %s", username, err or "its account is not there, or disabled")
         store:set(username, token, nil)
       end
     end

@@ -54,11 +54,13 @@ class Service(slixmpp.ComponentXMPP):
         reply.send()
 
 
-async def client(server, jid, enable=None):
+async def client(server, jid, enable=None, sm=False):
     xmpp = slixmpp.ClientXMPP(jid, "secret")
     xmpp.ca_certs = pathlib.Path(certificate()) / "cert.pem"
     xmpp.register_plugin("xep_0199")
     xmpp.register_plugin("xep_0004")
+    if sm:
+        xmpp.register_plugin("xep_0198")
     xmpp.messages = asyncio.Queue()
     xmpp.add_event_handler("message", xmpp.messages.put_nowait)
     xmpp.connect(("127.0.0.1", server.port))
@@ -77,9 +79,9 @@ async def client(server, jid, enable=None):
     return xmpp
 
 
-async def say(xmpp, *texts):
+async def say(xmpp, *texts, to="romeo"):
     for text in texts:
-        xmpp.send_message("romeo@localhost", text, mtype="chat")
+        xmpp.send_message(to + "@localhost", text, mtype="chat")
     await xmpp.plugin["xep_0199"].ping("localhost")
 
 
@@ -133,7 +135,50 @@ async def forgotten(server):
     await gone(juliet)
 
 
-with Server(accounts={"romeo@localhost": "secret", "juliet@localhost": "secret"}, modules=["cloud_notify"],
+async def cut(xmpp):
+    lost = loop.create_future()
+    xmpp.add_event_handler("disconnected", lambda e: lost.done() or lost.set_result(True))
+    xmpp.transport.abort()
+    await asyncio.wait_for(lost, DEADLINE)
+
+
+WAKED = ("localhost", "phone", {"message-count": "1", "last-message-body": "New Message!"}, True)
+
+
+@test("a phone whose connection broke is waked by what waits for it, also after a restart, and resumes; others are archived")
+async def hibernating(server):
+    service = await Service("phone").up()
+    phone = await client(server, "nurse@localhost/phone", enable="phone", sm=True)
+    await cut(phone)
+    juliet = await client(server, "juliet@localhost/balcony")
+    await say(juliet, "1", to="nurse")
+    equal(await soon(service.published), WAKED)
+    await service.plugin["xep_0199"].send_ping("localhost", ifrom="push.localhost")
+    assert service.published.empty(), "waked twice"
+    phone.connect(("127.0.0.1", server.port))
+    equal((await soon(phone.messages))["body"], "1")
+    await phone.plugin["xep_0199"].ping("localhost")
+    await cut(phone)
+    await gone(service)
+    await gone(juliet)
+    server.stop()
+    server.start()
+    service, juliet = await Service("phone").up(), await client(server, "juliet@localhost/balcony")
+    await say(juliet, "2", to="nurse")
+    equal(await soon(service.published), WAKED)
+    phone.connect(("127.0.0.1", server.port))
+    equal((await soon(phone.messages))["body"], "2")
+    phone.send_presence(ptype="unavailable")     # from now on the archive keeps what comes
+    await phone.plugin["xep_0199"].ping("localhost")
+    await say(juliet, "3", to="nurse")
+    equal(await soon(service.published), WAKED)
+    await service.plugin["xep_0199"].send_ping("localhost", ifrom="push.localhost")
+    assert service.published.empty(), "waked twice"
+    for xmpp in phone, service, juliet:
+        await gone(xmpp)
+
+
+with Server(accounts={"romeo@localhost": "secret", "juliet@localhost": "secret", "nurse@localhost": "secret"}, modules=["cloud_notify", "smacks", "mam"],
             config="component_ports = { %d }" % PORT, hosts=HOSTS) as server:
     failed = done(server)
 sys.exit(failed != 0)

@@ -205,7 +205,8 @@ check.test("sessions without connection: the most important of what waits; what 
   local session = phone.session
   local started = {}
   session.hibernating, session.original_smacks_timeout = os.time(), 600
-  session.hibernation_timer = { start = function(_, seconds) started[#started + 1] = seconds end }
+  host:load("smacks", "function keep_waiting(session, seconds) session.started(seconds) end")
+  session.started = function(seconds) started[#started + 1] = seconds end
   local function fire(name, data)
     data.origin = session
     host:fire("smacks-hibernation-" .. name, data)

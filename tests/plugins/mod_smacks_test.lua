@@ -140,4 +140,36 @@ check.test("silence: first a question, then the end of the connection", function
   host:close()
 end)
 
+check.test("all sessions together have a bound; over it, the greatest of whoever has most ends", function()
+  local host = fresh { smacks_max_total_bytes = 1024 * 1024 }
+  local all = { client(host, "romeo@example.org/a"), client(host, "romeo@example.org/b"), client(host, "juliet@example.org/c") }
+  for _, one in ipairs(all) do lose(host, one) end
+  local function fill(one, kib)
+    for _ = 1, kib do one.session.send(st.message({ to = one.jid }, ("x"):rep(1000))) end
+  end
+  fill(all[1], 400)
+  fill(all[2], 300)
+  fill(all[3], 450)
+  host:run(require "couplet.sm".tick)
+  host:advance(0)
+  check.equal({ all[1].session.destroyed, all[2].session.destroyed, all[3].session.destroyed }, { true, nil, nil })
+  host:close()
+end)
+
+check.test("a reload changes nothing for sessions there are", function()
+  local host = fresh { smacks_hibernation_time = 60 }
+  local here, away = client(host, "romeo@example.org/a"), client(host, "romeo@example.org/b")
+  lose(host, away)
+  host:reload "smacks"
+  check.equal({ here.session.destroyed, away.session.hibernating ~= nil }, { nil, true })
+  local seen = seen_on(host, "smacks-hibernation-start", "delivery/success")
+  here.session.send(st.message { to = here.jid, id = "1" })
+  here:send(("<a xmlns='%s' h='1'/>"):format(SM))
+  lose(host, here)
+  check.equal(names(seen), { "delivery/success", "smacks-hibernation-start" })
+  host:advance(61)
+  check.equal({ here.session.destroyed, away.session.destroyed }, { true, true })
+  host:close()
+end)
+
 check.done()

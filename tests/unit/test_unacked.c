@@ -48,11 +48,12 @@ static void ring(void)
 		CHECK(unacked_ack(&u, (uint32_t)first + n, &gone) == ST_OK && gone == n);
 		first += (int)n;
 		CHECK((int)u.n == next - first);
+		CHECK(unacked_total() == u.bytes);
 		for (uint32_t i = 0; i < u.n; i++)
 			CHECK(unacked_at(&u, i)->when == (uint64_t)first + i);
 	}
 	unacked_clear(&u);
-	CHECK(u.n == 0 && u.bytes == 0 && u.ring == NULL && u.sent == (uint64_t)next);
+	CHECK(u.n == 0 && u.bytes == 0 && unacked_total() == 0 && u.ring == NULL && u.sent == (uint64_t)next);
 }
 
 static void numbers(void)
