@@ -284,8 +284,10 @@ static int unacked_asked(lua_State *L)
 static int unacked_requested(lua_State *L)
 {
 	struct tracker *t = check(L);
-	if (!t->asked)
-		return 0;
+	if (!t->asked) {
+		lua_pushnil(L);
+		return 1;
+	}
 	lua_pushnumber(L, (lua_Number)(clock_mono_ms() - t->asked) / 1000);
 	return 1;
 }

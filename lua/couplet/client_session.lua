@@ -252,13 +252,13 @@ function class:close(reason)
   self.closing = true
   local text
   if self.notopen and (reason or not self.host) then self:open_stream(self.host or client_session.default_host()) end
+  if self.sm and self.sm.received > 0 then self.sm:tell() end      -- that nobody sends again what is handled (XEP-0198 §4)
   if reason then
     local xml
     xml, text = error_text(reason)
     self.log("debug", "closing the stream: %s", text)
     self.rawsend(xml)
   end
-  if self.sm and self.sm.received > 0 then self.sm:tell() end      -- that nobody sends again what is handled (XEP-0198 §4)
   if not self.notopen then self.rawsend("</stream:stream>") end
   local polite = not reason and not self.peer_ended and not self.notopen
   net:session(nil)

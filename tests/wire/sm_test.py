@@ -139,6 +139,7 @@ def connected(server):
         juliet.ask()
         juliet.acked(2)
         server.process.terminate()
+        juliet.acked(2)
         juliet.expect("<stream:error><system-shutdown xmlns='urn:ietf:params:xml:ns:xmpp-streams'/></stream:error>")
         juliet.expect("</stream:stream>")
         equal(juliet.next(), ("eof",))
@@ -274,6 +275,56 @@ def claims_too_much_and_goes(server):
     thief.expect("<stream:error><handled-count-too-high xmlns='%s'/></stream:error>" % SM)
     other.expect("<presence type='unavailable' from='juliet@localhost/balcony'/>")
     other.leave()
+
+
+@on_server("a new password, disabling and deleting an account end its sessions without connection")
+def accounts(server):
+    other = Person(server, "romeo").online("orchard")
+    failed = "<failed xmlns='%s'><item-not-found xmlns='urn:ietf:params:xml:ns:xmpp-stanzas'/></failed>" % SM
+    for turn, (command, answer) in enumerate(((("passwd",), "secret\nsecret\n"), (("user", "disable"), None), (("deluser",), "y\n")), 1):
+        juliet = Person(server, "juliet").online("balcony")
+        other.send("<message to='juliet@localhost/balcony' id='x'/>")
+        juliet.expect("<message id='x'/>")
+        juliet.cut()
+        until(lambda: server.log().count("juliet@localhost/balcony hibernates") == turn)
+        equal(server.ctl(*command, "juliet@localhost", **({"input": answer} if answer else {}))[0], 0)
+        if command == ("user", "disable"):
+            equal(server.ctl("user", "enable", "juliet@localhost")[0], 0)
+        elif command == ("deluser",):
+            equal(server.ctl("register", "juliet", "localhost", "secret")[0], 0)
+        again = Person(server, "juliet")
+        again.token = juliet.token
+        again.resume(1)
+        if command == ("deluser",):      # nothing is known of it
+            again.expect(failed)
+            equal(rows(server, "smacks_sessions"), [])
+        else:
+            again.expect("<failed xmlns='%s'/>" % SM)
+        again.leave()
+    other.leave()
+
+
+@on_server("nobody resumes what is not his, however often he tries; others notice nothing")
+def strangers(server):
+    romeo, juliet = Person(server, "romeo").online("orchard"), Person(server, "juliet").online("balcony")
+    for n in range(300):
+        juliet.send("<enable xmlns='%s' resume='true'/><r xmlns='%s'/>" % (SM, SM))
+    for n in range(300):
+        juliet.expect_set(["<failed xmlns='%s'><unexpected-request xmlns='urn:ietf:params:xml:ns:xmpp-stanzas'/></failed>" % SM,
+                           "<a xmlns='%s' h='1'/>" % SM])
+    paris = Person(server, "paris")
+    paris.authenticate("paris")
+    for token in (romeo.token, juliet.token, "x" * 8000, "&lt;&amp;'".replace("'", "&apos;"), "") * 20:
+        paris.send("<resume xmlns='%s' h='0' previd='%s'/>" % (SM, token))
+        paris.expect("<failed xmlns='%s'/>" % SM)
+    for h in ("-1", "4294967296", "1e3", "0x1", "", " 1"):
+        paris.send("<resume xmlns='%s' h='%s' previd='%s'/>" % (SM, h, romeo.token))
+        paris.expect("<failed xmlns='%s'><bad-request xmlns='urn:ietf:params:xml:ns:xmpp-stanzas'/></failed>" % SM)
+    romeo.say("juliet", "1")
+    juliet.hears("1")
+    for one in romeo, juliet:
+        one.leave()
+    paris.leave(politely=False)
 
 
 @on_server("too much for one who is away: it goes to the offline store instead, and nothing is lost")
