@@ -165,7 +165,8 @@ end
 -- Links -----------------------------------------------------------------------------------------------------------------
 
 function sm.new(session, o)
-  local link = setmetatable({ session = session, received = 0, handled = 0, wanted = false, delayed = false, over = false, deaf = false,
+  local link = setmetatable({ session = session, received = 0, handled = 0, wanted = false, delayed = false, over = false,
+    deaf = false,
     max_ack_delay = o.max_ack_delay or math.huge, xmlns = o.xmlns or "urn:xmpp:sm:3" }, Link)
   link.question = ("<r xmlns='%s'/>"):format(link.xmlns)
   link.queue = unacked.new(link, link.question)
