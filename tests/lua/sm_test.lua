@@ -148,6 +148,42 @@ check.test("who sends faster than the disk writes is made to wait", function()
   link:close()
 end)
 
+check.test("a clean end waits for acknowledgements and for what is not settled; for nothing if nobody acknowledges", function()
+  local link, session = link_of()
+  local result
+  local function quiet(seconds)
+    result = nil
+    task.spawn(function() result = link:quiet(seconds) end)
+    return result
+  end
+  check.equal({ link:open(), quiet(5) }, { false, true })
+  link.queue:add(message(1))
+  local release
+  handle(link, message(1), function() release = durable.hold() end)
+  check.equal({ link:open(), quiet(5) == nil }, { true, true })
+  check.equal(session.sent[#session.sent], link.question)
+  check.ok(link:ack(1))
+  check.equal(result, nil)                       -- the stanza that came is still under way
+  release(true)
+  check.equal({ result, link:open() }, { true, false })
+  link.queue:add(message(2))
+  check.equal(quiet(5), nil)
+  session.peer_ended = true                      -- who has said all acknowledges nothing more
+  link:hurry()
+  check.equal({ result, link:open() }, { true, false })
+  link:close()
+end)
+
+check.test("what comes before the other side counts is not counted", function()
+  local link = link_of()
+  link.deaf = true
+  check.equal({ link:begin(message(1)), link.received }, { nil, 0 })
+  link.deaf = false
+  check.ok(link:begin(message(2)))
+  check.equal(link.received, 1)
+  link:close()
+end)
+
 check.test("settle waits, but not for ever", function()
   local link = link_of()
   local hold, result
