@@ -31,7 +31,7 @@ STAGES = {
 }
 SLOW = ["luarocks_test", "daemon_test", "prosody_config_test", "abuse_test", "chaos_test", "time.talk", "hostile_test", "net_", "xmppjs_test",
         "federation_test", "postgres_trouble", "crash_"]                # begin first: the stage ends with the last of them
-TSAN = ["tests/lua/net_io2_test.lua", "tests/lua/store_sqlite_test.lua", "tests/lua/store_postgres_test.lua", "tests/wire/login.talk", "tests/peers/slixmpp_test.py",
+TSAN = ["tests/lua/net_io2_test.lua", "tests/lua/store_sqlite_test.lua", "tests/lua/store_postgres_test.lua", "tests/wire/login.talk", "tests/wire/sm.talk", "tests/peers/slixmpp_test.py",
         "tests/wire/chaos_test.py"]
 
 

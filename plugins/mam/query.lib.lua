@@ -153,8 +153,9 @@ local function is_with(value, address, escaped)
 end
 
 -- Items of a range until there are `limit`; with a resource in `with`, those of the account are gone through in portions.
-local function collect(store, owner, range, limit, resource)
-  local items = {}
+-- only_count: they are not kept; -> how many.
+local function collect(store, owner, range, limit, resource, only_count)
+  local items, count = {}, 0
   local escaped = resource and st.xml_escape(resource)
   range.limit = resource and SCAN or limit
   repeat
@@ -164,10 +165,11 @@ local function collect(store, owner, range, limit, resource)
     for id, value, when in iterate do
       n, last = n + 1, id
       if #items < limit and (not resource or is_with(value, resource, escaped)) then
-        items[#items + 1] = { id = id, value = value, when = when }
+        count = count + 1
+        if not only_count then items[#items + 1] = { id = id, value = value, when = when } end
       end
     end
-    if not resource or n < SCAN then return items end
+    if not resource or n < SCAN then return only_count and count or items end
     if range.reverse then range.before = last else range.after = last end
   until #items >= limit
   return items
@@ -175,9 +177,8 @@ end
 
 local function total_of(store, owner, range, resource)
   if resource then
-    local items, err = collect(store, owner, { with = range.with, start = range.start, ["end"] = range["end"],
-      after = range.after, before = range.before, raw = true }, math.maxinteger, resource)
-    return items and #items, err
+    return collect(store, owner, { with = range.with, start = range.start, ["end"] = range["end"],
+      after = range.after, before = range.before, raw = true }, math.maxinteger, resource, true)
   end
   local iterate, total = store:find(owner, { with = range.with, start = range.start, ["end"] = range["end"], ids = range.ids,
     after = range.after, before = range.before, limit = 0, total = true })
