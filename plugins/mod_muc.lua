@@ -159,6 +159,7 @@ end
 
 -- -> true | nil, err. What this has answered is on disk.
 function room_mt:save()
+  self:changed()
   if self.destroying then return true end
   local name = jid.node(self.jid)
   if self:get_persistent() then

@@ -50,9 +50,15 @@ end
 
 function room_mt:each_occupant() return pairs(self._occupants) end
 
+-- What is shown of an occupant, or without a nickname of all of them, is built anew.
+function room_mt:changed(nick)
+  if nick and self._shown then self._shown[nick] = nil else self._shown = nil end
+end
+
 -- Puts what holds for the occupant in force; one without role or resources leaves.
 function room_mt:save_occupant(occupant)
   local nick = occupant.nick
+  self:changed(nick)
   local old = self._occupants[nick]
   for full in pairs(old and old.sessions or {}) do self._jid_nick[full] = nil end
   if occupant.role ~= nil and occupant.role ~= "none" and next(occupant.sessions) then
@@ -164,6 +170,15 @@ function room_mt:build_item_list(occupant, x, is_anonymous, nick, actor_nick, ac
   return x
 end
 
+local function only_ours()
+  local entries = hosts.get(module.host).events.entries "muc-build-occupant-presence"
+  for i = 1, #entries do
+    local owner = entries[i].owner
+    if not owner or owner.name ~= "muc" then return false end
+  end
+  return not hosts.get(module.host).events.wrapped "muc-build-occupant-presence"
+end
+
 function room_mt:build_unavailable_presence(from, to)
   local stanza = st.presence { type = "unavailable", from = from, to = to }
   return stanza
@@ -186,6 +201,7 @@ end
 -- Tells everybody what has become of an occupant. x: <x/> with status codes for all, or { base = …, self = … } where the
 -- occupant itself hears more. prev_role, force_unavailable, recipient: as plugins know them.
 function room_mt:publicise_occupant_status(occupant, x, nick, actor, reason, prev_role, force_unavailable, recipient)
+  self:changed(occupant.nick)
   local base_x, self_x = x.base or x, x.self or x.base or x
   local actor_nick = actor and actor ~= true and select(3, jid.split(self:get_occupant_jid(actor) or "")) or nil
   local event = { room = self, stanza = nil, x = x, occupant = occupant, nick = nick, actor = actor, reason = reason,
@@ -245,6 +261,22 @@ function room_mt:publicise_occupant_status(occupant, x, nick, actor, reason, pre
   end
 end
 
+-- The presence of an occupant as those who come get it. A thousand who come see a thousand each: it is built once, until
+-- something about the occupant or the room changes, and each time where a plugin has a say in it.
+local function shown_presence(self, occupant, anonymous)
+  local nick = occupant.nick
+  local kept = self._shown and self._shown[nick]
+  local key = anonymous and "anonymous" or "full"
+  if kept and kept[key] and kept.of == occupant then return kept[key] end
+  local stanza = base_presence(self, occupant):add_child(self:build_item_list(occupant, util.x(), anonymous))
+  if only_ours() then
+    self._shown = self._shown or {}
+    kept = kept and kept.of == occupant and kept or { of = occupant }
+    kept[key], self._shown[nick] = stanza, kept
+  end
+  return stanza
+end
+
 -- Those who are here already, to one who comes.
 function room_mt:send_occupant_list(to, filter)
   local anonymous = self:is_anonymous_for(to)
@@ -255,11 +287,10 @@ function room_mt:send_occupant_list(to, filter)
   for nick, occupant in pairs(self._occupants) do
     if (not filter or filter(nick, occupant)) and (all or shown[occupant.role]) then list[#list + 1] = occupant end
   end
+  local recipients = { to }
   for _, occupant in ipairs(list) do
     if self._occupants[occupant.nick] == occupant then
-      local stanza = base_presence(self, occupant):add_child(self:build_item_list(occupant, util.x(), anonymous))
-      stanza.attr.to = to
-      self:route_stanza(stanza)
+      self:multicast(shown_presence(self, occupant, anonymous), recipients)
     end
   end
 end
@@ -350,6 +381,7 @@ function room_mt:handle_first_presence(origin, stanza)
     self:publicise_occupant_status(occupant, x)
     module:fire_event("muc-occupant-joined", { room = self, nick = nick, occupant = occupant, stanza = stanza, origin = origin })
   else                                         -- one more resource: only it is told
+    self:changed(nick)
     tell_self(self, occupant, real_jid, x.self)
   end
   module:fire_event("muc-occupant-session-new", { room = self, nick = nick, occupant = occupant, stanza = stanza, origin = origin,
@@ -365,6 +397,7 @@ local function leave_nick(self, occupant, real_jid, codes, new_nick, stanza)
     gone.sessions, gone.role = { [real_jid] = occupant.sessions[real_jid] }, new_nick and occupant.role or nil
     occupant:remove_session(real_jid)
     self._jid_nick[real_jid] = nil
+    self:changed(occupant.nick)
     local reply = self:build_unavailable_presence(occupant.nick, real_jid)
     local x = util.x(nil, codes)
     self:build_item_list(gone, x, self:is_anonymous_for(real_jid), new_nick)
@@ -408,6 +441,7 @@ function room_mt:handle_normal_presence(origin, stanza)
     if not self:presence_fits(origin, stanza) then return true end
     self:send_occupant_list(real_jid, function(nick) return nick ~= occupant.nick end)
     occupant:set_session(real_jid, stanza)
+    self:changed(want)
     tell_self(self, occupant, real_jid, util.x(nil, join_codes(self, {})))
     module:fire_event("muc-occupant-session-new", { room = self, nick = want, occupant = occupant, stanza = stanza,
       origin = origin, jid = real_jid })
@@ -425,6 +459,7 @@ function room_mt:handle_normal_presence(origin, stanza)
     if occupant.jid == real_jid then
       self:publicise_occupant_status(occupant, util.x())
     else                                       -- the others see another resource of this occupant
+      self:changed(want)
       tell_self(self, occupant, real_jid, util.x())
     end
     return true

@@ -41,6 +41,7 @@ modules_enabled = { $mam "disco", "roster", "saslauth", "tls", "private", "vcard
 xload_accounts = ${ACCOUNTS:-10000}
 archive_expires_after = "never"
 VirtualHost "localhost"
+Component "conference.localhost" "muc"
 END
 ulimit -n "$(ulimit -Hn)"
 START_NS=$(date +%s%N); export START_NS

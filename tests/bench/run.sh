@@ -1,7 +1,7 @@
 #!/bin/bash
 # SPDX-License-Identifier: MIT
 # run.sh [GROUP,…] [bench.py options]: Couplet beside the bare relay, tuned Prosody and ejabberd, one run, figures as a table.
-# Groups: chat rate iq login mam mamsql idle bigidle (default: chat,rate,iq,login). MEASURE: the load generator's folder.
+# Groups: chat rate muc bigmuc iq login mam mamsql idle bigidle (default: chat,rate,iq,login). MEASURE: the load generator's folder.
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 source=$(cd "$here/../.." && pwd)
@@ -20,7 +20,7 @@ servers=("relay=5811=sh $MEASURE/peers/relay-start.sh"
   "couplet-io0=5821=env IO_THREADS=0 sh $here/couplet-start.sh"
   "couplet-io1=5831=env IO_THREADS=1 sh $here/couplet-start.sh")
 [ -n "${ONLY_COUPLET:-}" ] || servers+=("prosody=5841=sh $MEASURE/peers/prosody/start.sh" "ejabberd=5851=sh $MEASURE/peers/ejabberd/start.sh")
-python3 "$MEASURE/bench.py" --spin --xload "$work/xload/xload" --out "$out" --work "$work" --no-scram relay --no-muc couplet-io0,couplet-io1 \
+python3 "$MEASURE/bench.py" --spin --xload "$work/xload/xload" --out "$out" --work "$work" --no-scram relay \
   --only "$groups" "$@" "${servers[@]}"
 python3 "$MEASURE/tables.py" "$out"
 echo "raw: $out"
