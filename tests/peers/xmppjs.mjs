@@ -130,5 +130,19 @@ await test("a broken connection is resumed along with the login", async () => {
   await Promise.all([romeo.stop(), juliet.stop()]);
 });
 
+await test("what is published is there, and gone when it is retracted", async () => {
+  const romeo = user("romeo", "xmpps://127.0.0.1:" + tls), NS = "http://jabber.org/protocol/pubsub";
+  await romeo.start();
+  const request = (type, ...children) => romeo.iqCaller.request(xml("iq", { type }, xml("pubsub", NS, ...children)));
+  await request("set", xml("publish", { node: "urn:x" }, xml("item", { id: "1" }, xml("x", "urn:x", "a rose"))));
+  const got = await request("get", xml("items", { node: "urn:x" }));
+  const item = got.getChild("pubsub").getChild("items").getChild("item");
+  if (item.attrs.id !== "1" || item.getChildText("x", "urn:x") !== "a rose") throw new Error("got " + got);
+  await request("set", xml("retract", { node: "urn:x" }, xml("item", { id: "1" })));
+  const left = await request("get", xml("items", { node: "urn:x" }));
+  if (left.getChild("pubsub").getChild("items").getChild("item")) throw new Error("left " + left);
+  await romeo.stop();
+});
+
 console.log(`${passed} passed, ${failed} failed`);
 process.exit(failed ? 1 : 0);
