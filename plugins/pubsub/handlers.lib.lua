@@ -63,11 +63,11 @@ return function(lib)
     local set = pubsub:get_child("set", rsm.xmlns)
     local most = action.attr.max_items and math.tointeger(tonumber(action.attr.max_items, 10))
     if action.attr.max_items and (not most or most < 1) then return nil, "bad-request" end
-    if not set then return { max = math.min(most or PAGE_MAX, PAGE_MAX), reverse = true, cut = not most } end
+    if not set then return { max = math.min(most or PAGE_MAX, PAGE_MAX), reverse = true, bytes = PAGE_BYTES } end
     local page = rsm.parse(set)
     if page.index then return nil, "feature-not-implemented" end
     return { max = math.min(page.max or PAGE_MAX, PAGE_MAX), after = page.after ~= "" and page.after or nil,
-      before = page.before, forward = page.before == nil, count = true, rsm = true }
+      before = page.before, forward = page.before == nil, count = true, rsm = true, bytes = PAGE_BYTES }
   end
 
   function handlers.get_items(event, service, action, pubsub)
@@ -95,7 +95,8 @@ return function(lib)
     for i = first, last do out:add_child(items[items[i]]) end
     local reply = reply_with(event, out)
     if page.rsm and not wanted then
-      reply.tags[1]:add_direct_child(rsm.generate { first = items[first], last = items[last], count = items.count })
+      local all = math.tointeger(items.count)
+      reply.tags[1]:add_direct_child(rsm.generate { first = items[first], last = items[last], count = all })
     end
     return reply
   end

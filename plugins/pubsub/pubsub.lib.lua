@@ -76,6 +76,7 @@ end
 
 -- Items in an archive ------------------------------------------------------------------------------------------------------
 
+local SLICE = 16                       -- items read at once, where their size counts
 local REMEMBERED = 4096                -- bytes of a payload that is kept in memory, being the newest of its node
 
 local Items = {}
@@ -149,7 +150,8 @@ function Items:dress(id, item, publisher)
   return item
 end
 
--- Oldest first. spec { max, after, before, reverse }; without one: everything up to the bound.
+-- Oldest first. spec { max, after, before, reverse, bytes }; without one: everything up to the bound. bytes: of payloads, after
+-- which no more are read, so that a node of large items costs whoever asks, and us, no more than what is sent.
 function Items:items(spec)
   spec = spec or {}
   local bound = self:max()
@@ -158,14 +160,25 @@ function Items:items(spec)
   query.limit = math.min(spec.max or bound, bound)
   query.reverse = spec.before ~= nil or spec.after == nil and (spec.reverse or not spec.forward)
   if query.limit == 0 then query.limit = 1 end
-  local rows, total = self.archive:find(self.user, query)
-  if not rows then return nil, total end
-  local list, items = {}, { count = total }
-  for id, item, _, publisher in rows do
-    list[#list + 1] = id
-    items[id] = self:dress(id, item, publisher)
-  end
+  local list, items, bytes, left, total = {}, {}, spec.bytes or math.huge, query.limit, nil
+  repeat
+    query.limit = spec.bytes and math.min(left, SLICE) or left
+    local rows, n_all = self.archive:find(self.user, query)
+    if not rows and not list[1] then return nil, n_all end
+    if not rows then break end                             -- the last one read is gone since
+    total = total or n_all
+    local n = 0
+    for id, item, _, publisher in rows do
+      n = n + 1
+      if not items[id] then list[#list + 1] = id end
+      items[id] = self:dress(id, item, publisher)
+      if spec.bytes then bytes = bytes - item:size() end
+    end
+    left, query.total = left - n, nil
+    if query.reverse then query.before = list[#list] else query.after = list[#list] end
+  until n < query.limit or left <= 0 or bytes <= 0
   if spec.max == 0 then return { count = total } end
+  items.count = items.count or total
   local n = #list
   for i, id in ipairs(list) do items[query.reverse and n + 1 - i or i] = id end
   return items

@@ -217,6 +217,31 @@ check.test("forms and requests that are wrong: missing, doubled, unknown and str
   host:close()
 end)
 
+check.test("a node of many items, or of large ones: in order, and no more at once than an answer may hold", function()
+  local host, admin, romeo = new()
+  create(admin, "n", { max_items = "max" })
+  for i = 1, 50 do publish(admin, "n", tostring(i)) end
+  local function got(inner, more)
+    local reply = ask(romeo, "get", "<items node='n'" .. inner .. (more or ""))
+    local ids = {}
+    for item in reply.tags[1].tags[1]:childtags "item" do ids[#ids + 1] = tonumber(item.attr.id) end
+    for i = 2, #ids do check.equal(ids[i], ids[i - 1] + 1) end
+    return ("%s-%s"):format(ids[1], ids[#ids])
+  end
+  local set = "/><set xmlns='http://jabber.org/protocol/rsm'>%s</set>"
+  check.equal(got "/>", "1-50")
+  check.equal(got " max_items='20'/>", "31-50")
+  check.equal(got(set:format "<max>40</max>"), "1-40")
+  check.equal(got(set:format "<max>40</max><after>20</after>"), "21-50")
+  check.equal(got(set:format "<max>40</max><before/>"), "11-50")
+  check.equal(got(set:format "<max>40</max><before>45</before>"), "5-44")
+  local large = "<x xmlns='u'>" .. ("x"):rep(200000) .. "</x>"
+  for i = 51, 70 do publish(admin, "n", tostring(i), large) end
+  check.equal(got "/>", "60-70")
+  check.equal(got(set:format "<after>49</after>"), "50-61")
+  host:close()
+end)
+
 check.test("plugins that stand on the service find what was kept, from their first moment", function()
   local host, admin, romeo = new()
   create(admin, "news", { title = "News" })
