@@ -198,10 +198,15 @@ check.test("nodes made without options are as their clients need them", function
   local romeo, nurse = host:client "romeo@example.org/orchard", host:client "nurse@example.org/hall"
   publish(romeo, "eu.siacs.conversations.axolotl.devicelist", "current")
   check.equal(items(nurse, "romeo@example.org", "eu.siacs.conversations.axolotl.devicelist").attr.type, "result")
-  publish(romeo, "urn:xmpp:bookmarks:1", "room@rooms.example")
-  publish(romeo, "urn:xmpp:bookmarks:1", "other@rooms.example")
-  check.equal(err(items(nurse, "romeo@example.org", "urn:xmpp:bookmarks:1")), "cancel not-allowed closed-node")
-  check.equal(#items(romeo, nil, "urn:xmpp:bookmarks:1").tags[1].tags[1].tags, 2)
+  publish(romeo, "urn:xmpp:vcard4", "current")
+  check.equal(items(nurse, "romeo@example.org", "urn:xmpp:vcard4").attr.type, "result")
+  -- XEP-0402, XEP-0490, XEP-0292 §4: one's own business (XEP-0223), and as many as there are
+  for _, node in ipairs { "urn:xmpp:bookmarks:1", "urn:xmpp:mds:displayed:0", "urn:xmpp:contacts" } do
+    publish(romeo, node, "room@rooms.example")
+    publish(romeo, node, "other@rooms.example")
+    check.equal(err(items(nurse, "romeo@example.org", node)), "cancel not-allowed closed-node", node)
+    check.equal(#items(romeo, nil, node).tags[1].tags[1].tags, 2, node)
+  end
   host:close()
 end)
 
