@@ -19,7 +19,8 @@ local STANZAS = "urn:ietf:params:xml:ns:xmpp-stanzas"
 
 module:config {
   dialback_secret = { type = "string", secret = true, doc = "secret of the keys; needed where several machines serve a domain" },
-  dialback_max_domains = { type = "integer", default = 100, min = 1, doc = "domain pairs on one incoming stream" },
+  dialback_max_domains = { type = "integer", default = 100, min = 1,
+    doc = "domain pairs on one incoming stream; as many failures end it" },
   dialback_max_questions = { type = "integer", default = 20, min = 1, doc = "of these, how many may be under way" },
 }
 local config = module.config
@@ -74,7 +75,10 @@ local function on_question(session, element)
   if not our(originating) then return reply(session, "verify", attr.to, attr.from, attr.id, "error", "item-not-found") end
   local key = dialback.key(dialback.secret_of(originating), receiving, originating, attr.id)
   local valid = equals(key, text_of(element))
-  if not valid then session.log("warn", "%s asks about a key for %s that is not ours", receiving, originating) end
+  if not valid and not session.asked_wrongly then
+    session.asked_wrongly = true                 -- one line for each stream
+    session.log("warn", "%s asks about a key for %s that is not ours", receiving, originating)
+  end
   return reply(session, "verify", attr.to, attr.from, attr.id, valid and "valid" or "invalid")
 end
 
@@ -132,6 +136,14 @@ end)
 
 -- The receiving server: somebody claims a domain (steps 1 and 4) --------------------------------------------------------
 
+-- Each claim makes us call whoever it names: a stream has so many failures, proved for something else or not.
+local function note_failure(session)
+  session.failed_claims = (session.failed_claims or 0) + 1
+  if session.failed_claims >= config.dialback_max_domains then
+    session:close { condition = "policy-violation", text = "Too many claims that could not be verified" }
+  end
+end
+
 local function answered(session, claim, kind, condition)
   if session.destroyed or session.closing then return end
   session.claims = session.claims - 1
@@ -145,12 +157,16 @@ local function answered(session, claim, kind, condition)
     end
   elseif kind == "invalid" then
     session.log("warn", "%s is not who it says: the key is not that of %s", session.ip, remote)
-    if session.authenticated_remote then return reply(session, "result", here, remote, nil, "error", "forbidden") end
+    if session.authenticated_remote then
+      reply(session, "result", here, remote, nil, "error", "forbidden")
+      return note_failure(session)
+    end
     reply(session, "result", here, remote, nil, "invalid")
     session:close(nil, "dialback says no")
   else
     session.log("info", "cannot verify %s: %s", remote, condition)
     reply(session, "result", here, remote, nil, "error", condition)
+    if condition ~= "resource-constraint" then note_failure(session) end       -- for want of room nobody was called
   end
 end
 

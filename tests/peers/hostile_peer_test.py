@@ -17,9 +17,12 @@ LOOSE = "s2s_secure_auth = false\n"
 class World:
     """verona.lab with romeo, who can always say something to himself; x.lab is a stranger with a good certificate."""
 
-    def __init__(self, config="", **more):
+    def __init__(self, config="", zone=None, direct=None, extra=()):
         self.lab = Lab()
-        self.here = self.lab.couplet("verona.lab", "arden.lab", accounts={"romeo": "secret"}, config=config, modules=["ping", "limits"], **more)
+        self.lab.zone.update(zone or {})
+        self.lab.direct.update(direct or {})
+        self.lab.extra += extra
+        self.here = self.lab.couplet("verona.lab", "arden.lab", accounts={"romeo": "secret"}, config=config, modules=["ping", "limits"])
 
     def __enter__(self):
         self.lab.start()
@@ -112,12 +115,8 @@ def chain():
 @test("claims of many domains: some are asked about, the rest gets errors, and our users still find their way")
 def claims():
     config = LOOSE + "s2s_max_pending = 10\ns2s_login_elements = 1000\ndialback_max_domains = 50\n"
-    with World(config) as w:
-        silent = RawServer()                                       # takes connections and says nothing
-        for i in range(300):
-            w.lab.zone["d%d.lab" % i] = [("127.0.0.1", silent.port)]
-        w.lab.zone["good.lab"] = [("127.0.0.1", silent.port)]
-        w.lab.publish()
+    silent = RawServer()                                           # takes connections and says nothing
+    with World(config, {name + ".lab": [("127.0.0.1", silent.port)] for name in ("good", *("d%d" % i for i in range(300)))}) as w:
         r = w.stranger()
         for i in range(300):
             r.send("<db:result from='d%d.lab' to='verona.lab'>key</db:result>" % i)
@@ -135,6 +134,21 @@ def claims():
         silent.close()
 
 
+@test("claims that fail again and again end a proved stream; wrong questions about keys are one line in the log")
+def failures():
+    with World(LOOSE + "dialback_max_domains = 5\n", {"dead.lab": [("127.0.0.1", 1)]}) as w:
+        r = w.proved()
+        for i in range(50):
+            r.send("<db:verify from='x.lab' to='verona.lab' id='%d'>key</db:verify>" % i).expect("<db:verify[^>]*type='invalid'")
+        equal(w.said("that is not ours"), 1)
+        for _ in range(5):
+            r.send("<db:result from='dead.lab' to='verona.lab'>key</db:result>")
+            r.expect("<db:result[^>]*type='error'><error type='cancel'><remote-connection-failed")
+        r.expect(STREAM_ERROR % "policy-violation")
+        r.ended()
+        equal(w.said("Too many claims"), 1)
+
+
 @test("a zone that leads to ourselves: no loop, the right error")
 def loops():
     with World() as w:
@@ -150,10 +164,9 @@ def loops():
 
 @test("a hundred SRV records with many addresses each: so many connections, and an answer in time")
 def many():
-    with World("s2s_connect_timeout = 2\ns2s_timeout = 20\n") as w:
-        w.lab.zone["many.lab"] = [("big%d.lab." % i, 1) for i in range(100)]
-        w.lab.extra = ["big%d.lab. IN A 127.9.%d.%d" % (i, i, j) for i in range(100) for j in range(1, 21)]
-        w.lab.publish()
+    zone = {"many.lab": [("big%d.lab." % i, 1) for i in range(100)]}
+    extra = ["big%d.lab. IN A 127.9.%d.%d" % (i, i, j) for i in range(100) for j in range(1, 21)]
+    with World("s2s_connect_timeout = 2\ns2s_timeout = 20\n", zone, extra=extra) as w:
         began = time.monotonic()
         equal(w.romeo.ping("many.lab").pong("many.lab"), "remote-server-timeout")
         assert time.monotonic() - began < 25
