@@ -55,6 +55,7 @@ module:require "muc/affiliations"(room_mt)
 module:require "muc/config".install(room_mt)
 module:require "muc/messages"(room_mt)
 module:require "muc/register"(room_mt)
+module:require "muc/vcard"(room_mt)
 module:require "muc/occupant_id"
 
 function room_mt:max_affiliations() return config.muc_max_affiliations end
@@ -421,6 +422,7 @@ for event, method in pairs {
   ["iq-set/bare/http://jabber.org/protocol/muc#admin:query"] = "handle_admin_query_set_command",
   ["iq-get/bare/http://jabber.org/protocol/muc#owner:query"] = "handle_owner_query_get_to_room",
   ["iq-set/bare/http://jabber.org/protocol/muc#owner:query"] = "handle_owner_query_set_to_room",
+  ["iq-get/bare/vcard-temp:vCard"] = "handle_vcard_get", ["iq-set/bare/vcard-temp:vCard"] = "handle_vcard_set",
   ["iq/bare/jabber:iq:register:query"] = "handle_register_iq",
   ["iq-get/bare/urn:xmpp:ping:ping"] = "handle_ping",
 } do

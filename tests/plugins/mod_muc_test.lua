@@ -543,6 +543,34 @@ check.test("§7.10: registration keeps a nickname; XEP-0421: occupants have ids 
   host:close()
 end)
 
+check.test("XEP-0486: a room's picture", function()
+  local host = new()
+  local romeo, juliet = person(host, "romeo"), person(host, "juliet")
+  join(romeo, "Romeo")
+  join(juliet, "Juliet")
+  local function card(client, inner, kind)
+    return ask(client, kind or "set", "<vCard xmlns='vcard-temp'>" .. (inner or "") .. "</vCard>")
+  end
+  local function hash()
+    return tostring(ask(juliet, "get", "<query xmlns='http://jabber.org/protocol/disco#info'/>"))
+      :match "roominfo_avatarhash'[^>]*><value>(%x+)"
+  end
+  local photo = "<PHOTO><TYPE>image/png</TYPE><BINVAL>Zm9v</BINVAL></PHOTO>"
+  check.equal(result(card(juliet, photo)), "auth forbidden")
+  check.equal(result(card(romeo, "<PHOTO><BINVAL>*</BINVAL></PHOTO>")), "modify bad-request")
+  check.equal(result(card(romeo, "<DESC>" .. ("x"):rep(98304) .. "</DESC>")), "modify policy-violation")
+  check.equal(card(juliet, nil, "get"):find "{vcard-temp}vCard/PHOTO", nil)
+  juliet:received()
+  check.equal(result(card(romeo, photo)), "ok")
+  check.equal(told(juliet), { "groupchat (room):  104" })
+  check.equal(card(juliet, nil, "get"):find "{vcard-temp}vCard/PHOTO/BINVAL#", "Zm9v")
+  check.equal(hash(), "0beec7b5ea3f0fdbc95d0dd47f3c5bc275da8a33")
+  check.equal(result(card(romeo)), "ok")
+  check.equal(hash(), nil)
+  check.equal(card(juliet, nil, "get"):find "{vcard-temp}vCard/PHOTO", nil)
+  check.equal(host:close(), {})
+end)
+
 check.test("who may make rooms", function()
   local host = new { restrict_room_creation = true, muc_room_locking = false }
   local romeo, adm = person(host, "romeo"), person(host, "admin")

@@ -1,0 +1,75 @@
+-- SPDX-License-Identifier: MIT
+-- muc/vcard: a room's card and picture (XEP-0054, 0486). Adds methods to room_mt.
+--
+-- Data: store "vcard_muc" (keyval: name -> the card); _data.vcard = true says that there is one, _data.avatar_hash that it has a
+-- picture. So what a room that is gone may have left in the store belongs to nobody.
+
+local base64 = require "util.encodings".base64
+local jid = require "util.jid"
+local sha1 = require "util.hashes".sha1
+local st = require "util.stanza"
+
+local util = module:require "muc/util"
+
+local NS = "vcard-temp"
+local BYTES_MAX = 98304
+
+return function(room_mt)
+  local store = module:open_store("vcard_muc", "keyval")
+
+  local function refuse(origin, stanza, ...)
+    origin.send(st.error_reply(stanza, ...))
+    return true
+  end
+
+  function room_mt:get_avatar_hash() return self._data.avatar_hash end
+
+  function room_mt:handle_vcard_get(origin, stanza)
+    if self:get_affiliation(stanza.attr.from) == "outcast" then return refuse(origin, stanza, "auth", "forbidden") end
+    local card, err
+    if self._data.vcard then
+      card, err = store:get(jid.node(self.jid))
+      if err then return refuse(origin, stanza, "wait", "internal-server-error") end
+    end
+    origin.send(st.reply(stanza):add_child(card and st.deserialize(card) or st.stanza("vCard", { xmlns = NS })))
+    return true
+  end
+
+  function room_mt:handle_vcard_set(origin, stanza)
+    if self:get_affiliation(stanza.attr.from) ~= "owner" then
+      return refuse(origin, stanza, "auth", "forbidden", "Only owners may set the picture of a room")
+    end
+    local card = stanza.tags[1]
+    if #tostring(card) > BYTES_MAX then return refuse(origin, stanza, "modify", "policy-violation", "The card is too large") end
+    local text = card:find "{vcard-temp}PHOTO/BINVAL#"
+    local picture = text and base64.decode((text:gsub("%s", "")))
+    if text and not picture then return refuse(origin, stanza, "modify", "bad-request", "The picture is no base64") end
+    local empty = #card.tags == 0
+    local ok = store:set(jid.node(self.jid), not empty and st.preserialize(card) or nil)
+    local before_card, before_hash = self._data.vcard, self._data.avatar_hash
+    if ok then
+      self._data.vcard, self._data.avatar_hash = not empty or nil, picture and sha1(picture, true) or nil
+      ok = self:save()
+      if not ok then self._data.vcard, self._data.avatar_hash = before_card, before_hash end
+    end
+    if not ok then return refuse(origin, stanza, "wait", "internal-server-error") end
+    origin.send(st.reply(stanza))
+    self:broadcast(st.message { type = "groupchat", from = self.jid }:add_child(util.x(nil, { 104 })))
+    return true
+  end
+
+  module:hook("muc-room-destroyed", function(event)
+    if event.room._data.vcard then store:set(jid.node(event.room.jid), nil) end
+  end)
+
+  module:hook("muc-disco#info", function(event)
+    event.reply:tag("feature", { var = NS }):up()
+    local hash = event.room:get_avatar_hash()
+    if hash then
+      table.insert(event.form, { name = "muc#roominfo_avatarhash", type = "text-multi", label = "Avatar hash" })
+      event.formdata["muc#roominfo_avatarhash"] = hash
+    end
+  end)
+
+  module:add_feature(NS)
+end
