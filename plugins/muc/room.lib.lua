@@ -6,6 +6,8 @@
 -- _occupants { nick = occupant }; _jid_nick { full = nick }; _history (messages.lib).
 -- Plugins override methods in room_mt or in one room, and hook the muc-* events.
 
+local client_session = require "couplet.client_session"
+local multicast = require "couplet.core".net.multicast
 local directory = require "couplet.directory"
 local hosts = require "couplet.hosts"
 local jid = require "util.jid"
@@ -277,6 +279,18 @@ local function shown_presence(self, occupant, anonymous)
   return stanza
 end
 
+-- The connection of one who may be given all of them at once, asked once for all. -> { connection } | nil
+local function straight(self, to)
+  local session = directory.session(to)
+  local home = session and hosts.get(session.host)
+  if not home or not client_session.plain(session) or blocks(home, session.username, self.jid) then return nil end
+  local entries = home.events.entries "presence/full"
+  for i = 1, #entries do
+    if not PASS[entries[i].owner and entries[i].owner.name or ""] then return nil end
+  end
+  return not home.events.wrapped "presence/full" and { session.net } or nil
+end
+
 -- Those who are here already, to one who comes.
 function room_mt:send_occupant_list(to, filter)
   local anonymous = self:is_anonymous_for(to)
@@ -287,10 +301,11 @@ function room_mt:send_occupant_list(to, filter)
   for nick, occupant in pairs(self._occupants) do
     if (not filter or filter(nick, occupant)) and (all or shown[occupant.role]) then list[#list + 1] = occupant end
   end
-  local recipients = { to }
+  local recipients, net = { to }, straight(self, to)
   for _, occupant in ipairs(list) do
     if self._occupants[occupant.nick] == occupant then
-      self:multicast(shown_presence(self, occupant, anonymous), recipients)
+      local stanza = shown_presence(self, occupant, anonymous)
+      if net then multicast(net, stanza, recipients) else self:multicast(stanza, recipients) end
     end
   end
 end
