@@ -401,7 +401,9 @@ enum postgres_fault postgres_db_ready(struct postgres_place *p, struct postgres_
 int postgres_db_patience(const struct postgres_place *p)
 {
 	uint64_t now = clock_mono_ms(), since = p->away_since_ms, at = p->retry_at_ms;
-	if (p->stop || (since && now - since >= (uint64_t)p->patience_ms))
+	int why = p->last_trouble;
+	bool passing = why == TROUBLE_GONE || why == TROUBLE_TOO_MANY || why == TROUBLE_OLD_WORK;
+	if (p->stop || !passing || (since && now - since >= (uint64_t)p->patience_ms))
 		return 0;
 	return at > now ? (int)(at - now) : 1;
 }

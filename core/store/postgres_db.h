@@ -85,7 +85,7 @@ enum postgres_fault postgres_db_run(struct postgres_place *p, struct postgres_db
 void postgres_db_fail(struct postgres_place *p, struct postgres_db *c, struct store_request *r);
 void postgres_db_well(struct postgres_place *p, const struct postgres_db *c);     /* logs that trouble is over */
 
-/* Is it worth waiting for a server that is away? Then so many milliseconds; 0: no. */
+/* Is it worth waiting for a server that is away? Then so many milliseconds; 0: no, or it waits for a person. */
 int postgres_db_patience(const struct postgres_place *p);
 
 /* --- what postgres_run.c uses of a connection --- */
