@@ -30,7 +30,8 @@ function restart.freeze(session)
   local state = { h = link:h(), acked = link.queue:acked(), xmlns = link.xmlns, resource = session.resource,
     timeout = session.original_smacks_timeout, since = session.hibernating, available_since = session.available_since,
     interested = session.interested and true or nil, priority = session.priority, lang = session.lang,
-    client_id = session.client_id, client_software = session.client_software, client_device = session.client_device, queue = {}, extra = {} }
+    client_id = session.client_id, client_software = session.client_software, client_device = session.client_device,
+    queue = {}, extra = {} }
   if session.presence then state.presence = tostring(session.presence) end
   for i = 1, #link.queue do
     local bytes, when = link.queue:get(i)
