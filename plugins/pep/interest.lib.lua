@@ -15,7 +15,7 @@ local rostermanager = require "core.rostermanager"
 local st = require "util.stanza"
 
 local CAPS, INFO = "http://jabber.org/protocol/caps", "http://jabber.org/protocol/disco#info"
-local HASHES, REMOTE_MAX, ASK_SECONDS = 5000, 2000, 30
+local HASHES, REMOTE_MAX, ASK_SECONDS = 5000, 2000, 10
 local NODES_MAX, NAMES_BYTES = 200, 8192         -- that one resource may want to hear of
 
 local interest = {}
