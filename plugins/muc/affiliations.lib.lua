@@ -130,7 +130,7 @@ return function(room_mt)
         self:publicise_occupant_status(occupant, util.x(nil, codes), nil, actor, reason, prev_role)
         if not is_anyone and role == "moderator" and prev_role ~= "moderator" then show_all(self, occupant) end
       else
-        self:save_occupant(setmetatable({ role = "none", sessions = {} }, { __index = occupant }))
+        self:drop_occupant(occupant)
         self:publicise_occupant_status(gone, util.x(nil, codes), nil, actor, reason, prev_role, true)
         module:fire_event("muc-occupant-left", { room = self, nick = occupant.nick, occupant = gone })
       end
@@ -268,7 +268,7 @@ return function(room_mt)
     end
     local gone = occupants.copy(occupant)
     gone.role = nil
-    self:save_occupant(setmetatable({ role = "none", sessions = {} }, { __index = occupant }))
+    self:drop_occupant(occupant)
     self:publicise_occupant_status(gone, util.x(nil, { 307 }), nil, actor, reason, prev_role, true)
     module:fire_event("muc-occupant-left", { room = self, nick = nick, occupant = gone })
     return true

@@ -124,7 +124,7 @@ function config.install(room_mt)
         if self:get_affiliation(occupant.bare_jid) == "none" then
           local gone, prev_role = occupants.copy(occupant), occupant.role
           gone.role = nil
-          self:save_occupant(setmetatable({ role = "none", sessions = {} }, { __index = occupant }))
+          self:drop_occupant(occupant)
           self:publicise_occupant_status(gone, util.x(nil, { 322 }), nil, nil, nil, prev_role, true)
           module:fire_event("muc-occupant-left", { room = self, nick = occupant.nick, occupant = gone })
         end

@@ -73,6 +73,11 @@ function room_mt:save_occupant(occupant)
   end
 end
 
+-- Out of the lists, whatever resources it has; who is to be told still has the occupant itself.
+function room_mt:drop_occupant(occupant)
+  self:save_occupant(setmetatable({ role = "none", sessions = {} }, { __index = occupant }))
+end
+
 function room_mt:occupant_count() return self._count or 0 end
 
 -- Sending -----------------------------------------------------------------------------------------------------------------------
@@ -424,7 +429,7 @@ local function leave_nick(self, occupant, real_jid, codes, new_nick, stanza)
   end
   local gone = occupants.copy(occupant)
   if not new_nick then gone.role = nil end
-  self:save_occupant(setmetatable({ role = "none", sessions = {} }, { __index = occupant }))
+  self:drop_occupant(occupant)
   local farewell = stanza and occupants.clean(stanza, true)
   if farewell then
     farewell.attr.from = occupant.nick
@@ -560,7 +565,7 @@ function room_mt:clear(x)
   for nick, occupant in pairs(all) do
     local gone = occupants.copy(occupant)
     gone.role = nil
-    self:save_occupant(setmetatable({ role = "none", sessions = {} }, { __index = occupant }))
+    self:drop_occupant(occupant)
     for full in pairs(gone.sessions) do
       local stanza = self:build_unavailable_presence(nick, full)
       local own = util.x { affiliation = "none", role = "none" }
