@@ -349,8 +349,10 @@ static int prepared(struct sqlite_file *f, struct sqlite_db *c, uint64_t id, sql
 	return SQLITE_OK;
 }
 
-static int run_statement(struct sqlite_file *f, struct sqlite_db *c, struct value_reader *in, struct buf *out, bool keep_all)
+static int run_statement(struct sqlite_file *f, struct sqlite_db *c, struct value_reader *in, struct store_request *r,
+	bool keep_all)
 {
+	struct buf *out = &r->out;
 	uint64_t id, params, cells = 0;
 	if (value_read_count(in, &id) || value_read_count(in, &params))
 		return SQLITE_MISUSE;
@@ -377,6 +379,7 @@ static int run_statement(struct sqlite_file *f, struct sqlite_db *c, struct valu
 		rc = SQLITE_OK;
 	if (!rc && (columns || keep_all))
 		memcpy(buf_data(out) + at, &cells, sizeof cells);
+	r->changes = rc || sqlite3_stmt_readonly(stmt) ? 0 : sqlite3_changes64(c->db);      /* without those of triggers */
 	sqlite3_reset(stmt);
 	sqlite3_clear_bindings(stmt);           /* they point into the request */
 	return rc;
@@ -388,9 +391,7 @@ int sqlite_db_run(struct sqlite_file *f, struct sqlite_db *c, struct store_reque
 	int rc = SQLITE_OK;
 	r->out.len = 0;
 	while (!rc && in.p < in.end) {
-		int64_t before = sqlite3_total_changes64(c->db);
-		rc = run_statement(f, c, &in, &r->out, keep_all);
-		r->changes = sqlite3_total_changes64(c->db) - before;
+		rc = run_statement(f, c, &in, r, keep_all);
 	}
 	return rc;
 }

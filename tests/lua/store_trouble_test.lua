@@ -216,7 +216,7 @@ check.test("no directory, or a file of the future: refused, and fine once that i
   database.close()
   os.execute("sqlite3 " .. options.file .. " 'PRAGMA user_version = 1000'")
   refused("internal-server-error", "newer version", s:set("romeo", { 2 }))
-  os.execute("sqlite3 " .. options.file .. " 'PRAGMA user_version = 1'")
+  os.execute("sqlite3 " .. options.file .. " 'PRAGMA user_version = " .. #require "couplet.storage.dialect".sqlite.schema .. "'")
   eventually(function() return s:set("romeo", { 2 }) end)
   database.close()
 end)

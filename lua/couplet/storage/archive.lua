@@ -14,6 +14,7 @@
 --   find's query: raw = true                   stanzas as text
 
 local core = require "couplet.core"
+local settle = require "couplet.storage.settle"
 local task = require "couplet.task"
 
 local time, mono = core.loop.wall, core.loop.mono
@@ -29,7 +30,7 @@ local ENSURE_OWNER = "INSERT INTO owner (collection, \"user\") VALUES (" .. COLL
 local ENSURE_JID = "INSERT INTO jid (jid) VALUES (?1) ON CONFLICT DO NOTHING"
 local DROP_KEY = "DELETE FROM archive WHERE owner = " .. OWNER .. " AND key = ?4"
 local INTO = "INSERT INTO archive (id, owner, key, type, value, peer) "
-local CUT = "SELECT id FROM archive WHERE owner = " .. OWNER .. " ORDER BY id DESC LIMIT 1 OFFSET ?4"
+local CUT = "SELECT id FROM TIMES WHERE owner = " .. OWNER .. " ORDER BY id DESC LIMIT 1 OFFSET ?4"
 local SLICE = "SELECT max(id) FROM (SELECT id FROM archive WHERE AGE > ?2 AND AGE <= ?1 ORDER BY AGE LIMIT ?3) s"
 local DROP_SLICE = "DELETE FROM archive WHERE AGE > ?3 AND AGE <= ?4 AND EXISTS"
   .. " (SELECT 1 FROM owner o WHERE o.id = archive.owner AND o.collection = " .. COLLECTION .. ")"
@@ -41,7 +42,7 @@ local ROW = " = (SELECT id FROM archive WHERE owner = " .. OWNER .. " AND key = 
 local RESOLVE = "SELECT id FROM archive WHERE owner = " .. OWNER .. " AND id" .. ROW
 local GET = COLUMNS .. ITEM .. OWNER .. " AND a.id" .. ROW
 local USERS = "SELECT \"user\" FROM owner WHERE collection = " .. COLLECTION
-  .. " AND EXISTS (SELECT 1 FROM archive WHERE archive.owner = owner.id)"
+  .. " AND EXISTS (SELECT 1 FROM TIMES t WHERE t.owner = owner.id)"
 
 -- The statements in which databases differ.
 local function sql_of(db)
@@ -57,9 +58,11 @@ local function sql_of(db)
       .. ", ?5, ?6, ?7, (SELECT id FROM jid WHERE jid = ?8)) RETURNING id",
     enter = INTO .. of(dialect.enter),
     slice = SLICE:gsub("AGE", dialect.age), drop_slice = DROP_SLICE:gsub("AGE", dialect.age),
-    measure = "SELECT count(*), coalesce(sum(" .. dialect.size .. "), 0) FROM archive WHERE owner = " .. OWNER,
-    dates = "SELECT DISTINCT " .. dialect.day .. " FROM archive WHERE owner = " .. OWNER .. " ORDER BY 1",
-    delete = "DELETE FROM archive WHERE " .. dialect.row .. " IN (SELECT " .. dialect.rows .. " FROM archive a WHERE ",
+    measure = "SELECT count(*), coalesce(sum(" .. dialect.size .. "), 0) FROM " .. of(dialect.items),
+    dates = "SELECT DISTINCT " .. dialect.day .. " FROM (SELECT id FROM " .. dialect.by_time .. " WHERE owner = " .. OWNER
+      .. ") i ORDER BY 1",
+    delete = "DELETE FROM archive WHERE " .. dialect.row .. " IN (SELECT " .. dialect.rows,
+    cut = CUT:gsub("TIMES", dialect.by_time), users = USERS:gsub("TIMES", dialect.by_time),
   }
   if dialect.append_batch then              -- many are sent as one, so one statement serves both
     sql.append = INTO .. of(dialect.append)
@@ -175,17 +178,25 @@ local function conditions(self, user, query)
   if query.with then where("a.peer = (SELECT id FROM jid WHERE jid = ?)", query.with) end
   if query.key then where("a.key = ?", query.key) end
   if query.ids then
-    -- Padded to a power of two, so that few different statements arise.
+    -- Padded to a power of two, so that few different statements arise. Each half finds its rows by an index.
     local size, keys, numbers = 1, {}, {}
     while size < #query.ids do size = size * 2 end
     local keep = params.n
     for i = 1, size do keys[i] = param(tostring(query.ids[i] or query.ids[#query.ids] or "")) end
     for i = 1, size do numbers[i] = param(number_of(params[keep + i])) end
-    sql[#sql + 1] = ("(a.key IN (%s) OR a.key IS NULL AND a.id IN (%s))")
-      :format(table.concat(keys, ","), table.concat(numbers, ","))
+    sql[#sql + 1] = ("a.id IN (SELECT id FROM archive WHERE owner = %s AND key IN (%s)"
+      .. " UNION ALL SELECT id FROM archive WHERE owner = %s AND key IS NULL AND id IN (%s))")
+      :format(OWNER, table.concat(keys, ","), OWNER, table.concat(numbers, ","))
   end
   local owner = user == true and "a.owner IN " .. EVERYONE or "a.owner = " .. OWNER
   return owner, sql, params, param
+end
+
+-- Where the numbers of a query's items are found
+local function place_of(self, query)
+  if query.key or query.ids then return "archive a WHERE " end
+  local dialect = self.db.dialect
+  return (query.with and dialect.by_peer or dialect.by_time) .. " a WHERE "
 end
 
 local function statement(sql, params)
@@ -196,12 +207,18 @@ end
 local function page(self, user, query, after, before, limit, total)
   local _, sql, params, param = conditions(self, user, query)
   local wheres = #sql > 0 and " AND " .. table.concat(sql, " AND ") or ""
-  local count = total and statement("SELECT count(*) FROM archive a WHERE a.owner = " .. OWNER .. wheres, params)
+  local place, dialect = place_of(self, query), self.db.dialect
+  local count = total
+    and statement("SELECT count(*) FROM (SELECT a.id FROM " .. place .. "a.owner = " .. OWNER .. wheres .. ") c", params)
   if after then wheres = wheres .. " AND a.id > " .. param(after) end
   if before then wheres = wheres .. " AND a.id < " .. param(before) end
   local way = query.reverse and "DESC" or "ASC"
-  local text = COLUMNS .. ITEM .. OWNER .. wheres .. " ORDER BY a.id " .. way .. " LIMIT "
-  if self.db.dialect.plans_ahead and not query.ids then
+  local order = " ORDER BY a.id " .. way .. " LIMIT "
+  local text = COLUMNS .. ITEM .. OWNER .. wheres .. order
+  if dialect.by_time ~= "archive" then
+    text = COLUMNS .. " FROM (SELECT a.id FROM " .. place .. "a.owner = " .. OWNER .. wheres .. order .. param(limit)
+      .. ") n JOIN archive a ON a.id = n.id LEFT JOIN jid ON jid.id = a.peer" .. order
+  elseif dialect.plans_ahead and not query.ids then
     text = "SELECT * FROM (" .. text .. (limit > 64 and PAGE or 64) .. ") p ORDER BY id " .. way .. " LIMIT "
   end
   local find = statement(text .. param(limit), params)
@@ -272,6 +289,7 @@ function methods:append(user, key, value, when, with)
   if not changes then return nil, rows, code end
   remember(owners, user)
   if with then remember(peers, with) end
+  settle.added(self.db, 1)
   return id_of(rows and rows[1] or number, key)
 end
 
@@ -337,6 +355,7 @@ function methods:append_all(items, done)
         remember(self.shared.owners, item.user)
         remember(self.db.peers, item.with)
       end
+      settle.added(self.db, #items)
       return done(true)
     elseif code ~= "conflict" then
       return done(nil, message, code)
@@ -420,8 +439,8 @@ function methods:set(user, id, value, when, with)
 end
 
 -- Runs a deletion in portions and rests in between as long as each took, so that others' writes do not wait for it.
-local function delete_gently(self, user, wheres, params)
-  local all = statement(self.shared.sql.delete .. wheres .. " LIMIT " .. PORTION .. ")", params)
+local function delete_gently(self, user, place, wheres, params)
+  local all = statement(self.shared.sql.delete .. " FROM " .. place .. wheres .. " LIMIT " .. PORTION .. ")", params)
   local text, count = all[1], 0
   while true do
     all[1] = text
@@ -436,7 +455,7 @@ end
 
 -- The number up to which items go if only so many are to stay; nil: all may stay.
 local function cut(self, user, keep)
-  local rows, n, code = self.db:read{ { CUT, self.host, self.store, user, keep } }
+  local rows, n, code = self.db:read{ { self.shared.sql.cut, self.host, self.store, user, keep } }
   if not rows then return nil, n, code end
   return rows[1] or false
 end
@@ -481,7 +500,8 @@ function methods:delete(user, query)
   elseif query["end"] and next(query) == "end" and not next(query, "end") then
     return delete_old(self, bound_of(query["end"]))
   end
-  return delete_gently(self, user, owner .. (#sql > 0 and " AND " .. table.concat(sql, " AND ") or ""), params)
+  local wheres = #sql > 0 and " AND " .. table.concat(sql, " AND ") or ""
+  return delete_gently(self, user, place_of(self, query), owner .. wheres, params)
 end
 
 function methods:measure(user)
@@ -496,8 +516,9 @@ function methods:summary(user, query)
   user, query = user or "", query or {}
   catch_up(self, user)
   local _, sql, params = conditions(self, user, query)
-  local groups = "SELECT peer, count(*) AS n, min(a.id) AS first, max(a.id) AS last FROM archive a WHERE a.owner = " .. OWNER
-    .. (#sql > 0 and " AND " .. table.concat(sql, " AND ") or "") .. " GROUP BY peer"
+  local place = (query.key or query.ids) and "archive" or self.db.dialect.by_peer
+  local groups = "SELECT peer, count(*) AS n, min(id) AS first, max(id) AS last FROM (SELECT a.peer, a.id FROM " .. place
+    .. " a WHERE a.owner = " .. OWNER .. (#sql > 0 and " AND " .. table.concat(sql, " AND ") or "") .. ") s GROUP BY peer"
   local rows, n, code = self.db:read{ statement("SELECT jid, n, first, last, type, value FROM (" .. groups
     .. ") g JOIN archive l ON l.id = g.last AND l.owner = " .. OWNER .. " LEFT JOIN jid ON jid.id = g.peer", params) }
   if not rows then return nil, n, code end
@@ -523,7 +544,7 @@ function methods:dates(user)
 end
 
 function methods:users()
-  local rows, n, code = self.db:read{ { USERS, self.host, self.store } }
+  local rows, n, code = self.db:read{ { self.shared.sql.users, self.host, self.store } }
   if not rows then return nil, n, code end
   local i = 0
   return function()

@@ -30,7 +30,7 @@ end
 
 local COLLECTIONS = "SELECT id, host, kind, store FROM collection ORDER BY host, kind, store"
 local COUNT = { keyval = "SELECT count(*) FROM keyval WHERE collection = ?1",
-  archive = "SELECT count(*) FROM archive WHERE owner IN (SELECT id FROM owner WHERE collection = ?1)" }
+  archive = "SELECT count(*) FROM archive WHERE EXISTS (SELECT 1 FROM owner WHERE owner.id = archive.owner AND collection = ?1)" }
 local ROWS = 'SELECT "user", key, value FROM keyval WHERE collection = ?1'
 local ORDER = (' ORDER BY "user", key LIMIT %d'):format(PAGE)
 local OWNERS = 'SELECT id, "user" FROM owner WHERE collection = ?1 AND id > ?2 ORDER BY id LIMIT ' .. PAGE

@@ -114,14 +114,14 @@ local STORES = [[
   SELECT DISTINCT store FROM collection c WHERE host = ?1 AND (
     EXISTS (SELECT 1 FROM keyval k WHERE k.collection = c.id AND (CAST(?2 AS TEXT) IS NULL OR k."user" = ?2))
     OR EXISTS (SELECT 1 FROM owner o WHERE o.collection = c.id AND (CAST(?2 AS TEXT) IS NULL OR o."user" = ?2)
-               AND EXISTS (SELECT 1 FROM archive a WHERE a.owner = o.id)))]]
+               AND EXISTS (SELECT 1 FROM ARCHIVE a WHERE a.owner = o.id)))]]
 
 -- Names of the stores that hold something: of a user, of the host itself (nil), of anybody (true).
 function driver_methods:stores(username)
   local d = database.get(self.options)
   local user
   if username ~= true then user = username or "" end
-  local rows, n, code = d:read{ { STORES, self.host, user } }
+  local rows, n, code = d:read{ { STORES:gsub("ARCHIVE", d.dialect.by_time), self.host, user } }
   if not rows then return nil, n, code end
   local i = 0
   return function()
@@ -131,10 +131,9 @@ function driver_methods:stores(username)
 end
 
 local OWNED = "(SELECT o.id FROM owner o JOIN collection c ON c.id = o.collection WHERE c.host = ?1 AND o.\"user\" = ?2)"
-local PURGE_SOME = "DELETE FROM archive WHERE %s IN (SELECT %s FROM archive a WHERE a.owner IN " .. OWNED .. " LIMIT 1000)"
+local PURGE_ARCHIVE = "DELETE FROM archive WHERE %s IN (SELECT %s FROM %s a WHERE a.owner IN " .. OWNED .. "%s)"
 local PURGE_KEYVAL = "DELETE FROM keyval WHERE \"user\" = ?2 AND collection IN (SELECT id FROM collection WHERE host = ?1)"
 local PURGE_OWNER = "DELETE FROM owner WHERE id IN " .. OWNED
-local PURGE_ARCHIVE = "DELETE FROM archive WHERE owner IN " .. OWNED
 
 -- Removes everything of a user. Large archives go in portions, so that others' writes come between.
 function driver_methods:purge(username)
@@ -142,12 +141,14 @@ function driver_methods:purge(username)
   local ok, message, code = require "couplet.storage.keyval".purge(d, self.host, username,
     { { PURGE_KEYVAL, self.host, username } })
   if not ok then return nil, message, code end
-  local some = PURGE_SOME:format(d.dialect.row, d.dialect.rows)
+  local dialect = d.dialect
+  local some = PURGE_ARCHIVE:format(dialect.row, dialect.rows, dialect.by_time, " LIMIT 1000")
+  local all = PURGE_ARCHIVE:format(dialect.row, dialect.rows, dialect.by_time, "")
   repeat
     ok, message, code = d:write{ { some, self.host, username } }
     if not ok then return nil, message, code end
   until ok < 1000
-  ok, message, code = d:write{ { PURGE_ARCHIVE, self.host, username }, { PURGE_OWNER, self.host, username } }
+  ok, message, code = d:write{ { all, self.host, username }, { PURGE_OWNER, self.host, username } }
   if not ok then return nil, message, code end
   return true
 end

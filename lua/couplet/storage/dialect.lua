@@ -6,7 +6,9 @@
 -- a number of the millisecond that begins with ?4, for an item of OWNER; day: of a number; size: bytes of a stanza; enter:
 -- the values of an item under a number made before it, where the same again changes nothing, and what is missing, or the
 -- number being another item's, leaves no value, which the schema refuses; plans_ahead: how a statement is done is decided
--- before its parameters are known, so that it should say itself how few rows are wanted.
+-- before its parameters are known, so that it should say itself how few rows are wanted. by_time, by_peer: (owner, id) and
+-- (owner, peer, id) of all items, to be looked up in this order, `archive` itself where it has such indexes; items: those of
+-- OWNER; settle: see couplet.storage.settle.
 -- append, append_batch, enter_batch: statements that are also there for many at once, with arrays in place of values
 -- (core/store/store.h).
 
@@ -29,7 +31,45 @@ dialect.sqlite = {
   CREATE INDEX archive_owner ON archive (owner);
   CREATE INDEX archive_peer ON archive (owner, peer);
   CREATE UNIQUE INDEX archive_key ON archive (owner, key) WHERE key IS NOT NULL;
+    ]], [[
+  -- Each account has leaves of its own in an index, so that an item that goes into two of them at once costs more pages than
+  -- ten items cost in `archive`. New ones therefore go into a small table first, and into these many at a time.
+  CREATE TABLE archive_by_owner (owner INTEGER NOT NULL, id INTEGER NOT NULL, PRIMARY KEY (owner, id)) WITHOUT ROWID;
+  CREATE TABLE archive_by_peer (                               -- peer 0: none
+    owner INTEGER NOT NULL, peer INTEGER NOT NULL, id INTEGER NOT NULL, PRIMARY KEY (owner, peer, id)) WITHOUT ROWID;
+  CREATE TABLE archive_fresh (                                 -- what is in neither of them
+    owner INTEGER NOT NULL, id INTEGER NOT NULL, peer INTEGER NOT NULL, PRIMARY KEY (owner, id)) WITHOUT ROWID;
+  INSERT INTO archive_by_owner SELECT owner, id FROM archive ORDER BY owner, id;
+  INSERT INTO archive_by_peer SELECT owner, coalesce(peer, 0), id FROM archive ORDER BY owner, peer, id;
+  DROP INDEX archive_owner;
+  DROP INDEX archive_peer;
+  CREATE VIEW archive_time AS SELECT owner, id FROM archive_by_owner UNION ALL SELECT owner, id FROM archive_fresh;
+  CREATE VIEW archive_talk AS
+    SELECT owner, peer, id FROM archive_by_peer UNION ALL SELECT owner, peer, id FROM archive_fresh;
+  CREATE TRIGGER archive_added AFTER INSERT ON archive BEGIN
+    INSERT INTO archive_fresh VALUES (NEW.owner, NEW.id, coalesce(NEW.peer, 0));
+  END;
+  CREATE TRIGGER archive_removed AFTER DELETE ON archive BEGIN
+    DELETE FROM archive_fresh WHERE owner = OLD.owner AND id = OLD.id;
+    DELETE FROM archive_by_owner WHERE owner = OLD.owner AND id = OLD.id;
+    DELETE FROM archive_by_peer WHERE owner = OLD.owner AND peer = coalesce(OLD.peer, 0) AND id = OLD.id;
+  END;
+  CREATE TRIGGER archive_peer_changed AFTER UPDATE OF peer ON archive BEGIN
+    UPDATE archive_fresh SET peer = coalesce(NEW.peer, 0) WHERE owner = OLD.owner AND id = OLD.id;
+    UPDATE archive_by_peer SET peer = coalesce(NEW.peer, 0)
+      WHERE owner = OLD.owner AND peer = coalesce(OLD.peer, 0) AND id = OLD.id;
+  END;
     ]],
+  },
+  by_time = "archive_time", by_peer = "archive_talk",
+  items = "archive WHERE id IN (SELECT id FROM archive_time WHERE owner = OWNER)",
+  settle = {
+    count = "SELECT count(*) FROM archive_fresh",
+    upto = "SELECT max(owner) FROM (SELECT owner FROM archive_fresh WHERE owner > ?1 ORDER BY owner LIMIT ?2)",
+    "INSERT INTO archive_by_owner SELECT owner, id FROM archive_fresh WHERE owner > ?1 AND owner <= ?2",
+    "INSERT INTO archive_by_peer SELECT owner, peer, id FROM archive_fresh WHERE owner > ?1 AND owner <= ?2"
+      .. " ORDER BY owner, peer, id",
+    "DELETE FROM archive_fresh WHERE owner > ?1 AND owner <= ?2",
   },
   put = "WHERE value IS NOT excluded.value OR typeof(value) <> typeof(excluded.value)",
   row = "id", rows = "a.id", age = "id",
@@ -83,6 +123,7 @@ dialect.postgres = {
   },
   put = "WHERE keyval.value IS DISTINCT FROM excluded.value",
   row = "(owner, id)", rows = "a.owner, a.id", age = "(id + 0)", plans_ahead = true,
+  by_time = "archive", by_peer = "archive", items = "archive WHERE owner = OWNER",
   free = "coalesce((SELECT max(id) + 1 FROM archive WHERE owner = OWNER AND id >= ?4 AND id < ?4 + 1048576), ?4)",
   -- Without the tag and the varint that lead a text in our encoding
   size = "length(value) - CASE WHEN type IS DISTINCT FROM 'xml' THEN 0 WHEN length(value) < 130 THEN 2"
