@@ -26,9 +26,32 @@ static void after(void *arg)
 	conn_flush_dirty(arg);
 }
 
+static void on_later(struct ev_loop *loop, ev_timer *timer, int events)
+{
+	(void)loop;
+	(void)events;
+	conn_flush_later(timer->data);
+}
+
+void io_later(struct io *io, uint64_t id)
+{
+	if (io->n_later == io->cap_later) {
+		io->cap_later = io->cap_later ? io->cap_later * 2 : 64;
+		io->later = mem_resize(io->later, io->cap_later * sizeof *io->later);
+	}
+	if (!io->n_later) {
+		ev_timer_set(io->later_timer, CONN_LATER, 0.);
+		ev_timer_start(io->loop, io->later_timer);
+	}
+	io->later[io->n_later++] = id;
+}
+
 static struct io *make(int index)
 {
 	struct io *io = mem_zero(sizeof *io);
+	io->later_timer = mem_zero(sizeof *io->later_timer);
+	ev_timer_init(io->later_timer, on_later, 0., 0.);
+	io->later_timer->data = io;
 	io->index = index;
 	io->in = mem_alloc(IO_IN);
 	io->plain = mem_alloc(IO_PLAIN);
@@ -39,6 +62,8 @@ static struct io *make(int index)
 static void drop(struct io *io)
 {
 	free(io->slots);
+	free(io->later);
+	free(io->later_timer);
 	free(io->in);
 	free(io->plain);
 	free(io->scratch);
@@ -67,6 +92,7 @@ static void *run(void *arg)
 	/* Threads and the logic thread post to one another: nobody frees a lane before all have stopped. */
 	conn_close_all(io);
 	lane_turn(io->lane);
+	ev_timer_stop(io->loop, io->later_timer);
 	pthread_barrier_wait(&stopped);
 	lane_free(&io->lane);
 	ev_loop_destroy(io->loop);
@@ -122,6 +148,7 @@ void io_stop(void)
 		pthread_join(threads[i], NULL);
 	if (!n_threads) {
 		conn_close_all(all[0]);
+		ev_timer_stop(all[0]->loop, all[0]->later_timer);
 		logic_set_after(NULL, NULL);
 		here = NULL;
 	}

@@ -41,6 +41,9 @@ struct io {
 	struct io_slot *slots;
 	uint32_t n_slots, cap_slots, free_slot;     /* free_slot: slot + 1; 0: none */
 	struct conn *dirty;                         /* to flush when the iteration ends */
+	uint64_t *later;                            /* ids of those with output that may wait a moment */
+	uint32_t n_later, cap_later;
+	struct ev_timer *later_timer;
 	bool stopping;
 	struct out *spare;                          /* nodes of output queues */
 	uint32_t n_spare;
@@ -55,6 +58,7 @@ void io_stop(void);                 /* logic thread: closes every connection and
 int io_count(void);                 /* places for connections: 0 before io_start(), then at least 1 */
 struct io *io_at(int index);
 struct io *io_here(void);           /* of the calling thread, or NULL */
+void io_later(struct io *io, uint64_t id);     /* conn_flush_later() gets it within CONN_LATER seconds */
 
 /* A connection's name towards the logic thread; never 0, and positive as a Lua integer. */
 uint64_t io_slot_take(struct io *io, struct conn *c);       /* 0: no slot left */

@@ -26,6 +26,8 @@ module:config {
     doc = "rooms made by one account, administrators excepted" },
   component_admins_as_room_owners = { type = "boolean", default = true, doc = "administrators are owners of every room" },
   muc_max_occupants = { type = "integer", default = 10000, min = 1, doc = "occupants of one room" },
+  muc_max_users_presence = { type = "integer", default = 10000, min = 1,
+    doc = "in rooms with more occupants moderators alone are shown to the others; all see who leaves" },
   muc_max_affiliations = { type = "integer", default = 10000, min = 10, doc = "addresses on the lists of one room" },
   muc_max_nick_length = { type = "integer", default = 100, min = 1, doc = "bytes of a nickname" },
   muc_ping_interval = { type = "period", default = "15 min", min = 1,
@@ -51,6 +53,8 @@ local MUC = "http://jabber.org/protocol/muc"
 
 room_mt = lib.room_mt                                      -- luacheck: ignore 111
 local room_mt = lib.room_mt
+module:require "muc/delivery"(room_mt)
+module:require "muc/list"(room_mt)
 module:require "muc/affiliations"(room_mt)
 module:require "muc/config".install(room_mt)
 module:require "muc/messages"(room_mt)
@@ -394,12 +398,17 @@ local function nobody_there(origin, stanza)
   return true
 end
 
+local pace = module:require "muc/pace"
+
 local function to_room(method)
   return function(event)
     local origin, stanza = event.origin, event.stanza
     local to = normalise(stanza)
     if not to.node then return nil end                     -- the service itself
     local room, err = exports.get_room_from_jid(to.bare)
+    if room and stanza.name == "presence" and pace(2 * room:occupant_count()) then
+      room, err = exports.get_room_from_jid(to.bare)
+    end
     if err then return trouble(origin, stanza) end
     if not room then
       if method == "handle_presence_to_occupant" and not stanza.attr.type then
@@ -459,7 +468,7 @@ function room_mt:handle_disco_items_get_query(origin, stanza)
   local reply = st.reply(stanza):query "http://jabber.org/protocol/disco#items"
   local asker = self:get_occupant_by_real_jid(stanza.attr.from)
   if asker or self:get_public() and not self:get_members_only() then
-    local shown = self:get_presence_broadcast()
+    local shown = self:shown_roles()
     for nick, occupant in self:each_occupant() do
       if reply:size() > 200000 then break end
       if shown[occupant.role] or asker and asker.role == "moderator" then reply:tag("item", { jid = nick }):up() end
@@ -547,6 +556,7 @@ function module.restore(state)
   local occupant_mt = (module:require "muc/occupant").mt
   for room_jid, room in pairs(state.rooms or {}) do
     setmetatable(room, room_mt)
+    room._rows, room._audience = nil, nil
     for _, occupant in pairs(room._occupants) do setmetatable(occupant, occupant_mt) end
     live[room_jid], n_live = room, n_live + 1
     if not kept[room_jid] then count_made(room._data.creator, 1) end

@@ -15,8 +15,11 @@
  *     listener:port()  :address()  :tls(context)  :close()
  *   connect{ address = (numeric), port =, class =, tls =, alpn =, server_name =, mode =, limits =, window =, deadline = 30 }
  *     -> conn | nil, message                          opened comes when it is connected, closed when it is not
- *   block(stanza | string [, xmlns]) -> block         bytes to be sent many times; #block
- *   multicast(conns, stanza | string | block [, tos]) serialised once; tos[i], if a string, becomes `to` for conns[i]
+ *   block(stanza | string [, xmlns [, hole]]) -> block     bytes to be sent many times; #block. hole: with a place for `to`
+ *   multicast(conns, stanza | string | block [, tos [, later]]) serialised once; tos[i], if a string, becomes `to` for conns[i]
+ *                                                     later: it may leave with what else comes within a tenth of a second
+ *   batch(conn, { block | false }, to [, first [, bytes]]) -> index | nil     blocks of stanzas in one piece, each with that `to`;
+ *                                                     where to go on, if they are more than so many bytes
  *   stats() -> table                                  numbers since the start; classes = { name = open now }
  */
 #include <lauxlib.h>
@@ -32,6 +35,7 @@
 #include "bind/bind_unacked.h"
 #include "io.h"
 #include "net/listener.h"
+#include "xml/writer.h"
 
 #define LISTENER "couplet.listener"
 
@@ -372,7 +376,7 @@ static int net_block(lua_State *L)
 	struct block_box *box = lua_newuserdatauv(L, sizeof *box, 0);
 	box->b = NULL;
 	luaL_setmetatable(L, BIND_BLOCK);
-	box->b = bind_block_of(L, 1, ns);
+	box->b = lua_toboolean(L, 3) ? block_with_hole(L, 1, ns) : bind_block_of(L, 1, ns);
 	return 1;
 }
 
@@ -442,9 +446,9 @@ static int net_multicast(lua_State *L)
 {
 	luaL_checktype(L, 1, LUA_TTABLE);
 	luaL_checkany(L, 2);
+	bool tracked = false, later = lua_toboolean(L, 4);
 	lua_settop(L, 3);
 	size_t n = lua_rawlen(L, 1), sent = 0, kept = 0;
-	bool tracked = false;
 	bool with_tos = lua_istable(L, 3);
 	if (!n) {
 		lua_pushinteger(L, 0);
@@ -475,10 +479,63 @@ static int net_multicast(lua_State *L)
 		sent = keep_tracked(L, n, ids, tos, box->b, &kept);
 	for (size_t i = 0; i < sent; i++)
 		bind_conn_sent(ids[i], box->b);
-	conn_send_many(ids, tos, sent, box->b);
+	conn_send_many(ids, tos, sent, box->b, later);
 	if (tracked)
 		ask_tracked(L, n);
 	lua_pushinteger(L, (lua_Integer)(sent + kept));
+	return 1;
+}
+
+static struct block *in_batch(lua_State *L, size_t i)
+{
+	struct block_box *box = NULL;
+	if (lua_rawgeti(L, 2, (lua_Integer)i) != LUA_TBOOLEAN) {
+		box = luaL_checkudata(L, -1, BIND_BLOCK);
+		luaL_argcheck(L, box->b && box->b->hole, 2, "block of a stanza expected");
+	}
+	lua_pop(L, 1);                                 /* the list keeps it */
+	return box ? box->b : NULL;
+}
+
+/* A queue of stream management gets them one by one, the connection as one block: a list of a thousand is one write. */
+static int net_batch(lua_State *L)
+{
+	const char *ns;
+	uint64_t id = bind_conn_id(L, 1, &ns);
+	struct tracker *t = bind_conn_tracker(L, 1);
+	luaL_checktype(L, 2, LUA_TTABLE);
+	struct str to = bind_check_str(L, 3);
+	lua_Integer first = luaL_optinteger(L, 4, 1), most = luaL_optinteger(L, 5, INT32_MAX);
+	lua_settop(L, 3);
+	size_t n = lua_rawlen(L, 2), bytes = 0, end = first < 1 ? 1 : (size_t)first;
+	for (; end <= n && (lua_Integer)bytes < most; end++) {     /* what may raise does so before anything is done */
+		const struct block *b = in_batch(L, end);
+		bytes += b ? b->len + to.n + 8 : 0;
+	}
+	struct buf out = { 0 }, attr = { 0 };
+	int prefixes = 0;
+	writer_attr(&attr, STR("to"), to, &prefixes);
+	buf_room(&out, bytes);
+	for (size_t i = first < 1 ? 1 : (size_t)first; i < end; i++) {
+		struct block *b = in_batch(L, i);
+		if (!b || (t && !bind_tracker_take(t, b, to)))
+			continue;
+		buf_add(&out, b->bytes, b->hole);
+		buf_add_str(&out, buf_str(&attr));
+		buf_add(&out, b->bytes + b->hole, b->len - b->hole);
+	}
+	if (id && out.len) {
+		struct block *all = block_new(buf_str(&out), 0);
+		bind_conn_sent(id, all);
+		conn_send(id, &all);
+	}
+	buf_free(&out);
+	buf_free(&attr);
+	if (t)
+		bind_tracker_taken(L, t, 1, id);
+	if (end > n)
+		return 0;
+	lua_pushinteger(L, (lua_Integer)end);
 	return 1;
 }
 
@@ -533,7 +590,7 @@ static int net_hold_new(lua_State *L)
 int bind_net_open(lua_State *L)
 {
 	static const luaL_Reg net[] = { { "setup", net_setup }, { "stop", net_stop }, { "on", net_on }, { "listen", net_listen },
-		{ "connect", net_connect }, { "block", net_block }, { "multicast", net_multicast }, { "stats", net_stats },
+		{ "connect", net_connect }, { "block", net_block }, { "multicast", net_multicast }, { "batch", net_batch }, { "stats", net_stats },
 		{ "hold_new", net_hold_new },
 		{ NULL, NULL } };
 	static const luaL_Reg listener[] = { { "port", listener_port }, { "address", listener_address }, { "tls", listener_set_tls },

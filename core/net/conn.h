@@ -117,6 +117,7 @@ MUST_CHECK enum status conn_class_enter(struct conn_class *class);
 void conn_class_leave(struct conn_class *class);
 
 void conn_flush_dirty(struct io *io);
+void conn_flush_later(struct io *io);         /* marks those that conn_queue_later() has put off */
 void conn_close_all(struct io *io);           /* the thread ends: every connection dies, later ones are refused */
 void conn_free_spare(struct io *io);
 
@@ -124,8 +125,9 @@ void conn_free_spare(struct io *io);
 
 void conn_send(uint64_t id, struct block **moved);
 /* The same bytes to many connections. tos: for each the value of `to` to put into the hole, or p == NULL: none; tos itself may
- * be NULL. */
-void conn_send_many(const uint64_t *ids, const struct str *tos, size_t n, struct block *b);
+ * be NULL. later: they may wait CONN_LATER seconds for company, so that many of them are one write. */
+#define CONN_LATER 0.1
+void conn_send_many(const uint64_t *ids, const struct str *tos, size_t n, struct block *b, bool later);
 void conn_close(uint64_t id, double seconds);
 void conn_abort(uint64_t id, const char *reason);
 void conn_starttls(uint64_t id, struct tls_ctx *ctx, const char *server_name, bool client);

@@ -5,6 +5,7 @@
 #include "base/mem.h"
 #include "base/thread.h"
 #include "net/conn_own.h"
+#include "xml/writer.h"
 
 struct order {
 	struct msg msg;
@@ -82,23 +83,25 @@ struct many {
 	struct block *b;
 	struct block *tos;           /* ` to='…'` of all, one after the other; NULL: none */
 	size_t n;
+	bool later;
 	struct { uint64_t id; uint32_t at, end; } item[];
 };
 
 static void deliver_many(struct msg *msg)
 {
 	struct many *m = (struct many *)msg;
+	void (*queue)(struct conn *, struct block *, uint32_t, uint32_t) = m->later ? conn_queue_later : conn_queue;
 	for (size_t i = 0; i < m->n; i++) {
 		struct conn *c = io_slot_find(io_here(), m->item[i].id);
 		if (!c)
 			continue;
 		c->taken += m->b->len > 0;
 		if (m->item[i].end > m->item[i].at && m->b->hole) {
-			conn_queue(c, m->b, 0, m->b->hole);
-			conn_queue(c, m->tos, m->item[i].at, m->item[i].end);
-			conn_queue(c, m->b, m->b->hole, m->b->len);
+			queue(c, m->b, 0, m->b->hole);
+			queue(c, m->tos, m->item[i].at, m->item[i].end);
+			queue(c, m->b, m->b->hole, m->b->len);
 		} else {
-			conn_queue(c, m->b, 0, m->b->len);
+			queue(c, m->b, 0, m->b->len);
 		}
 	}
 	block_unref(&m->b);
@@ -106,23 +109,7 @@ static void deliver_many(struct msg *msg)
 	free(m);
 }
 
-static void put_to(struct buf *out, struct str to)
-{
-	buf_add_text(out, " to='");
-	for (size_t i = 0; i < to.n; i++) {
-		switch (to.p[i]) {
-		case '\'': buf_add_text(out, "&apos;"); break;
-		case '"': buf_add_text(out, "&quot;"); break;
-		case '&': buf_add_text(out, "&amp;"); break;
-		case '<': buf_add_text(out, "&lt;"); break;
-		case '>': buf_add_text(out, "&gt;"); break;
-		default: buf_add_char(out, to.p[i]);
-		}
-	}
-	buf_add_char(out, '\'');
-}
-
-void conn_send_many(const uint64_t *ids, const struct str *tos, size_t n, struct block *b)
+void conn_send_many(const uint64_t *ids, const struct str *tos, size_t n, struct block *b, bool later)
 {
 	for (int thread = 0; thread < io_count(); thread++) {
 		size_t mine = 0;
@@ -132,14 +119,15 @@ void conn_send_many(const uint64_t *ids, const struct str *tos, size_t n, struct
 			continue;
 		struct many *m = mem_alloc(sizeof *m + mine * sizeof m->item[0]);
 		struct buf text = { 0 };
-		*m = (struct many){ .msg.deliver = deliver_many, .b = block_ref(b) };
+		int prefixes = 0;
+		*m = (struct many){ .msg.deliver = deliver_many, .b = block_ref(b), .later = later };
 		for (size_t i = 0; i < n; i++) {
 			if (!ids[i] || io_of(ids[i]) != thread)
 				continue;
 			m->item[m->n].id = ids[i];
 			m->item[m->n].at = (uint32_t)text.len;
 			if (tos && tos[i].p && b->hole)
-				put_to(&text, tos[i]);
+				writer_attr(&text, STR("to"), tos[i], &prefixes);
 			m->item[m->n++].end = (uint32_t)text.len;
 		}
 		if (text.len)

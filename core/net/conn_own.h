@@ -77,6 +77,7 @@ struct conn {
 	bool reset;                     /* aborted: RST instead of FIN */
 	uint32_t taken;                 /* blocks the logic thread has sent here; wraps around */
 	bool unsent;                    /* something was queued since the last time all was out */
+	bool later;                     /* in io->later */
 };
 
 /* conn.c */
@@ -101,6 +102,7 @@ void conn_handled(struct conn *c);                        /* after the peer's en
 
 /* conn_write.c */
 void conn_queue(struct conn *c, struct block *b, uint32_t at, uint32_t end);     /* takes a reference of its own */
+void conn_queue_later(struct conn *c, struct block *b, uint32_t at, uint32_t end);     /* flushed with the next, or CONN_LATER */
 void conn_flush(struct conn *c);
 void conn_wire_out(struct conn *c);                       /* sends home->wire, keeps what does not go */
 void conn_drop_queue(struct conn *c);

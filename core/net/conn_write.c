@@ -69,10 +69,10 @@ static bool too_much(struct conn *c, uint32_t n)
 	return !c->dead && c->queued && c->queued + c->wire.len + n > c->limits.max_send;
 }
 
-void conn_queue(struct conn *c, struct block *b, uint32_t at, uint32_t end)
+static bool append(struct conn *c, struct block *b, uint32_t at, uint32_t end)
 {
 	if (c->dead || c->closing || end <= at)
-		return;
+		return false;
 	struct block *own;
 	if (c->zip) {
 		/* Deflated here and not when it leaves, so that what was queued before stays clear. */
@@ -92,7 +92,7 @@ void conn_queue(struct conn *c, struct block *b, uint32_t at, uint32_t end)
 	}
 	if (c->dead) {
 		block_unref(&own);
-		return;
+		return false;
 	}
 	struct out *o = node(c->home);
 	*o = (struct out){ .b = own, .at = at, .end = end };
@@ -100,7 +100,34 @@ void conn_queue(struct conn *c, struct block *b, uint32_t at, uint32_t end)
 	c->last = &o->next;
 	c->queued += n;
 	c->unsent = true;
-	conn_mark(c);
+	return true;
+}
+
+void conn_queue(struct conn *c, struct block *b, uint32_t at, uint32_t end)
+{
+	if (append(c, b, at, end))
+		conn_mark(c);
+}
+
+void conn_queue_later(struct conn *c, struct block *b, uint32_t at, uint32_t end)
+{
+	if (append(c, b, at, end) && !c->later && !c->dirty) {
+		c->later = true;
+		io_later(c->home, c->id);
+	}
+}
+
+void conn_flush_later(struct io *io)
+{
+	for (uint32_t i = 0; i < io->n_later; i++) {
+		struct conn *c = io_slot_find(io, io->later[i]);
+		if (!c)
+			continue;
+		c->later = false;
+		if (c->first)
+			conn_mark(c);
+	}
+	io->n_later = 0;
 }
 
 static void sent(struct conn *c, size_t n)

@@ -96,7 +96,7 @@ return function(room_mt)
   -- To a new moderator: the others again, since their addresses are now to be seen.
   local function show_all(self, occupant)
     for full in pairs(occupants.copy(occupant).sessions) do
-      self:send_occupant_list(full, function(nick) return nick ~= occupant.nick end)
+      self:_send_others(full, occupant.nick)
     end
   end
 

@@ -1,18 +1,14 @@
 -- SPDX-License-Identifier: MIT
 -- muc/room: the room as an object: who is in it, and what they are told of each other (XEP-0045 §7.1 to §7.3, §7.14).
--- Messages are in messages.lib, lists in affiliations.lib, the configuration in config.lib; all add methods to room_mt.
+-- Messages are in messages.lib, lists in affiliations.lib, the configuration in config.lib, sending in delivery.lib; all add
+-- methods to room_mt.
 --
 -- Fields: jid; _data (configuration); _affiliations { bare = affiliation }; _affiliation_data { bare = { … } };
 -- _occupants { nick = occupant }; _jid_nick { full = nick }; _history (messages.lib).
 -- Plugins override methods in room_mt or in one room, and hook the muc-* events.
 
-local client_session = require "couplet.client_session"
-local multicast = require "couplet.core".net.multicast
-local directory = require "couplet.directory"
 local hosts = require "couplet.hosts"
 local jid = require "util.jid"
-local router = require "couplet.router"
-local sessions = require "couplet.sessions"
 local st = require "util.stanza"
 
 local occupants = module:require "muc/occupant"
@@ -52,9 +48,10 @@ end
 
 function room_mt:each_occupant() return pairs(self._occupants) end
 
--- What is shown of an occupant, or without a nickname of all of them, is built anew.
+-- What is shown of an occupant, or without a nickname of all of them, is built anew, and who may see what asked again.
 function room_mt:changed(nick)
-  if nick and self._shown then self._shown[nick] = nil else self._shown = nil end
+  self:_forget_shown(nick)
+  if not nick then self:_look_again() end
 end
 
 -- Puts what holds for the occupant in force; one without role or resources leaves.
@@ -62,15 +59,16 @@ function room_mt:save_occupant(occupant)
   local nick = occupant.nick
   self:changed(nick)
   local old = self._occupants[nick]
-  for full in pairs(old and old.sessions or {}) do self._jid_nick[full] = nil end
+  for full in pairs(old and old.sessions or {}) do self:_depart(full) end
   if occupant.role ~= nil and occupant.role ~= "none" and next(occupant.sessions) then
-    for full in pairs(occupant.sessions) do self._jid_nick[full] = nick end
+    for full in pairs(occupant.sessions) do self:_enter(full, occupant) end
     if not old then self._count = (self._count or 0) + 1 end
     if not next(self._occupants) then self:_occupied() end
     self._occupants[nick] = occupant
   elseif old then
     self._occupants[nick], self._count = nil, self._count - 1
   end
+  self:_list(nick)
 end
 
 -- Out of the lists, whatever resources it has; who is to be told still has the occupant itself.
@@ -80,74 +78,14 @@ end
 
 function room_mt:occupant_count() return self._count or 0 end
 
--- Sending -----------------------------------------------------------------------------------------------------------------------
-
-function room_mt:route_stanza(stanza)
-  return router.core_post_stanza(hosts.get(module.host), stanza, false)
-end
-
-function room_mt:route_to_occupant(occupant, stanza)
-  for full in pairs(occupant.sessions) do
-    local copy = st.clone(stanza)
-    copy.attr.to = full
-    self:route_stanza(copy)
-  end
-end
-
--- May a stanza of this room be handed to the sessions of that host directly, serialised once for all? Not if a plugin there
--- wants to see it. What mod_blocklist would say is asked for each.
-local PASS = { message = true, presence = true, blocklist = true }
-
-local function direct(home, event, data)
-  local entries = home.events.entries(event)
-  for i = 1, #entries do
-    local entry = entries[i]
-    local owner = entry.owner and entry.owner.name
-    if not PASS[owner or ""] and not (entry.match and not entry.match(data)) then return false end
-  end
-  return not home.events.wrapped(event)
-end
-
-local function blocks(home, username, room_jid)
-  local env = home.modules.blocklist
-  return env and env.is_blocked and env.is_blocked(username, room_jid)
-end
-
--- stanza to all of list { full_jid }, in one go where that may be.
-function room_mt:multicast(stanza, list)
-  local data, event = { origin = hosts.get(module.host), stanza = stanza }, stanza.name .. "/full"
-  local homes, here, tos = {}, {}, {}
-  for i = 1, #list do
-    local full = list[i]
-    local session = directory.session(full)
-    local home = session and session.host
-    if home and homes[home] == nil then
-      local host = hosts.get(home)
-      homes[home] = host and direct(host, event, data) and host or false
-    end
-    if home and homes[home] then
-      if not blocks(homes[home], session.username, self.jid) then here[#here + 1], tos[#tos + 1] = session, full end
-    else
-      local copy = st.clone(stanza)
-      copy.attr.to = full
-      self:route_stanza(copy)
-    end
-  end
-  sessions.multicast(here, stanza, tos)
-end
-
--- To everybody, or to those for whom cond(nick, occupant) holds.
-function room_mt:broadcast(stanza, cond)
-  local list = {}
-  for nick, occupant in pairs(self._occupants) do
-    if not cond or cond(nick, occupant) then
-      for full in pairs(occupant.sessions) do list[#list + 1] = full end
-    end
-  end
-  self:multicast(stanza, list)
-end
-
 -- Presence ----------------------------------------------------------------------------------------------------------------------
+
+-- Whose presence is shown now: { role = true }. In a crowd that of moderators alone.
+function room_mt:shown_roles()
+  local shown = self:get_presence_broadcast()
+  if self:occupant_count() <= module.config.muc_max_users_presence then return shown end
+  return { visitor = false, participant = false, moderator = shown.moderator, none = false }
+end
 
 function room_mt:is_anonymous_for(who)
   local whois = self:get_whois()
@@ -224,7 +162,6 @@ function room_mt:publicise_occupant_status(occupant, x, nick, actor, reason, pre
   module:fire_event("muc-broadcast-presence", event)
   if event.stanza then base = event.stanza end
 
-  local anyone = self:get_whois() == "anyone"
   local function build(from_x, anonymous, self_codes)
     local full_x = st.clone(from_x)
     self:build_item_list(occupant, full_x, anonymous, nick, actor_nick,
@@ -233,26 +170,23 @@ function room_mt:publicise_occupant_status(occupant, x, nick, actor, reason, pre
     return st.clone(base):add_child(full_x)
   end
 
-  local shown = self:get_presence_broadcast()
   local leaving = base.attr.type == "unavailable"
+  local shown = leaving and self:get_presence_broadcast() or self:shown_roles()      -- it may have been seen before
   local role = leaving and prev_role or occupant.role or "none"
   local to_all = shown[role] or leaving and prev_role and shown[prev_role]
   -- Whoever has just lost a role that is shown leaves, for all but moderators.
   local vanished = not to_all and prev_role and shown[prev_role]
 
-  local anonymous_list, full_list, left_list = {}, {}, {}
-  for other_nick, other in pairs(self._occupants) do
-    if other_nick ~= occupant.nick and (not recipient or other == recipient) then
-      local list
-      for full in pairs(other.sessions) do
-        if to_all or other.role == "moderator" then
-          list = (anyone or not self:is_anonymous_for(full)) and full_list or anonymous_list
-        else
-          list = vanished and left_list
-        end
-        if list then list[#list + 1] = full end
-      end
-    end
+  local me = self._occupants[occupant.nick]
+  local full_list, anonymous_list = self:_listeners(me, not (to_all and not recipient) and function(other)
+    return (to_all or other.role == "moderator") and (not recipient or other == recipient)
+  end or nil)
+  local left_list = {}
+  if vanished then
+    local seeing, blind = self:_listeners(me, function(other)
+      return other.role ~= "moderator" and (not recipient or other == recipient)
+    end)
+    left_list = table.move(seeing, 1, #seeing, #blind + 1, blind)
   end
   if #anonymous_list > 0 then self:multicast(build(base_x, true), anonymous_list) end
   if #full_list > 0 then self:multicast(build(base_x, false), full_list) end
@@ -268,51 +202,9 @@ function room_mt:publicise_occupant_status(occupant, x, nick, actor, reason, pre
   end
 end
 
--- The presence of an occupant as those who come get it. A thousand who come see a thousand each: it is built once, until
--- something about the occupant or the room changes, and each time where a plugin has a say in it.
-local function shown_presence(self, occupant, anonymous)
-  local nick = occupant.nick
-  local kept = self._shown and self._shown[nick]
-  local key = anonymous and "anonymous" or "full"
-  if kept and kept[key] and kept.of == occupant then return kept[key] end
-  local stanza = base_presence(self, occupant):add_child(self:build_item_list(occupant, util.x(), anonymous))
-  if only_ours() then
-    self._shown = self._shown or {}
-    kept = kept and kept.of == occupant and kept or { of = occupant }
-    kept[key], self._shown[nick] = stanza, kept
-  end
-  return stanza
-end
-
--- The connection of one who may be given all of them at once, asked once for all. -> { connection } | nil
-local function straight(self, to)
-  local session = directory.session(to)
-  local home = session and hosts.get(session.host)
-  if not home or not client_session.plain(session) or blocks(home, session.username, self.jid) then return nil end
-  local entries = home.events.entries "presence/full"
-  for i = 1, #entries do
-    if not PASS[entries[i].owner and entries[i].owner.name or ""] then return nil end
-  end
-  return not home.events.wrapped "presence/full" and { session.net } or nil
-end
-
--- Those who are here already, to one who comes.
-function room_mt:send_occupant_list(to, filter)
-  local anonymous = self:is_anonymous_for(to)
-  local shown = self:get_presence_broadcast()
-  local asker = self:get_occupant_by_real_jid(to)
-  local all = asker and asker.role == "moderator"
-  local list = {}                              -- whose handlers wait may find somebody gone
-  for nick, occupant in pairs(self._occupants) do
-    if (not filter or filter(nick, occupant)) and (all or shown[occupant.role]) then list[#list + 1] = occupant end
-  end
-  local recipients, net = { to }, straight(self, to)
-  for _, occupant in ipairs(list) do
-    if self._occupants[occupant.nick] == occupant then
-      local stanza = shown_presence(self, occupant, anonymous)
-      if net then multicast(net, stanza, recipients) else self:multicast(stanza, recipients) end
-    end
-  end
+-- The presence of an occupant as those who come get it, and may it be kept? Not where a plugin has a say in it.
+function room_mt:_shown_presence(occupant, anonymous)
+  return base_presence(self, occupant):add_child(self:build_item_list(occupant, util.x(), anonymous)), only_ours()
 end
 
 function room_mt:get_disco_info(stanza)
@@ -395,7 +287,8 @@ function room_mt:handle_first_presence(origin, stanza)
 
   local x = { base = util.x(), self = util.x(nil, join_codes(self, { is_new_room = is_new_room, created = self._created_code })) }
   self._created_code = nil
-  self:send_occupant_list(real_jid, function(other) return other ~= nick end)
+  self:_send_others(real_jid, nick, true)
+  if self._occupants[nick] ~= occupant or not occupant.sessions[real_jid] then return true end     -- put out meanwhile
   if stanza.attr.to ~= nick then x.self:tag("status", { code = "210" }):up() end
   if first then
     self:publicise_occupant_status(occupant, x)
@@ -416,7 +309,7 @@ local function leave_nick(self, occupant, real_jid, codes, new_nick, stanza)
     local gone = occupants.copy(occupant)
     gone.sessions, gone.role = { [real_jid] = occupant.sessions[real_jid] }, new_nick and occupant.role or nil
     occupant:remove_session(real_jid)
-    self._jid_nick[real_jid] = nil
+    self:_depart(real_jid)
     self:changed(occupant.nick)
     local reply = self:build_unavailable_presence(occupant.nick, real_jid)
     local x = util.x(nil, codes)
@@ -459,7 +352,7 @@ function room_mt:handle_normal_presence(origin, stanza)
 
   if stanza:get_child("x", MUC) and want == occupant.nick then          -- §17.3: all of it again
     if not self:presence_fits(origin, stanza) then return true end
-    self:send_occupant_list(real_jid, function(nick) return nick ~= occupant.nick end)
+    self:_send_others(real_jid, occupant.nick)
     occupant:set_session(real_jid, stanza)
     self:changed(want)
     tell_self(self, occupant, real_jid, util.x(nil, join_codes(self, {})))
@@ -491,7 +384,7 @@ function room_mt:handle_normal_presence(origin, stanza)
   target:set_session(real_jid, stanza)
   self:save_occupant(target)
   local joins = stanza:get_child("x", MUC) ~= nil      -- believes to come: gets all that those get who come
-  if joins then self:send_occupant_list(real_jid, function(nick) return nick ~= want end) end
+  if joins then self:_send_others(real_jid, want) end
   self:publicise_occupant_status(target, util.x())
   if joins then
     module:fire_event("muc-occupant-session-new", { room = self, nick = want, occupant = target, stanza = stanza,

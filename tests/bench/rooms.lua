@@ -1,6 +1,7 @@
 -- SPDX-License-Identifier: MIT
 -- What rooms cost in Lua, the network left out: build/bin/lua tests/bench/rooms.lua
--- 10 000 empty persistent rooms after a start, a thousand people joining one room, and a message to them all. CPU time, heap.
+-- 10 000 empty persistent rooms after a start, a thousand people (or the number given) who join one room, talk and leave. CPU
+-- time, heap.
 package.path = "tests/?.lua;" .. package.path
 local fake = require "fakehost"
 local plugin = require "couplet.plugin"
@@ -31,22 +32,34 @@ host:run(function()
 end)
 print(("5000 of them read: %.0f µs each; %.1f MB"):format((os.clock() - t) / 5000 * 1e6, heap() - before))
 
--- Joins: what is sent is counted, not kept.
+-- Joins: what is sent is counted, not kept; sessions look as if they were connected.
 local sent = 0
-package.loaded["couplet.core"].net.multicast = function(conns) sent = sent + #conns end
-local people = {}
-for i = 1, 1000 do
+local net = package.loaded["couplet.core"].net
+net.multicast = function(conns) sent = sent + #conns end
+net.batch = function(_, blocks) sent = sent + #blocks end
+local people, n = {}, tonumber((...)) or 1000
+local connection = { send = function() sent = sent + 1 return true end, owes = function() return false end,
+  connected = function() return true end }
+for i = 1, n do
   people[i] = host:client(("p%d@example.org/x"):format(i))
-  people[i].session.send = function() sent = sent + 1 return true end
+  local session = people[i].session
+  session.net, session.filters = connection, false
+  session.send = function() sent = sent + 1 return true end
+  session.own_send = session.send
 end
-t = os.clock()
-for i = 1, 1000 do
-  people[i]:send(("<presence to='big@%s/n%d'><x xmlns='http://jabber.org/protocol/muc'/></presence>"):format(ROOMS, i))
+local function all(what)
+  t, sent = os.clock(), 0
+  for i = 1, n do people[i]:send(what(i)) end
+  host:advance(1)
+  return os.clock() - t
 end
-local spent = os.clock() - t
-print(("1000 joins into one room: %.2f s, %d stanzas, %.2f µs each"):format(spent, sent, spent / sent * 1e6))
-sent, t = 0, os.clock()
-for i = 1, 50 do people[i]:send(("<message to='big@%s' type='groupchat'><body>hello</body></message>"):format(ROOMS)) end
+local JOIN = "<presence to='big@%s/n%d'><x xmlns='http://jabber.org/protocol/muc'/></presence>"
+local spent = all(function(i) return JOIN:format(ROOMS, i) end)
+print(("%d joins into one room: %.2f s, %d stanzas, %.2f µs each"):format(n, spent, sent, spent / sent * 1e6))
+t, sent = os.clock(), 0
+for i = 1, n // 20 do people[i]:send(("<message to='big@%s' type='groupchat'><body>hello</body></message>"):format(ROOMS)) end
 spent = os.clock() - t
-print(("50 messages to 1000: %.2f µs a delivery"):format(spent / sent * 1e6))
+print(("%d messages to %d: %.2f µs a delivery"):format(n // 20, n, spent / sent * 1e6))
+spent = all(function(i) return ("<presence to='big@%s/n%d' type='unavailable'/>"):format(ROOMS, i) end)
+print(("all of them leave: %.2f s, %d stanzas, %.2f µs each"):format(spent, sent, spent / sent * 1e6))
 os.exit(true)

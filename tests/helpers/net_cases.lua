@@ -5,7 +5,7 @@
 local check = require "check"
 local core = require "couplet.core"
 local st = require "couplet.stanza"
-local net, loop = core.net, core.loop
+local net, loop, unacked = core.net, core.loop, core.unacked
 
 net.setup { io_threads = ... }
 
@@ -426,6 +426,67 @@ check.test("one stanza to many, each with its own address", function()
   for i = 1, 5 do clients[i].conn:abort() end
   for i = 1, 5 do wait_closed(list[i]) end
   check.equal(net.multicast(conns, stanza), 0)
+  l:close()
+end)
+
+check.test("many stanzas to one, in one piece and in several", function()
+  local name, list = class {}
+  local l = listen(name)
+  local c = connect(l)
+  wait("one", function() return list[1] end)
+  local blocks = {}
+  for i = 1, 9 do blocks[i] = i ~= 4 and net.block(st.presence { from = "room@x/" .. i, to = "else@x" }, nil, true) end
+  local function text(first, last)
+    local out = {}
+    for i = first, last do
+      if blocks[i] then out[#out + 1] = ("<presence to='it&apos;s@x' from='room@x/%d'/>"):format(i) end
+    end
+    return table.concat(out)
+  end
+  check.equal(net.batch(list[1].conn, blocks, "it's@x"), nil)
+  wait("all", function() return #c.data >= #text(1, 9) end)
+  check.equal(c.data, text(1, 9))
+  check.equal(net.batch(list[1].conn, blocks, "it's@x", 3, 60), 6)         -- the third, nothing, the fifth: that is enough
+  check.equal(net.batch(list[1].conn, blocks, "it's@x", 6, 1000000), nil)
+  wait("the rest", function() return #c.data >= #text(1, 9) + #text(3, 9) end)
+  check.equal(c.data, text(1, 9) .. text(3, 9))
+  local queue = unacked.new {}                                              -- each is kept by itself
+  list[1].conn:track(queue)
+  check.equal(net.batch(list[1].conn, blocks, "it's@x", 1, 1000000), nil)
+  check.equal(#queue, 8)
+  check.equal(queue:get(1), text(1, 1))
+  check.raises("block", net.batch, list[1].conn, { "text" }, "a@b")
+  check.raises("block of a stanza", net.batch, list[1].conn, { net.block "text" }, "a@b")
+  c.conn:abort()
+  wait_closed(list[1])
+  check.equal(net.batch(list[1].conn, blocks, "a@b"), nil)                  -- into the queue alone
+  check.equal(#queue, 16)
+  l:close()
+end)
+
+check.test("what may wait goes with what may not, or after a moment", function()
+  local name, list = class {}
+  local l = listen(name)
+  local clients, conns = {}, {}
+  for i = 1, 3 do clients[i] = connect(l) end
+  wait("three", function() return #list == 3 end)
+  for i = 1, 3 do conns[i] = list[i].conn end
+  local stanza = st.presence { from = "room@x/me" }
+  for i = 1, 20 do
+    stanza.attr.id = tostring(i)
+    check.equal(net.multicast(conns, stanza, { "a", "b", "c" }, true), 3)
+  end
+  conns[1]:send "!"                            -- in order
+  for i = 1, 3 do
+    wait_data(clients[i], "id='20'")
+    check.equal(select(2, clients[i].data:gsub("<presence", "")), 20)
+  end
+  local n = 0
+  for i = 1, 3 do n = n + (clients[i].data:sub(-1) == "!" and 1 or 0) end
+  check.equal(n, 1)
+  net.multicast(conns, stanza, nil, true)      -- ends while something waits
+  for i = 1, 3 do clients[i].conn:abort() end
+  for i = 1, 3 do wait_closed(list[i]) end
   l:close()
 end)
 

@@ -2,92 +2,12 @@
 -- XEP-0045, use case by use case. Headings name the sections.
 
 local check = require "check"
-local fake = require "fakehost"
 local plugin = require "couplet.plugin"
 
-local ROOMS, ROOM = "rooms.example.org", "verona@rooms.example.org"
-local USER = "http://jabber.org/protocol/muc#user"
-
-local function new(options, global)
-  global = global or {}
-  global.admins = { "admin@example.org" }
-  local host = fake.new { plugins = { "iq", "presence", "message", "disco" }, global = global }
-  host:component(ROOMS, "muc", options or { muc_room_locking = false })
-  host:run(function() assert(plugin.load(ROOMS, "iq")) end)
-  return host
-end
-
-local function person(host, name) return host:client(name .. "@example.org/home") end
-
-local function join(client, nick, inner, extra)
-  client:send(("<presence to='%s/%s'>%s<x xmlns='http://jabber.org/protocol/muc'>%s</x></presence>"):format(ROOM, nick,
-    extra or "",
-    inner or ""))
-end
-
--- What came, in short: "presence nick affiliation/role codes", "message nick: body", …
-local function told(client)
-  local out = {}
-  for _, stanza in ipairs(client:received()) do
-    local from = (stanza.attr.from or ""):match "/(.*)$" or "(room)"
-    local x = stanza:get_child("x", USER)
-    local codes = {}
-    for status in (x or stanza):childtags("status", USER) do codes[#codes + 1] = status.attr.code end
-    table.sort(codes)
-    local item = x and x:get_child "item"
-    local line
-    if stanza.attr.type == "error" then
-      if stanza.name == "presence" then check.ok(stanza:get_child("x", "http://jabber.org/protocol/muc"), "§7.2: by <x/>") end
-      local kind, condition = stanza:get_error()
-      line = ("%s error %s %s"):format(stanza.name, kind, condition)
-    elseif stanza.name == "presence" then
-      line = ("%s%s %s/%s%s"):format(stanza.attr.type == "unavailable" and "-" or "+", from, item
-        and item.attr.affiliation or "?",
-        item and item.attr.role or "?", item and item.attr.nick and " ->" .. item.attr.nick or "")
-      if x and x:get_child "destroy" then line = line .. " destroyed" end
-    elseif stanza:get_child "subject" and not stanza:get_child "body" then
-      line = ("subject %s: %s"):format(from, stanza:get_child_text "subject")
-    elseif stanza.name == "message" then
-      line = ("%s %s: %s"):format(stanza.attr.type or "normal", from, stanza:get_child_text "body" or
-        x and (x:get_child "invite" and "invite" or x:get_child "decline" and "decline") or "")
-    else
-      line = stanza.name .. " " .. stanza.attr.type
-    end
-    out[#out + 1] = line .. (#codes > 0 and " " .. table.concat(codes, ",") or "")
-  end
-  return out
-end
-
-local serial = 0
-local function ask(client, kind, inner, to)
-  serial = serial + 1
-  local id = "q" .. serial
-  client:send(("<iq type='%s' id='%s' to='%s'>%s</iq>"):format(kind, id, to or ROOM, inner))
-  return client:expect { name = "iq", id = id }
-end
-
-local function result(reply)
-  if reply.attr.type == "result" then return "ok" end
-  local kind, condition = reply:get_error()
-  return kind .. " " .. condition
-end
-
-local function admin(client, items) return ask(client, "set", "<query xmlns='http://jabber.org/protocol/muc#admin'>"
-  .. items .. "</query>") end
-
-local function configure(client, fields)
-  local out = { "<query xmlns='http://jabber.org/protocol/muc#owner'><x xmlns='jabber:x:data' type='submit'>" ..
-    "<field var='FORM_TYPE'><value>http://jabber.org/protocol/muc#roomconfig</value></field>" }
-  for name, value in pairs(fields) do
-    out[#out + 1] = ("<field var='%s'>"):format(name:find("#", 1, true) and name or "muc#roomconfig_" .. name)
-    for _, one in ipairs(type(value) == "table" and value or { value }) do out[#out + 1] = "<value>" .. one .. "</value>" end
-    out[#out + 1] = "</field>"
-  end
-  return ask(client, "set", table.concat(out) .. "</x></query>")
-end
-
-local function say(client, text) client:send(("<message to='%s' type='groupchat'><body>%s</body></message>"):format(ROOM,
-  text)) end
+local rooms = require "rooms_fixture"
+local ROOMS, ROOM, USER, new, person = rooms.ROOMS, rooms.ROOM, rooms.USER, rooms.new, rooms.person
+local join, told = rooms.join, rooms.told
+local ask, result, admin, configure, say = rooms.ask, rooms.result, rooms.admin, rooms.configure, rooms.say
 
 check.test("§7.2: entering; everybody is told in the right order; leaving", function()
   local host = new()

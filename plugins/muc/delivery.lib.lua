@@ -1,0 +1,169 @@
+-- SPDX-License-Identifier: MIT
+-- muc/delivery: the way from a room to those inside: serialised once for all who are connected here and may have it directly,
+-- routed to the rest. Adds methods to room_mt.
+--
+-- Field: _audience, the addresses inside in lists beside one another, since all of them are gone through for each presence and
+-- each message: { full = { address }, who = { occupant }, sees = { real addresses? }, at = { [address] = place } }.
+
+local client_session = require "couplet.client_session"
+local net = require "couplet.core".net
+local directory = require "couplet.directory"
+local hosts = require "couplet.hosts"
+local router = require "couplet.router"
+local st = require "util.stanza"
+
+local BATCH_FROM = 50                          -- occupants from which presence waits a tenth of a second for company
+
+return function(room_mt)
+  -- Who is inside -------------------------------------------------------------------------------------------------------------
+
+  local function audience(self)
+    local all = self._audience
+    if not all then
+      all = { full = {}, who = {}, sees = {}, at = {} }
+      self._audience = all
+      for _, occupant in pairs(self._occupants) do
+        for full in pairs(occupant.sessions) do self:_enter(full, occupant) end
+      end
+    end
+    return all
+  end
+
+  function room_mt:_enter(full, occupant)
+    local all = audience(self)
+    local i = all.at[full] or #all.full + 1
+    all.full[i], all.who[i], all.sees[i], all.at[full] = full, occupant, nil, i
+    self._jid_nick[full] = occupant.nick
+  end
+
+  function room_mt:_depart(full)
+    local all = audience(self)
+    local i, last = all.at[full], #all.full
+    if i then                                  -- the last one takes its place
+      all.at[all.full[last]] = i
+      all.full[i], all.who[i], all.sees[i] = all.full[last], all.who[last], all.sees[last]
+      all.full[last], all.who[last], all.sees[last], all.at[full] = nil, nil, nil, nil
+    end
+    self._jid_nick[full] = nil
+  end
+
+  -- Who may see what has changed.
+  function room_mt:_look_again()
+    if self._audience then self._audience.sees = {} end
+  end
+
+  local is_anonymous_for = room_mt.is_anonymous_for
+
+  -- Those for whom choose(occupant) says true (nil: all), but for one occupant, in two lists: who sees real addresses, and who
+  -- does not. That is asked once, until something changes; a plugin's own rule each time.
+  function room_mt:_listeners(but, choose)
+    local seeing, blind, n_seeing, n_blind = {}, {}, 0, 0
+    local anyone, ours = self:get_whois() == "anyone", self.is_anonymous_for == is_anonymous_for
+    local all = audience(self)
+    local full, who, known = all.full, all.who, all.sees
+    for i = 1, #full do
+      local other = who[i]
+      if other ~= but and (not choose or choose(other)) then
+        local sees = anyone or ours and known[i]
+        if sees == nil or sees == false and not ours then
+          sees = not self:is_anonymous_for(full[i])
+          known[i] = sees
+        end
+        if sees then
+          n_seeing = n_seeing + 1
+          seeing[n_seeing] = full[i]
+        else
+          n_blind = n_blind + 1
+          blind[n_blind] = full[i]
+        end
+      end
+    end
+    return seeing, blind
+  end
+
+  -- One ----------------------------------------------------------------------------------------------------------------------
+
+  function room_mt:route_stanza(stanza)
+    return router.core_post_stanza(hosts.get(module.host), stanza, false)
+  end
+
+  function room_mt:route_to_occupant(occupant, stanza)
+    for full in pairs(occupant.sessions) do
+      local copy = st.clone(stanza)
+      copy.attr.to = full
+      self:route_stanza(copy)
+    end
+  end
+
+  -- Many ---------------------------------------------------------------------------------------------------------------------
+
+  -- May a stanza of this room be handed to the sessions of that host directly, serialised once for all? Not if a plugin there
+  -- wants to see it. What mod_blocklist would say is asked for each.
+  local PASS = { message = true, presence = true, blocklist = true }
+
+  function room_mt:_direct(home, event, data)
+    local entries = home.events.entries(event)
+    for i = 1, #entries do
+      local entry = entries[i]
+      local owner = entry.owner and entry.owner.name
+      if not PASS[owner or ""] and not (data and entry.match and not entry.match(data)) then return false end
+    end
+    return not home.events.wrapped(event)
+  end
+
+  local function nobody() return false end
+
+  -- -> function(username, jid) -> bool
+  function room_mt:_who_blocks(home)
+    local env = home.modules.blocklist
+    return env and env.is_blocked or nobody
+  end
+
+  local rawget, session_of = rawget, directory.session
+
+  -- stanza to all of list { full_jid }, in one go where that may be.
+  function room_mt:multicast(stanza, list)
+    local data, event = { origin = hosts.get(module.host), stanza = stanza }, stanza.name .. "/full"
+    local blocked = {}                         -- of each host: who blocks whom; false: all is routed there
+    local conns, tos, n, room_jid = {}, list, 0, self.jid
+    for i = 1, #list do
+      local full = list[i]
+      local session = session_of(full)
+      local home = session and session.host
+      local blocks = home and blocked[home]
+      if home and blocks == nil then
+        local host = hosts.get(home)
+        blocks = host and self:_direct(host, event, data) and self:_who_blocks(host)
+        blocked[home] = blocks or false
+      end
+      local link = session and session.net
+      if blocks and link and not session.filters and rawget(session, "send") == rawget(session, "own_send")
+        and not blocks(session.username, room_jid) then
+        n = n + 1
+        conns[n], tos[n] = link, full
+      else
+        if tos == list then tos = table.move(list, 1, n, 1, {}) end
+        if not blocks or not blocks(session.username, room_jid) then
+          local copy = st.clone(stanza)
+          copy.attr.to = full
+          if blocks then client_session.send(session, copy) else self:route_stanza(copy) end     -- send: filtered, or kept
+        end
+      end
+    end
+    if n > 0 then net.multicast(conns, stanza, tos, stanza.name == "presence" and #list >= BATCH_FROM) end
+  end
+
+  -- To everybody, or to those for whom cond(nick, occupant) holds.
+  function room_mt:broadcast(stanza, cond)
+    local list, n = {}, 0
+    local all = audience(self)
+    for i = 1, #all.full do
+      if not cond or cond(all.who[i].nick, all.who[i]) then
+        n = n + 1
+        list[n] = all.full[i]
+      end
+    end
+    self:multicast(stanza, list)
+  end
+
+end

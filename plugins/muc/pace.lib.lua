@@ -1,0 +1,49 @@
+-- SPDX-License-Identifier: MIT
+-- muc/pace: coming, going and changing in big rooms takes turns, so that a thousand who come at once hold up nobody elsewhere.
+--
+--   pace(n) -> true: it has waited        before something that is told to n: so many stanzas go out between two looks at the
+--                                         sockets, the rest waits, first come first served
+
+local task = require "couplet.task"
+
+local SMALL = 50                               -- rooms in which nobody waits
+local TURN = 5000                              -- stanzas; some 5 ms
+
+local waiting, first, last = {}, 1, 0          -- { n, done }
+local spent, armed = 0, false
+
+local function turn()
+  spent = 0
+  while first <= last and spent < TURN do
+    local one = waiting[first]
+    waiting[first], first = nil, first + 1
+    spent = spent + one.n
+    one.done()
+  end
+  armed = first <= last or spent > 0
+  return armed and 0 or nil
+end
+
+module:on_unload(function()
+  while first <= last do
+    first = first + 1
+    waiting[first - 1].done()
+  end
+end)
+
+return function(n)
+  if n < SMALL then return false end
+  if not armed then
+    armed = true
+    module:add_timer(0, turn)
+  end
+  if first > last and spent < TURN then
+    spent = spent + n
+    return false
+  end
+  task.await(function(done)
+    last = last + 1
+    waiting[last] = { n = n, done = done }
+  end)
+  return true
+end
