@@ -80,12 +80,13 @@ return function(room_mt)
     return n
   end
 
-  -- §5.2.2, §9, §10: an admin changes what is below admins, an owner everything. -> nil | type, condition
-  local function refused(self, actor, old, new)
+  -- §5.2.2, §9, §10: an admin changes what is below admins, an owner everything. others_stay: somebody else has looked whether an
+  -- owner is left. -> nil | type, condition
+  local function refused(self, actor, old, new, others_stay)
     if actor == true then return nil end
     local mine = self:get_affiliation(actor)
     if mine == "owner" then
-      if old == "owner" and new ~= "owner" and owners(self) == 1 then return "cancel", "conflict" end
+      if old == "owner" and new ~= "owner" and not others_stay and owners(self) == 1 then return "cancel", "conflict" end
       return nil
     end
     if ranks[mine] < ranks.admin then return "auth", "forbidden" end
@@ -140,7 +141,7 @@ return function(room_mt)
   end
 
   -- What a change would be, once everybody has been asked. -> event | nil, type, condition, text
-  local function prepare(self, actor, who, affiliation, reason, data)
+  local function prepare(self, actor, who, affiliation, reason, data, others_stay)
     if not actor then return nil, "modify", "not-acceptable" end
     local prepped = jid.prep(who)
     if not prepped or not jid.bare(prepped) or select(3, jid.split(prepped)) then return nil, "modify", "jid-malformed" end
@@ -156,7 +157,7 @@ return function(room_mt)
       local err = event.error or { type = "cancel", condition = "not-allowed" }
       return nil, err.type, err.condition, err.text
     elseif not event.allowed then
-      local kind, condition = refused(self, actor, old, affiliation)
+      local kind, condition = refused(self, actor, old, affiliation, others_stay)
       if kind then return nil, kind, condition end
     end
     return event
@@ -169,8 +170,28 @@ return function(room_mt)
     return both
   end
 
-  -- All of them, in one write, then to the occupants. -> true | nil, type, condition, text
-  local function commit(self, events)
+  local TOLD_MAX = 20                          -- people outside, of one request
+
+  -- Who is not here hears of it too: of the list of members by an invitation, where only members may enter (§9.3, SHOULD), of any
+  -- other change by code 101 (§14.1, MAY).
+  local function tell_absent(self, events)
+    local n = 0
+    for _, event in ipairs(events) do
+      local old, new = event.previous_affiliation, event.affiliation
+      if not event.in_room and event.actor ~= true and old ~= new and jid.node(event.jid) and n < TOLD_MAX then
+        n = n + 1
+        if new == "member" and old == "none" and self:get_members_only() then
+          self:_invite(event.jid, jid.bare(event.actor))
+        else
+          self:route_stanza(st.message({ from = self.jid, to = event.jid })
+            :add_child(util.x({ affiliation = new, jid = event.jid }, { 101 })))
+        end
+      end
+    end
+  end
+
+  -- All of them, in one write with what also() changes, then to the occupants. -> true | nil, type, condition, text
+  local function commit(self, events, also)
     local new = 0
     for _, event in ipairs(events) do
       if event.affiliation ~= "none" and not self._affiliations[event.jid] then new = new + 1 end
@@ -191,6 +212,7 @@ return function(room_mt)
       end
     end
     self._reserved = nil
+    if also then also() end
     local ok, err = self:save()
     if ok == nil and err then
       for i = #before, 1, -1 do
@@ -204,6 +226,7 @@ return function(room_mt)
       event.in_room = apply(self, event.jid, event.actor, event.reason, event.previous_affiliation, event.affiliation)
       module:fire_event("muc-set-affiliation", event)
     end
+    tell_absent(self, events)
     return true
   end
 
@@ -285,9 +308,11 @@ return function(room_mt)
     local mine, me = ranks[self:get_affiliation(actor)], self:get_occupant_by_real_jid(actor)
     if role then return mine >= ranks.admin or me ~= nil and me.role == "moderator" end
     if mine >= ranks.admin then return true end
-    -- §9.5, muc#roomconfig_getmemberlist: others may see lists where everybody's address is seen anyway
-    return affiliation ~= "outcast" and self:get_whois() == "anyone"
-      and (mine >= ranks.member or not self:get_members_only() and me ~= nil)
+    -- muc#roomconfig_getmemberlist; §9.4: members may even from outside, where everybody's address is seen anyway
+    if affiliation == "outcast" then return false end
+    local allowed = self:get_member_list_roles()
+    if me then return allowed[me.role] == true end
+    return mine >= ranks.member and allowed.participant and self:get_whois() == "anyone"
   end
 
   function room_mt:handle_admin_query_get_command(origin, stanza)
@@ -375,45 +400,43 @@ return function(room_mt)
 
   local ITEMS_MAX = 1000
 
-  -- One by the method, which plugins may have replaced; many at once, so that all of them are kept or none.
-  local function set_lists(self, actor, list)
-    if not list[2] then
-      local want = list[1]
-      if not want then return true end
-      return self:set_affiliation(actor, want.jid, want.affiliation, want.reason, want.data)
-    end
-    local events = {}
+  -- Many at once, so that all of them are kept or none; with them what also() does in memory.
+  -- list { { jid, affiliation, reason?, data? } } -> true | nil, type, condition, text
+  function room_mt:set_affiliations(actor, list, also)
+    local left, events = {}, {}                -- one by one each may be fine, and together leave no owner
+    for who in self:each_affiliation "owner" do left[who] = true end
+    local had = next(left)
+    for _, want in ipairs(list) do left[want.jid] = want.affiliation == "owner" or nil end
+    if had and not next(left) and actor ~= true then return nil, "cancel", "conflict" end
     for i, want in ipairs(list) do
-      local event, kind, condition, text = prepare(self, actor, want.jid, want.affiliation, want.reason, want.data)
+      local event, kind, condition, text = prepare(self, actor, want.jid, want.affiliation, want.reason, want.data, true)
       if not event then return nil, kind, condition, text end
       events[i] = event
     end
-    return commit(self, events)
+    return commit(self, events, also)
+  end
+
+  -- One by the method, which plugins may have replaced.
+  local function set_lists(self, actor, list)
+    local want = list[1]
+    if not want then return true end
+    if list[2] then return self:set_affiliations(actor, list) end
+    return self:set_affiliation(actor, want.jid, want.affiliation, want.reason, want.data)
   end
 
   function room_mt:handle_admin_query_set_command(origin, stanza)
     local actor = stanza.attr.from
     local wanted = {}
-    local lost_owner = false
     for item in stanza.tags[1]:childtags "item" do
       local want, kind, condition = read_item(self, item)
       if not want then return error_to(origin, stanza, kind, condition) end
       wanted[#wanted + 1] = want
       if #wanted > ITEMS_MAX then return error_to(origin, stanza, "modify", "policy-violation") end
-      lost_owner = lost_owner or want.affiliation and want.affiliation ~= "owner" and self._affiliations[want.jid] == "owner"
     end
     if not wanted[1] then return error_to(origin, stanza, "modify", "bad-request") end
     for _, want in ipairs(wanted) do
       local ok, kind, condition = check_item(self, actor, want)
       if not ok then return error_to(origin, stanza, kind, condition) end
-    end
-    if lost_owner then                         -- one by one each is fine; together nobody would be left
-      local left = {}
-      for who in self:each_affiliation "owner" do left[who] = true end
-      for _, want in ipairs(wanted) do
-        if want.affiliation then left[want.jid] = want.affiliation == "owner" or nil end
-      end
-      if not next(left) then return error_to(origin, stanza, "cancel", "conflict") end
     end
     local lists = {}
     for _, want in ipairs(wanted) do if want.affiliation then lists[#lists + 1] = want end end

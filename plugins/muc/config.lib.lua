@@ -20,6 +20,7 @@ local config = {}
 
 local function option(name, kind, ...) return module["get_option_" .. kind](module, name, ...) end
 
+local UNSET = {}
 local ROLES = { "visitor", "participant", "moderator" }
 local NOBODY_ELSE = { none = false }
 
@@ -50,6 +51,8 @@ config.fields = {
   { name = "historylength", label = "Messages shown to those who come", field = "historylength", type = "text-single",
     datatype = "xs:integer", range_min = 0, default = option("muc_room_default_history_length", "integer", 20) },
   { name = "presence_broadcast", label = "Whose presence is shown", field = "presencebroadcast", type = "list-multi",
+    options = ROLES },
+  { name = "member_list_roles", label = "Who may see the list of members", field = "getmemberlist", type = "list-multi",
     options = ROLES },
   { name = "allow_pm", label = "Who may write to single occupants", field = "allowpm", type = "list-single", default = "anyone",
     options = { "anyone", "participants", "moderators", "none" } },
@@ -107,6 +110,22 @@ function config.install(room_mt)
     return changed
   end
 
+  -- { role = true }. Unless the owners say so: those who see real addresses anyway.
+  function room_mt:get_member_list_roles()
+    local everybody = self:get_whois() == "anyone"
+    return self._data.member_list_roles or { visitor = everybody, participant = everybody, moderator = true }
+  end
+
+  function room_mt:set_member_list_roles(roles)
+    local old, new, changed = self:get_member_list_roles(), {}, false
+    for _, role in ipairs(ROLES) do
+      new[role] = roles[role] == true
+      changed = changed or new[role] ~= old[role]
+    end
+    if changed then self._data.member_list_roles = new end
+    return changed
+  end
+
   local set_historylength = room_mt.set_historylength
   function room_mt:set_historylength(n)
     return set_historylength(self, math.max(0, math.min(math.floor(tonumber(n) or 20), module.config.max_history_messages)))
@@ -139,7 +158,7 @@ function config.install(room_mt)
     local form = { title = "Configuration of " .. self.jid, { name = "FORM_TYPE", type = "hidden", value = CONFIG } }
     for _, field in ipairs(config.fields) do
       local value = self["get_" .. field.name](self)
-      if field.name == "presence_broadcast" then
+      if field.options == ROLES then
         local list = {}
         for _, role in ipairs(ROLES) do if value[role] then list[#list + 1] = role end end
         value = list
@@ -178,27 +197,31 @@ function config.install(room_mt)
     return true
   end
 
-  -- The lists of admins and owners in the form are whole lists (§10.1.2). -> true | nil, type, condition
-  local function set_list(self, actor, affiliation, list)
-    local want = {}
-    for _, who in ipairs(list) do want[jid.bare(who)] = true end
-    if affiliation == "owner" and not next(want) then return nil, "cancel", "conflict" end
-    for who in pairs(want) do
-      local now = self._affiliations[who]
-      if now ~= affiliation and not (affiliation == "admin" and now == "owner") then   -- named in both lists: the higher
-        local ok, kind, condition = self:set_affiliation(actor, who, affiliation)
-        if not ok then return nil, kind, condition end
+  local LISTS = { { "muc#roomconfig_roomowners", "owner" }, { "muc#roomconfig_roomadmins", "admin" } }
+
+  -- The lists of admins and owners in the form are whole lists (§10.1.2).
+  -- -> what changes: { { jid, affiliation } } | nil, type, condition
+  local function list_changes(self, values, present)
+    local becomes, out = {}, {}
+    for _, list in ipairs(LISTS) do
+      local var, affiliation = list[1], list[2]
+      if present[var] then
+        local want = {}
+        for _, who in ipairs(values[var] or {}) do want[jid.bare(who)] = true end
+        if affiliation == "owner" and not next(want) then return nil, "cancel", "conflict" end
+        for who in self:each_affiliation(affiliation) do
+          if not want[who] then becomes[who] = becomes[who] or "none" end
+        end
+        for who in pairs(want) do
+          local now = becomes[who] or self._affiliations[who]
+          if now ~= "owner" or affiliation == "owner" then becomes[who] = affiliation end      -- named in both lists: the higher
+        end
       end
     end
-    local former = {}
-    for who in self:each_affiliation(affiliation) do
-      if not want[who] then former[#former + 1] = who end
+    for who, affiliation in pairs(becomes) do
+      if (self._affiliations[who] or "none") ~= affiliation then out[#out + 1] = { jid = who, affiliation = affiliation } end
     end
-    for _, who in ipairs(former) do
-      local ok, kind, condition = self:set_affiliation(actor, who, "none")
-      if not ok then return nil, kind, condition end
-    end
-    return true
+    return out
   end
 
   -- -> true | nil, type, condition, text
@@ -224,47 +247,52 @@ function config.install(room_mt)
         present["muc#roomconfig_roomsecret"] = nil
       end
     end
-    if present["muc#roomconfig_roomowners"] or present["muc#roomconfig_roomadmins"] then
-      local lists = { { "roomowners", "owner" }, { "roomadmins", "admin" } }
-      for _, list in ipairs(lists) do
-        local var = "muc#roomconfig_" .. list[1]
-        if present[var] then
-          local ok, kind, condition = set_list(self, actor, list[2], values[var] or {})
-          if not ok then return nil, kind, condition end
-        end
-      end
-    end
+    local lists, kind, condition = list_changes(self, values, present)
+    if not lists then return nil, kind, condition end
     local codes, changed = {}, {}
     local event = { room = self, actor = actor, fields = values, status_codes = codes, changed = changed }
     local before = {}
-    for _, field in ipairs(config.fields) do
-      local name = field.name
-      if present[var_of(field)] then
-        local value = values[var_of(field)]
-        if name == "presence_broadcast" then
-          local set = {}
-          for _, role in ipairs(value or {}) do set[role] = true end
-          value = set
-        end
-        before[name] = self._data[name]
-        if self["set_" .. name](self, value) then
-          changed[var_of(field)] = true
-          if not PRIVACY[name] then codes["104"] = true end
+    local function apply()
+      for _, field in ipairs(config.fields) do
+        local name = field.name
+        if present[var_of(field)] then
+          local value = values[var_of(field)]
+          if field.options == ROLES then
+            local set = {}
+            for _, role in ipairs(value or {}) do set[role] = true end
+            value = set
+          end
+          before[name] = self._data[name] == nil and UNSET or self._data[name]
+          if self["set_" .. name](self, value) then
+            changed[var_of(field)] = true
+            if not PRIVACY[name] then codes["104"] = true end
+          end
         end
       end
-    end
-    if changed["muc#roomconfig_whois"] then codes[self:get_whois() == "anyone" and "172" or "173"] = true end
-    for var in pairs(values) do
-      if type(var) == "string" then
-        local each = { room = self, actor = actor, fields = values, status_codes = codes, changed = changed, value = values[var] }
-        module:fire_event("muc-config-submitted/" .. var, each)
+      if changed["muc#roomconfig_whois"] then codes[self:get_whois() == "anyone" and "172" or "173"] = true end
+      for var in pairs(values) do
+        if type(var) == "string" then
+          module:fire_event("muc-config-submitted/" .. var, { room = self, actor = actor, fields = values, status_codes = codes,
+            changed = changed, value = values[var] })
+        end
       end
+      module:fire_event("muc-config-submitted", event)
     end
-    module:fire_event("muc-config-submitted", event)
-    local ok, err = self:save(true)
-    if ok == nil and err then
-      for name, value in pairs(before) do self._data[name] = value end
-      return nil, "wait", "internal-server-error"
+    local ok, text
+    if lists[1] then
+      ok, kind, condition, text = self:set_affiliations(actor, lists, apply)
+    else
+      apply()
+      local err
+      ok, err = self:save(true)
+      if ok or not err then ok = true else kind, condition = "wait", "internal-server-error" end
+    end
+    if not ok then
+      for name, value in pairs(before) do
+        if value == UNSET then value = nil end
+        self._data[name] = value
+      end
+      return nil, kind, condition, text
     end
     if next(codes) then
       local told = util.x()

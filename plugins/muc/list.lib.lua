@@ -1,6 +1,6 @@
 -- SPDX-License-Identifier: MIT
 -- muc/list: the occupants of a room as those who come see them, all in one piece. A thousand who come see a thousand each, so
--- what is shown of an occupant is built and serialised once, until something about it or the room changes. Adds methods to room_mt.
+-- what is shown of an occupant is built and serialised once, until something about it or the room changes. Adds to room_mt.
 --
 -- Field: _rows, lists beside one another: { who = { occupant }, at = { [nick] = place }, and under each of KINDS what was made }.
 

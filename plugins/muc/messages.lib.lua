@@ -263,6 +263,24 @@ return function(room_mt)
   -- Invitations (§7.8.2) ------------------------------------------------------------------------------------------------------
 
   local INVITES_MAX = 20                       -- in one message
+  local REASON_BYTES = 1024
+
+  -- From the room; shown: who invites. invite: what that one has sent, in a message from origin.
+  function room_mt:_invite(who, shown, invite, origin, incoming)
+    local reason = invite and invite:get_child_text "reason"
+    reason = reason and reason:sub(1, utf8.offset(reason, 0, math.min(#reason, REASON_BYTES) + 1) - 1)
+    local continue = invite and invite:get_child "continue"
+    local message = st.message({ from = self.jid, to = who, id = id.medium() }):tag("x", { xmlns = USER })
+      :tag("invite", { from = shown })
+    if reason then message:text_tag("reason", reason) end
+    if continue then message:tag("continue", { thread = continue.attr.thread }):up() end
+    message:up()
+    if self:get_password() then message:text_tag("password", self:get_password()) end
+    message:up():tag("x", { xmlns = "jabber:x:conference", jid = self.jid, reason = reason }):up()
+    if not module:fire_event("muc-invite", { room = self, stanza = message, origin = origin, incoming = incoming }) then
+      self:route_stanza(message)
+    end
+  end
 
   function room_mt:handle_mediated_invite(origin, stanza)
     local inviter, bare = stanza.attr.from, jid.bare(stanza.attr.from)
@@ -290,18 +308,7 @@ return function(room_mt)
         local ok, kind, condition = self:set_affiliation(true, jid.bare(who), "member", "Invited by " .. bare)
         if not ok then return refuse(origin, stanza, kind, condition) end
       end
-      local reason = invite:get_child_text "reason"
-      local shown = self:get_whois() == "anyone" and bare or occupant and occupant.nick or self.jid
-      local message = st.message({ from = self.jid, to = who, id = id.medium() })
-        :tag("x", { xmlns = USER }):tag("invite", { from = shown })
-      if reason then message:text_tag("reason", reason:sub(1, 1024)) end
-      if invite:get_child "continue" then message:tag("continue", { thread = invite:get_child "continue".attr.thread }):up() end
-      message:up()
-      if self:get_password() then message:text_tag("password", self:get_password()) end
-      message:up():tag("x", { xmlns = "jabber:x:conference", jid = self.jid, reason = reason and reason:sub(1, 1024) }):up()
-      if not module:fire_event("muc-invite", { room = self, stanza = message, origin = origin, incoming = stanza }) then
-        self:route_stanza(message)
-      end
+      self:_invite(who, self:get_whois() == "anyone" and bare or occupant and occupant.nick or self.jid, invite, origin, stanza)
     end
     return true
   end

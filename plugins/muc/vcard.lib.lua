@@ -41,14 +41,18 @@ return function(room_mt)
     end
     local card = stanza.tags[1]
     if #tostring(card) > BYTES_MAX then return refuse(origin, stanza, "modify", "policy-violation", "The card is too large") end
-    local text = card:find "{vcard-temp}PHOTO/BINVAL#"
-    local picture = text and base64.decode((text:gsub("%s", "")))
-    if text and not picture then return refuse(origin, stanza, "modify", "bad-request", "The picture is no base64") end
+    local hashes = {}                          -- of one picture in several formats (XEP-0486 §6.1)
+    for photo in card:childtags("PHOTO", NS) do
+      local text = photo:get_child_text "BINVAL"
+      local picture = text and base64.decode((text:gsub("%s", "")))
+      if text and not picture then return refuse(origin, stanza, "modify", "bad-request", "The picture is no base64") end
+      hashes[#hashes + 1] = picture and sha1(picture, true)
+    end
     local empty = #card.tags == 0
     local ok = store:set(jid.node(self.jid), not empty and st.preserialize(card) or nil)
     local before_card, before_hash = self._data.vcard, self._data.avatar_hash
     if ok then
-      self._data.vcard, self._data.avatar_hash = not empty or nil, picture and sha1(picture, true) or nil
+      self._data.vcard, self._data.avatar_hash = not empty or nil, hashes[1] and table.concat(hashes, "\n") or nil
       ok = self:save()
       if not ok then self._data.vcard, self._data.avatar_hash = before_card, before_hash end
     end

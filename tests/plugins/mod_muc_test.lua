@@ -472,8 +472,9 @@ check.test("XEP-0486: a room's picture", function()
     return ask(client, kind or "set", "<vCard xmlns='vcard-temp'>" .. (inner or "") .. "</vCard>")
   end
   local function hash()
-    return tostring(ask(juliet, "get", "<query xmlns='http://jabber.org/protocol/disco#info'/>"))
-      :match "roominfo_avatarhash'[^>]*><value>(%x+)"
+    local field = tostring(ask(juliet, "get", "<query xmlns='http://jabber.org/protocol/disco#info'/>"))
+      :match "roominfo_avatarhash'[^>]*><value>(.-)</value></field>"
+    return field and (field:gsub("</value><value>", " ")) or nil
   end
   local photo = "<PHOTO><TYPE>image/png</TYPE><BINVAL>Zm9v</BINVAL></PHOTO>"
   check.equal(result(card(juliet, photo)), "auth forbidden")
@@ -485,6 +486,8 @@ check.test("XEP-0486: a room's picture", function()
   check.equal(told(juliet), { "groupchat (room):  104" })
   check.equal(card(juliet, nil, "get"):find "{vcard-temp}vCard/PHOTO/BINVAL#", "Zm9v")
   check.equal(hash(), "0beec7b5ea3f0fdbc95d0dd47f3c5bc275da8a33")
+  check.equal(result(card(romeo, photo .. "<PHOTO><TYPE>image/gif</TYPE><BINVAL>YmFy</BINVAL></PHOTO>")), "ok")
+  check.equal(hash(), "0beec7b5ea3f0fdbc95d0dd47f3c5bc275da8a33 62cdb7020ff920e5aa642c3d4066950dd1f01f4d")
   check.equal(result(card(romeo)), "ok")
   check.equal(hash(), nil)
   check.equal(card(juliet, nil, "get"):find "{vcard-temp}vCard/PHOTO", nil)
