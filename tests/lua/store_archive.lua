@@ -90,6 +90,26 @@ return function(name, options)
     equal(texts(a, "romeo", { with = "juliet@h" }), { first.id .. " <first/>" })
   end)
 
+  check.test(name .. ": what is written for an account that is gone never reaches whoever has its number now", function()
+    local driver = database.driver("more.example", options)
+    local a = driver:open("numbers", "archive")
+    local function item(user, xml) return { user = user, id = a:new_id(), xml = xml, with = "juliet@h" } end
+    equal(append_all(a, { item("mercutio", "<before/>") }), true)
+    local learns = database.get(options).dialect.enter_known
+    while learns and a.shared.owners.set.mercutio == true do require "couplet.core".loop.once() end
+    equal(append_all(a, { item("mercutio", "<known/>") }), true)
+    equal(#texts(a, "mercutio"), 2)
+    driver:purge "mercutio"
+    equal(database.get(options):write{ { "UPDATE jid SET jid = ?1 WHERE jid = ?2", "else@h", "juliet@h" } }, 1)
+    local taker = driver:open("numbers2", "archive")
+    equal(append_all(taker, { { user = "tybalt", id = a:new_id(), xml = "<his/>", with = "paris@h" } }), true)
+    local late = item("mercutio", "<late/>")
+    equal(append_all(a, { late }), true)
+    equal(#texts(taker, "tybalt"), 1)
+    equal(texts(a, "mercutio", { with = "juliet@h" }), { late.id .. " <late/>" })
+    driver:purge "mercutio"
+  end)
+
   check.test(name .. ": what is old goes, of one store alone", function()
     local driver = database.driver("more.example", options)
     local a, b = driver:open("old", "archive"), driver:open("kept", "archive")

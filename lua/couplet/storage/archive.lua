@@ -56,7 +56,7 @@ local function sql_of(db)
     -- ?4 is the first number of a millisecond here; the item takes the one after the last that is used of it.
     find_number = INTO .. "VALUES (" .. of(dialect.free) .. ", " .. OWNER
       .. ", ?5, ?6, ?7, (SELECT id FROM jid WHERE jid = ?8)) RETURNING id",
-    enter = INTO .. of(dialect.enter),
+    enter = INTO .. of(dialect.enter), enter_known = dialect.enter_known and INTO .. dialect.enter_known,
     slice = SLICE:gsub("AGE", dialect.age), drop_slice = DROP_SLICE:gsub("AGE", dialect.age),
     measure = "SELECT count(*), coalesce(sum(" .. dialect.size .. "), 0) FROM " .. of(dialect.items),
     dates = "SELECT DISTINCT " .. dialect.day .. " FROM (SELECT id FROM " .. dialect.by_time .. " WHERE owner = " .. OWNER
@@ -248,7 +248,8 @@ local function bounds(self, user, query)
   return true, after, before
 end
 
--- Names of which this process has made the rows already, so that it need not try again; forgotten when there are many.
+-- Names of which this process has made the rows already, so that it need not try again, with their numbers where those are
+-- known; forgotten when there are many.
 local KNOWN_MAX = 20000
 
 local function names() return { count = 0, set = {} } end
@@ -299,6 +300,22 @@ function methods:new_id(when)
   return id_of(number), number
 end
 
+local NUMBER_OF_OWNER = "SELECT id, collection FROM owner WHERE id = " .. OWNER
+local NUMBER_OF_JID = "SELECT id FROM jid WHERE jid = ?1"
+
+-- Asks for the numbers of names, so that they need not be looked up for each item.
+local function learn(self, user, with)
+  if not self.shared.sql.enter_known then return end
+  task.spawn(function()
+    local owner, _, peer = self.db:read{ { NUMBER_OF_OWNER, self.host, self.store, user }, { NUMBER_OF_JID, with } }
+    if not owner or not owner[1] or not peer[1] then return end
+    local owners, peers = self.shared.owners.set, self.db.peers.set
+    self.shared.collection = owner[2]
+    if owners[user] then owners[user] = owner[1] end
+    if peers[with] then peers[with] = peer[1] end
+  end)
+end
+
 local function forget(known, name)
   if known.set[name] then known.set[name], known.count = nil, known.count - 1 end
 end
@@ -327,11 +344,12 @@ function methods:append_all(items, done)
   local host, store, last = self.host, self.store, self.shared.last
   local owners, peers = self.shared.owners.set, self.db.peers.set
   local statements, ticket, n, fresh = { again = true }, {}, 0, nil
-  local enter = self.shared.sql.enter
+  local enter, enter_known, collection = self.shared.sql.enter, self.shared.sql.enter_known, self.shared.collection
   for i = 1, #items do
     local item = items[i]
     local user, with = item.user, item.with
-    if not owners[user] or not peers[with] then
+    local owner, peer = owners[user], peers[with]
+    if not owner or not peer then
       fresh = fresh or {}
       if not fresh[user .. "\0" .. with] then
         fresh[user .. "\0" .. with] = item
@@ -341,7 +359,12 @@ function methods:append_all(items, done)
       end
     end
     n = n + 1
-    statements[n] = { enter, host, store, user, item.number or number_of(item.id), item.xml, with }
+    local number = item.number or number_of(item.id)
+    if collection and owner and owner ~= true and peer and peer ~= true then
+      statements[n] = { enter_known, number, owner, item.xml, peer, user, collection, with }
+    else
+      statements[n] = { enter, host, store, user, number, item.xml, with }
+    end
     last[user] = ticket
   end
   self.db:post(statements, function(changes, message, code)
@@ -354,6 +377,7 @@ function methods:append_all(items, done)
       for _, item in pairs(fresh or {}) do
         remember(self.shared.owners, item.user)
         remember(self.db.peers, item.with)
+        learn(self, item.user, item.with)
       end
       settle.added(self.db, #items)
       return done(true)

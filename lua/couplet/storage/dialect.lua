@@ -5,7 +5,8 @@
 -- a row of `archive` and, in a query with the alias a, rows of it; age: the number, for ranges over everybody's items; free:
 -- a number of the millisecond that begins with ?4, for an item of OWNER; day: of a number; size: bytes of a stanza; enter:
 -- the values of an item under a number made before it, where the same again changes nothing, and what is missing, or the
--- number being another item's, leaves no value, which the schema refuses; plans_ahead: how a statement is done is decided
+-- number being another item's, leaves no value, which the schema refuses; enter_known: the same with the numbers of owner and
+-- peer, which must still be those of these names; plans_ahead: how a statement is done is decided
 -- before its parameters are known, so that it should say itself how few rows are wanted. by_time, by_peer: (owner, id) and
 -- (owner, peer, id) of all items, to be looked up in this order, `archive` itself where it has such indexes; items: those of
 -- OWNER; settle: see couplet.storage.settle.
@@ -13,6 +14,8 @@
 -- (core/store/store.h).
 
 local dialect = {}
+
+local TAKEN = " ON CONFLICT (id) DO UPDATE SET value = CASE WHEN owner = excluded.owner THEN excluded.value END"
 
 dialect.sqlite = {
   schema = {
@@ -77,8 +80,9 @@ dialect.sqlite = {
   day = "date((id >> 20) / 1000, 'unixepoch')",
   size = "length(CAST(value AS BLOB))",
   enter = "SELECT ?4, OWNER, NULL, 'xml', CASE WHEN peer IS NULL THEN NULL ELSE ?5 END, peer"
-    .. " FROM (SELECT (SELECT id FROM jid WHERE jid = ?6) AS peer) WHERE true"
-    .. " ON CONFLICT (id) DO UPDATE SET value = CASE WHEN owner = excluded.owner THEN excluded.value END",
+    .. " FROM (SELECT (SELECT id FROM jid WHERE jid = ?6) AS peer) WHERE true" .. TAKEN,
+  enter_known = "VALUES (?1, ?2, NULL, 'xml', CASE WHEN EXISTS (SELECT 1 FROM owner WHERE id = ?2 AND user = ?5 AND collection = ?6)"
+    .. " AND EXISTS (SELECT 1 FROM jid WHERE id = ?4 AND jid = ?7) THEN ?3 END, ?4)" .. TAKEN,
 }
 
 -- The same item again is no conflict.
