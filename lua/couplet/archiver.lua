@@ -20,7 +20,7 @@ local task = require "couplet.task"
 
 local BATCH = 200                              -- entries in one write
 local ENTRIES_MAX, BYTES_MAX = 50000, 128 * 1024 * 1024
-local BUSY = 4000                              -- entries under way from which on senders wait
+local BUSY = 10000                              -- entries under way from which on senders wait
 local GIVE_UP = 120                            -- seconds
 local PAUSE, PAUSE_MAX = 0.25, 5
 
