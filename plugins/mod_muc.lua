@@ -61,6 +61,7 @@ module:require "muc/messages"(room_mt)
 module:require "muc/register"(room_mt)
 module:require "muc/vcard"(room_mt)
 module:require "muc/occupant_id"
+local listing = module:require "muc/listing"
 
 function room_mt:max_affiliations() return config.muc_max_affiliations end
 
@@ -69,7 +70,7 @@ function room_mt:max_affiliations() return config.muc_max_affiliations end
 local store = module:open_store("config", "keyval")
 local live = {}                                            -- address -> room with occupants, or just made
 local resting = cache.new(config.muc_room_cache_size)      -- address -> room nobody is in
-local kept, n_kept = {}, 0                                 -- address -> { name, public }: rooms in the store
+local kept, n_kept = {}, 0                                 -- { address = true }: rooms in the store
 local n_live = 0
 local made = {}                                            -- bare address -> rooms it has made
 
@@ -80,31 +81,27 @@ local function count_made(who, change)
 end
 
 local function note_kept(room)
-  local entry = kept[room.jid]
-  if not entry then
-    entry, n_kept = {}, n_kept + 1
-    kept[room.jid] = entry
-  end
-  entry.name, entry.public = room._data.name, room:get_public()
+  if not kept[room.jid] then kept[room.jid], n_kept = true, n_kept + 1 end
 end
 
 local function forget_kept(room_jid)
   if kept[room_jid] then kept[room_jid], n_kept = nil, n_kept - 1 end
 end
 
--- The names and whether they are shown, for lists; the rooms themselves are read when somebody wants one.
+-- What is told of the rooms in lists; the rooms themselves are read when somebody wants one.
 do
-  local by_name = module:open_store("config", "map"):get_all("_data")
-  for name, data in pairs(by_name or {}) do
+  for name, data in pairs(module:open_store("config", "map"):get_all("_data") or {}) do
     if type(data) == "table" then
-      local public = data.public
-      if public == nil and data.hidden ~= nil then public = not data.hidden end
-      if public == nil then public = config.muc_room_default_public end
-      kept[name .. "@" .. host], n_kept = { name = data.name, public = public }, n_kept + 1
+      if data.public == nil and data.hidden ~= nil then data.public = not data.hidden end
+      kept[name .. "@" .. host], n_kept = true, n_kept + 1
+      listing.load(name .. "@" .. host, data)
       count_made(data.creator, 1)
     end
   end
+  listing.sort()
 end
+
+local function relist(room) listing.update(room, live[room.jid] == room or kept[room.jid]) end
 
 function exports.new_room(room_jid, data)
   local room = lib.new_room(room_jid)
@@ -119,6 +116,7 @@ function exports.track_room(room)
   if not live[room.jid] then n_live = n_live + 1 end
   live[room.jid] = room
   resting:set(room.jid, nil)
+  relist(room)
 end
 
 function room_mt:_occupied()
@@ -134,13 +132,14 @@ end
 function exports.forget_room(room)
   if live[room.jid] == room then live[room.jid], n_live = nil, n_live - 1 end
   resting:set(room.jid, nil)
+  relist(room)
 end
 
 function exports.delete_room(room)
-  exports.forget_room(room)
   if not room.destroying then count_made(room._data.creator, -1) end
   room.destroying = true                                   -- nothing that still holds it writes it again
   forget_kept(room.jid)
+  exports.forget_room(room)
   return store:set(jid.node(room.jid), nil)
 end
 
@@ -167,17 +166,18 @@ function room_mt:save()
   self:changed()
   if self.destroying then return true end
   local name = jid.node(self.jid)
+  local ok, err = true, nil
   if self:get_persistent() then
     local is_new = not kept[self.jid]
     note_kept(self)
-    local ok, err = store:set(name, self:freeze())
+    ok, err = store:set(name, self:freeze())
     if not ok and is_new then forget_kept(self.jid) end
-    return ok, err
   elseif kept[self.jid] then
     forget_kept(self.jid)
-    return store:set(name, nil)
+    ok, err = store:set(name, nil)
   end
-  return true
+  relist(self)
+  return ok, err
 end
 
 function exports.get_room_from_jid(room_jid)
@@ -234,6 +234,7 @@ function room_mt:is_locked() return self._locked ~= nil end
 
 function room_mt:lock()
   self._locked = os.time()
+  relist(self)
   module:fire_event("muc-room-locked", { room = self })
 end
 
@@ -242,6 +243,7 @@ function room_mt:unlock()
   self._locked = nil
   if self._lock_timer then self._lock_timer:stop() end
   self._lock_timer = nil
+  relist(self)
   module:fire_event("muc-room-unlocked", { room = self })
 end
 
@@ -478,49 +480,7 @@ function room_mt:handle_disco_items_get_query(origin, stanza)
   return true
 end
 
-local rsm = require "util.rsm"
-
-local PAGE = 1000
-
--- The rooms that are listed, by address, in pages (XEP-0059).
-module:hook("host-disco-items", function(event)
-  local list = {}
-  for room_jid, entry in pairs(kept) do
-    if entry.public and not live[room_jid] then list[#list + 1] = room_jid end
-  end
-  for room_jid, room in pairs(live) do
-    if room:get_public() and not room:is_locked() then list[#list + 1] = room_jid end
-  end
-  table.sort(list)
-  local set = rsm.get(event.stanza.tags[1])
-  local first, last = 1, math.min(#list, PAGE)
-  if set then
-    local max = math.min(set.max or PAGE, PAGE)
-    if set.after then
-      for i, room_jid in ipairs(list) do if room_jid <= set.after then first = i + 1 end end
-      last = math.min(#list, first + max - 1)
-    elseif set.before then
-      last = #list
-      if set.before ~= true then
-        for i = #list, 1, -1 do if list[i] >= set.before then last = i - 1 end end
-      end
-      first = math.max(1, last - max + 1)
-    else
-      last = math.min(#list, max)
-    end
-  end
-  for i = first, last do
-    local room_jid = list[i]
-    local room = live[room_jid]
-    local name = room and room:get_name() or not room and (kept[room_jid].name or jid.node(room_jid))
-    event.reply:tag("item", { jid = room_jid, name = name }):up()
-  end
-  if set or #list > PAGE then
-    event.reply:add_child(rsm.generate { first = list[first] and last >= first and { index = first - 1, list[first] } or nil,
-      last = last >= first and list[last] or nil, count = #list })
-  end
-end)
-
+module:require "muc/search"(listing, live)
 module:require "muc/ghosts"(live)
 
 module:depends "disco"
@@ -559,6 +519,7 @@ function module.restore(state)
     room._rows, room._audience = nil, nil
     for _, occupant in pairs(room._occupants) do setmetatable(occupant, occupant_mt) end
     live[room_jid], n_live = room, n_live + 1
+    relist(room)
     if not kept[room_jid] then count_made(room._data.creator, 1) end
     if room._locked then watch_lock(room) end
   end
