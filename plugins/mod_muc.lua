@@ -60,6 +60,7 @@ module:require "muc/config".install(room_mt)
 module:require "muc/messages"(room_mt)
 module:require "muc/register"(room_mt)
 module:require "muc/vcard"(room_mt)
+module:require "muc/hats"(room_mt)
 module:require "muc/occupant_id"
 local listing = module:require "muc/listing"
 
@@ -436,6 +437,7 @@ for event, method in pairs {
   ["iq-get/bare/vcard-temp:vCard"] = "handle_vcard_get", ["iq-set/bare/vcard-temp:vCard"] = "handle_vcard_set",
   ["iq/bare/jabber:iq:register:query"] = "handle_register_iq",
   ["iq-get/bare/urn:xmpp:ping:ping"] = "handle_ping",
+  ["iq-set/bare/http://jabber.org/protocol/commands:command"] = "handle_command",
 } do
   module:hook(event, to_room(method), event == "iq/full" and 2 or -2)
 end
@@ -467,7 +469,13 @@ end)
 
 -- Who is here, for those inside and, in open rooms that are listed, for others (§6.5).
 function room_mt:handle_disco_items_get_query(origin, stanza)
-  local reply = st.reply(stanza):query "http://jabber.org/protocol/disco#items"
+  local node = stanza.tags[1].attr.node
+  local reply = st.reply(stanza):tag("query", { xmlns = "http://jabber.org/protocol/disco#items", node = node })
+  if node == "http://jabber.org/protocol/commands" then
+    self:list_commands(reply, stanza.attr.from)
+    origin.send(reply)
+    return true
+  end
   local asker = self:get_occupant_by_real_jid(stanza.attr.from)
   if asker or self:get_public() and not self:get_members_only() then
     local shown = self:shown_roles()
