@@ -9,6 +9,8 @@
 --
 -- A page is found by key, with one item more than wanted, which tells whether it is the last: the ten thousandth costs what the
 -- first costs. Items are counted only if asked for (max = 0, mam_include_total), or when all of them are on the page anyway.
+-- Resources have no index: a query that names one ends after SCAN_MAX items with what was found, be it nothing, and its
+-- <first/> or <last/> is the item it ended with, from which the next one goes on. So long an archive's are not counted.
 
 local client_session = require "couplet.client_session"
 local dataforms = require "couplet.util.dataforms"
@@ -20,7 +22,7 @@ local parse_xml = require "couplet.util.xml".parse
 
 local XMLNS = "urn:xmpp:mam:2"
 local IDS_MAX = 200                            -- in one query
-local SCAN = 200                               -- items read at a time when looking for one resource
+local SCAN, SCAN_MAX = 200, 5000               -- items read at a time when looking for one resource, and in one query
 local PIECE = 65536                            -- bytes sent between two looks at the connection
 
 local query = { xmlns = XMLNS }
@@ -153,9 +155,9 @@ local function is_with(value, address, escaped)
 end
 
 -- Items of a range until there are `limit`; with a resource in `with`, those of the account are gone through in portions.
--- only_count: they are not kept; -> how many.
+-- only_count: they are not kept; -> how many. -> items, nil, the id it ended with if it was not to look at more
 local function collect(store, owner, range, limit, resource, only_count)
-  local items, count = {}, 0
+  local items, count, looked = {}, 0, 0
   local escaped = resource and st.xml_escape(resource)
   range.limit = resource and SCAN or limit
   repeat
@@ -163,14 +165,17 @@ local function collect(store, owner, range, limit, resource, only_count)
     if not iterate then return nil, err end
     local n, last = 0, nil
     for id, value, when in iterate do
+      if #items >= limit then break end
       n, last = n + 1, id
-      if #items < limit and (not resource or is_with(value, resource, escaped)) then
+      if not resource or is_with(value, resource, escaped) then
         count = count + 1
         if not only_count then items[#items + 1] = { id = id, value = value, when = when } end
       end
     end
     if not resource or n < SCAN then return only_count and count or items end
     if range.reverse then range.before = last else range.after = last end
+    looked = looked + n
+    if looked >= SCAN_MAX and #items < limit then return not only_count and items or nil, nil, last end
   until #items >= limit
   return items
 end
@@ -210,11 +215,11 @@ function query.run(store, owner, q, include_total)
       before = q.before_id }, resource)
     if err then return failed(err) end
   end
-  page.items, err = collect(store, owner, range, q.limit + 1, resource)
+  page.items, err, page.ended = collect(store, owner, range, q.limit + 1, resource)
   if not page.items then return failed(err) end
   local items = page.items
-  page.complete = #items <= q.limit
-  if not page.complete then items[#items] = nil end
+  page.complete = #items <= q.limit and not page.ended
+  if #items > q.limit then items[#items] = nil end
   if q.reverse then
     for i = 1, #items // 2 do items[i], items[#items + 1 - i] = items[#items + 1 - i], items[i] end
   end
@@ -275,8 +280,9 @@ function query.answer(event, page, q, from)
     end
   end
   if texts[1] and not send_results(origin, texts) then return true end
-  local set = rsm.generate { first = items[1] and { index = page.index, items[1].id }, last = items[1] and items[#items].id,
-    count = page.total }
+  local top, bottom = items[1] and items[1].id or page.ended, items[1] and items[#items].id or page.ended
+  if page.ended and q.reverse then top = page.ended elseif page.ended then bottom = page.ended end
+  local set = rsm.generate { first = top and { index = page.index, top }, last = bottom, count = page.total }
   local reply = st.reply(stanza):tag("fin", { xmlns = XMLNS, complete = page.complete and "true" or nil }):add_child(set)
   reply.attr.from = from
   origin.send(reply)

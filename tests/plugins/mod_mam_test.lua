@@ -324,6 +324,29 @@ check.test("with a resource: only those, page by page", function()
   host:close()
 end)
 
+check.test("with a resource among thousands: a query ends in between, and tells where the next one goes on", function()
+  open()
+  local romeo = online "romeo@example.org/a"
+  for i = 1, 6000 do romeo:send(chat("room@muc.example.net/" .. (i == 1 and "me" or "other"), "m" .. i)) end
+  local all = ask(romeo, { with = "room@muc.example.net" }, { max = "1" })
+  local who = { with = "room@muc.example.net/me" }
+  local items, fin = ask(romeo, who, { before = "" })
+  equal({ #items, fin.attr.complete }, { 0, nil })
+  local set = fin:get_child("set", RSM)
+  equal({ set:get_child_text "first" == set:get_child_text "last", set:get_child_text "count" }, { true, nil })
+  items, fin = ask(romeo, who, { before = set:get_child_text "first" })
+  equal({ #items, items[1].id == all[1].id, fin.attr.complete }, { 1, true, "true" })
+  items, fin = ask(romeo, who)
+  equal({ #items, fin.attr.complete, fin:get_child("set", RSM):get_child_text "first" == all[1].id }, { 1, nil, true })
+  items, fin = ask(romeo, who, { after = fin:get_child("set", RSM):get_child_text "last" })
+  equal({ #items, fin.attr.complete }, { 0, "true" })
+  items, fin = ask(romeo, who, { max = "0" })
+  equal({ #items, fin:get_child("set", RSM):get_child_text "count" }, { 0, nil })
+  local nobody = { ask(romeo, { with = "nobody@muc.example.net/me" }) }
+  equal({ #nobody[1], nobody[2].attr.complete }, { 0, "true" })
+  host:close()
+end)
+
 check.test("bad questions get the error of the XEP, and nobody else notices", function()
   local romeo = conversation()
   local id = ask(romeo)[1].id
@@ -506,6 +529,83 @@ check.test("dont_archive_namespaces, and plugins that decide and hear", function
   local heard = host:module "listener".environment.heard
   equal(#heard, 4)
   equal(heard[4], { "juliet", hers[2].id, "romeo", "message" })
+  host:close()
+end)
+
+check.test("XEP-0424: what is older than thousands of messages gets its tombstone too, and no reader waits for it", function()
+  open()
+  local romeo = online "romeo@example.org/a"
+  romeo:send(chat("juliet@example.org", "secret", "m1"))
+  for i = 2, 5500 do romeo:send(chat("juliet@example.org", "later", "m" .. i)) end
+  local retraction = st.message { to = "juliet@example.org", type = "chat", id = "r1" }
+  romeo:send(retraction:tag("retract", { xmlns = RETRACT, id = "m1" }):up())
+  romeo:received()
+  equal(ask(romeo, nil, { max = "1" })[1].text, "secret")
+  for _ = 1, 200 do
+    if ask(romeo, nil, { max = "1" })[1].text == "retracted" then break end
+    host:advance(1)
+  end
+  equal(ask(romeo, nil, { max = "1" })[1].text, "retracted")
+  host:close()
+end)
+
+-- A query made of anything: it is answered once, with a page or an error, and the next one is answered as ever.
+check.test("strangers' queries: any form, any set, in any order", function()
+  local romeo = conversation()
+  local want = texts(romeo)
+  local seed = os.getenv "SEED" or 1
+  math.randomseed(tonumber(seed))
+  local random = math.random
+  local function pick(list) return list[random(#list)] end
+  local ids = ask(romeo)
+  local words = { "", " ", "0", "-1", "1e9", "99999999999999999999", "50", "true", "romeo@example.org", "nurse@example.org/x", "@",
+    "2026-01-01T00:00:00Z", "9999-12-31T23:59:59Z", "0000-00-00T00:00:00Z", "1970-01-01T00:00:00.999999999+14:00",
+    MAM, "ffffffffffffffff", "0000000000000000", ids[1].id, ids[#ids].id, ids[1].id:upper(), "'; DROP TABLE archive; --",
+    ("x"):rep(5000), "<x/>", "\u{fffd}", "\u{1f98a}" }
+  local vars = { "FORM_TYPE", "with", "start", "end", "before-id", "after-id", "ids", "include-groupchat", "other" }
+  local names = { "x", "set", "flip-page", "field", "value", "max", "before", "after", "index", "query", "prefs" }
+  local spaces = { MAM, FORM, RSM, "urn:example:other" }
+  local function grow(element, depth)
+    for _ = 1, random(0, 4) do
+      if random() < 0.25 then element:text(pick(words)) end
+      element:tag(pick(names), { xmlns = random() < 0.6 and pick(spaces) or nil, var = random() < 0.5 and pick(vars) or nil,
+        type = random() < 0.3 and pick { "submit", "form", "cancel", "hidden", "x" } or nil })
+      if depth < 4 then grow(element, depth + 1) else element:text(pick(words)) end
+      element:up()
+    end
+  end
+  local function sensible(query)
+    if random() < 0.8 then
+      query:tag("x", { xmlns = FORM, type = "submit" }):tag("field", { var = "FORM_TYPE" }):text_tag("value", MAM):up()
+      for _ = 1, random(0, 3) do
+        query:tag("field", { var = pick(vars), type = random() < 0.2 and "boolean" or nil })
+        for _ = 1, random(0, 3) do query:text_tag("value", pick(words)) end
+        query:up()
+      end
+      query:up()
+    end
+    if random() < 0.8 then
+      query:tag("set", { xmlns = RSM })
+      for _ = 1, random(0, 3) do query:text_tag(pick { "max", "before", "after", "index", "first" }, pick(words)) end
+      query:up()
+    end
+  end
+  for i = 1, 3000 do
+    local iq = st.iq { type = pick { "set", "set", "get" }, id = "f" .. i, to = random() < 0.2 and "romeo@example.org" or nil }
+    iq:tag(random() < 0.9 and "query" or "prefs",
+      { xmlns = MAM, queryid = random() < 0.5 and pick(words) or nil, default = "always" })
+    if random() < 0.7 then sensible(iq) else grow(iq, 1) end
+    iq:reset()
+    romeo:send(iq)
+    local answers, results = 0, 0
+    for _, stanza in ipairs(romeo:received()) do
+      if stanza.name == "iq" and stanza.attr.id == "f" .. i then answers = answers + 1 else results = results + 1 end
+      ok(stanza.attr.type ~= "error" or select(2, stanza:get_error()) ~= "internal-server-error",
+        "seed " .. seed .. ", query " .. i)
+    end
+    equal({ answers, results <= 50 }, { 1, true }, "seed " .. seed .. ", query " .. i)
+  end
+  equal(texts(romeo), want, "the archive is as it was")
   host:close()
 end)
 
