@@ -31,8 +31,9 @@ STAGES = {
 }
 SLOW = ["luarocks_test", "daemon_test", "prosody_config_test", "abuse_test", "chaos_test", "time.talk", "hostile_test", "net_", "xmppjs_test",
         "federation_test", "postgres_trouble", "crash_"]                # begin first: the stage ends with the last of them
-TSAN = ["tests/lua/net_io2_test.lua", "tests/lua/store_sqlite_test.lua", "tests/lua/store_postgres_test.lua", "tests/wire/login.talk", "tests/wire/sm.talk", "tests/peers/slixmpp_test.py",
-        "tests/wire/chaos_test.py"]
+TSAN = ["tests/lua/net_io2_test.lua", "tests/lua/store_sqlite_test.lua", "tests/lua/store_postgres_test.lua", "tests/wire/login.talk",
+        "tests/wire/sm.talk", "tests/peers/slixmpp_test.py",
+        "tests/peers/resolver_test.py", "tests/peers/dane_test.py", "tests/peers/s2s_sm_test.py", "tests/wire/chaos_test.py"]
 
 
 NOT_ASAN = ["crash"]                      # a sanitizer has nothing to say of a server that is killed; it runs everywhere else

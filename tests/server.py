@@ -48,18 +48,26 @@ MODULES = ["disco", "roster", "saslauth", "tls", "private", "vcard", "ping", "re
            "lastactivity", "adhoc", "admin_adhoc", "server_info", "smacks", "test_accounts"]
 
 
+_reserved = []
+
+
 def free_port():
-    """One nobody listens on, below the range from which the system takes ports for outgoing connections: one of those could
-    be taken by a client of another test before our server has it."""
+    """One that is ours to the end of this process, below the range from which the system takes ports for outgoing connections: one
+    of those could be taken by a client of another test before our server has it. The port stays bound, not listening: a
+    second free_port(), in whatever process, does not get it; a server that says SO_REUSEADDR, as all do, does."""
     while True:
         port = random.SystemRandom().randrange(10000, 32000)
-        with socket.socket() as s:
-            s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            try:
-                s.bind(("127.0.0.1", port))
-                return port
-            except OSError:
-                continue
+        tcp = socket.socket()
+        try:
+            tcp.bind(("127.0.0.1", port))                   # not shared yet: fails if anybody else has bound it
+            tcp.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as udp:
+                udp.bind(("127.0.0.1", port))               # DNS wants both
+        except OSError:
+            tcp.close()
+            continue
+        _reserved.append(tcp)
+        return port
 
 
 def sanitizer_environment():
@@ -70,8 +78,8 @@ def sanitizer_environment():
         preload = lib("libasan.so") + ":" + lib("libubsan.so")
         options = {"ASAN_OPTIONS": "detect_leaks=0:abort_on_error=0:exitcode=99", "UBSAN_OPTIONS": "print_stacktrace=1"}
     else:
-        # libev stays loaded to the end, or TSan ends the process over the suppression that names it.
-        preload = lib("libtsan.so") + ":" + lib("libev.so.4")
+        # Not libev: in the scope of the whole process its libevent names are taken for libevent's, and libunbound calls them.
+        preload = lib("libtsan.so")
         options = {"TSAN_OPTIONS": "exitcode=99:halt_on_error=0:suppressions=%s/tests/tsan.supp" % SOURCE}
     # Only lua5.4 itself is preloaded; shells and compilers around it are not instrumented.
     return {"COUPLET_WRAP": "env LD_PRELOAD=%s" % preload, **options}
