@@ -22,3 +22,9 @@ uint64_t clock_wall_ms(void)
 	struct timespec t = now(CLOCK_REALTIME);
 	return (uint64_t)t.tv_sec * 1000 + (uint64_t)t.tv_nsec / 1000000;
 }
+
+uint64_t clock_cpu_us(void)
+{
+	struct timespec t = now(CLOCK_THREAD_CPUTIME_ID);
+	return (uint64_t)t.tv_sec * 1000000 + (uint64_t)t.tv_nsec / 1000;
+}

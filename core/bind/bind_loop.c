@@ -7,6 +7,7 @@
  *   poll()                      one iteration without waiting
  *   finish()                    at exit: waits for running jobs and delivers their answers
  *   mono(), wall()              seconds, with fractions: never going back; since 1970
+ *   cpu()                       seconds the logic thread has worked; a system call
  *   timer(seconds, fn)          -> timer. fn(timer); a number it returns starts it again after so many seconds.
  *     timer:stop()  timer:start(seconds)  timer:active()  timer:left()
  *   signal("SIGHUP", fn)        -> watcher. fn(name)
@@ -298,6 +299,12 @@ static int loop_wall(lua_State *L)
 	return 1;
 }
 
+static int loop_cpu(lua_State *L)
+{
+	lua_pushnumber(L, (lua_Number)clock_cpu_us() / 1e6);
+	return 1;
+}
+
 static int loop_finish(lua_State *L)
 {
 	(void)L;
@@ -322,7 +329,7 @@ int bind_loop_open(lua_State *L)
 	static const luaL_Reg watch[] = { { "stop", watch_stop }, { "mode", watch_mode }, { NULL, NULL } };
 	static const luaL_Reg loop[] = {
 		{ "run", loop_run },       { "stop", loop_stop },     { "once", loop_once }, { "poll", loop_poll },
-		{ "mono", loop_mono },     { "wall", loop_wall },     { "timer", loop_timer },
+		{ "mono", loop_mono },     { "wall", loop_wall },     { "cpu", loop_cpu },   { "timer", loop_timer },
 		{ "signal", loop_signal }, { "watch", loop_watch },   { "finish", loop_finish },
 		{ NULL, NULL },
 	};

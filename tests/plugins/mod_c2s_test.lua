@@ -1,6 +1,7 @@
 -- SPDX-License-Identifier: MIT
 -- Streams of clients, on connections without sockets: RFC 6120 §4, §5; XEP-0138; the rates of mod_limits.
 local check = require "check"
+local clock = require "couplet.clock"
 local fixture = require "client_fixture"
 local config = require "couplet.config"
 local plugin = require "couplet.plugin"
@@ -18,6 +19,12 @@ for _, p in ipairs { "iq", "message", "presence", "roster", "offline", "compress
 fixture.context = "ctx"
 assert(plugin.load("h.example", "tls"))
 local on = fixture.handlers.c2s
+
+-- How much work a stanza is, is what a test says: else a busy machine would have an account rest.
+local work, waited = 0, 0
+local real = clock.use()
+clock.use { wall = real.wall, timer = real.timer, once = real.once, mono = function() return real.mono() + work + waited end,
+  cpu = function() return work end }
 
 local function text(conn)
   local parts = {}
@@ -254,6 +261,42 @@ check.test("rates", function()
   check.equal(read { a = { rate = "1 mb/s", burst = "64kb" }, b = { rate = 500 }, c = { rate = "2kib/s", burst = 4 } },
     { a = { rate = 1000000, burst = 1000000 }, b = { rate = 500, burst = 1000 }, c = { rate = 2048, burst = 8192 } })
   check.equal(read { a = { rate = "fast" }, b = "10kb/s", c = { rate = "1kb/s", burst = "long" } }, {})
+end)
+
+check.test("whose stanza was much work rests as long again, with all its sessions; who had to wait for the machine does not", function()
+  local sessions = require "couplet.sessions"
+  local seen = {}
+  local function handler(event)
+    local id = event.stanza.attr.id
+    seen[#seen + 1] = id
+    if id:find "work" then work = work + 0.05 elseif id:find "wait" then waited = waited + 0.05 end
+    return true
+  end
+  host.events.add_handler("pre-message/host", handler, 1000)
+  local function online(username, resource)
+    fixture.account(username .. "@h.example")
+    local conn, session = opened()
+    sessions.make_authenticated(session, username)
+    check.ok(sessions.bind_resource(session, resource))
+    return conn, session
+  end
+  local romeo, s1 = online("romeo", "orchard")
+  local phone, s2 = online("romeo", "phone")
+  local juliet, s3 = online("juliet", "balcony")
+  local function sends(conn, id) on.element(conn, st.message({ to = "h.example", id = id })) end
+  sends(romeo, "wait1")
+  sends(romeo, "at once")
+  check.equal(seen, { "wait1", "at once" })
+  sends(romeo, "work1")
+  local began = clock.mono()
+  for _, conn in ipairs { romeo, phone, juliet } do sends(conn, "from " .. conn:session().resource) end
+  check.equal(seen, { "wait1", "at once", "work1", "from balcony" })
+  while #seen < 6 do clock.once() end
+  check.ok(clock.mono() - began >= 0.049)
+  table.sort(seen)
+  check.equal(seen, { "at once", "from balcony", "from orchard", "from phone", "wait1", "work1" })
+  host.events.remove_handler("pre-message/host", handler)
+  for _, session in ipairs { s1, s2, s3 } do sessions.destroy_session(session) end
 end)
 
 check.test("the server stops: system-shutdown for everybody", function()
