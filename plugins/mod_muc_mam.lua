@@ -10,6 +10,7 @@
 module:config {
   muc_log_by_default = { type = "boolean", default = true, doc = "new rooms are archived" },
   muc_log_all_rooms = { type = "boolean", default = false, doc = "all rooms are archived, whatever their owners say" },
+  muc_log_presences = { type = "boolean", default = false, doc = "who comes and who goes is archived too" },
   muc_log_expires_after = { type = "period", default = "1w", min = 60, doc = "messages older than this are deleted; \"never\"" },
   muc_log_cleanup_interval = { type = "period", default = "4h", min = 1, doc = "how often old messages are looked for" },
   max_archive_query_results = { type = "integer", default = 50, min = 1, max = 1000, doc = "messages in one answer" },
@@ -170,6 +171,23 @@ module:hook("muc-broadcast-message", function(event)
   if occupant and rules.look(stanza) & rules.RETRACT ~= 0 then retract(room, stanza, occupant.bare_jid) end
 end, -90)
 
+-- Who comes and goes, in few words; codes and <status/> are for those who were there.
+local function log_presence(kind)
+  return function(event)
+    local room, occupant = event.room, event.occupant
+    if not config.muc_log_presences or room.destroying or not room:is_logged() then return end
+    writer:room()
+    local node, id, number = jid.split(room.jid), writer:new_id()
+    local stanza = st.presence { from = event.nick, type = kind }
+      :tag("occupant-id", { xmlns = "urn:xmpp:occupant-id:0", id = room:get_occupant_id(occupant) }):up()
+      :tag("x", { xmlns = USER }):tag("item", { jid = occupant.jid or occupant.bare_jid,
+        role = not kind and occupant.role or "none", affiliation = room:get_affiliation(occupant.bare_jid) }):up():up()
+    writer:keep { id = id, number = number, user = node, with = room.jid, xml = tostring(stanza) }
+  end
+end
+module:hook("muc-occupant-joined", log_presence())
+module:hook("muc-occupant-left", log_presence "unavailable", 100)       -- before the room may go with the last one
+
 -- Reading ---------------------------------------------------------------------------------------------------------------------
 
 -- Who may enter may read (XEP-0313 §Business rules).
@@ -239,7 +257,7 @@ local function remember(room)
   local most, list = room:get_historylength(), room._history
   if #list >= most then return end
   writer:flush()
-  local iterate, err = store:find(jid.split(room.jid), { reverse = true, limit = most * 2 })
+  local iterate, err = store:find(jid.split(room.jid), { reverse = true, limit = most * (config.muc_log_presences and 10 or 2) })
   if not iterate then return module:log("error", "the archive of %s cannot be read: %s", room.jid, err) end
   local known = {}
   for _, entry in ipairs(room._history) do
@@ -248,7 +266,7 @@ local function remember(room)
   end
   for id, stanza, when in iterate do
     if #room._history >= most then break end
-    if not known[id] and not subject_only(stanza) and not stanza:get_child("retracted", RETRACTION) then
+    if stanza.name == "message" and not known[id] and not subject_only(stanza) and not stanza:get_child("retracted", RETRACTION) then
       stanza = without(st.clone(stanza), "x", USER)
       stanza:reset():tag("stanza-id", { xmlns = SID, by = room.jid, id = id }):up()
       local entry = { stanza = stanza, timestamp = math.floor(when), stamp = datetime.datetime(when), size = #tostring(stanza) }

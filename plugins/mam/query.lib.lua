@@ -233,17 +233,14 @@ end
 
 --- The answer
 
-local NS = "<message xmlns='jabber:client'"
-
 -- A stanza's text as it stands inside <forwarded/>: in the namespace of clients, whatever it had.
 local function forwarded(value)
   local text = value
   if type(value) ~= "string" then text = tostring(st.is_stanza(value) and value or st.deserialize(value)) end
-  if text:find "^<message[^>]* xmlns='" then
-    local top, rest = text:match "^<message([^>]*)(.*)$"
-    return NS .. top:gsub(" xmlns='[^']*'", "") .. rest
-  end
-  return NS .. text:sub(9)
+  local name, top = text:match "^<(%l+)([^>]*)"                -- message, or presence of a room
+  local rest = text:sub(#name + #top + 2)
+  if top:find(" xmlns='", 1, true) then top = top:gsub(" xmlns='[^']*'", "") end
+  return "<" .. name .. " xmlns='jabber:client'" .. top .. rest
 end
 
 -- One result as text: much cheaper than a tree made piece by piece.

@@ -59,7 +59,8 @@ local function read(client, form)
   for _, s in ipairs(client:received()) do
     local r = s:get_child("result", MAM)
     if r then
-      local message = r:find "{urn:xmpp:forward:0}forwarded/{jabber:client}message"
+      local forwarded = r:get_child("forwarded", "urn:xmpp:forward:0")
+      local message = forwarded:get_child("message", "jabber:client") or forwarded:get_child("presence", "jabber:client")
       out[#out + 1] = { id = r.attr.id, message = message, body = message:get_child_text "body",
         who = message:find("{" .. USER .. "}x/item@jid"), from = s.attr.from }
     end
@@ -128,6 +129,35 @@ check.test("owners switch it on and off; everybody is told", function()
   local own = juliet:expect(function(s) return s.attr.from == ROOM .. "/Juliet" end)
   check.ok(tostring(own):find("code='170'", 1, true))
   check.ok(tostring(ask(romeo, "get", "<query xmlns='http://jabber.org/protocol/disco#info'/>")):find(MAM, 1, true))
+  check.equal(host:close(), {})
+end)
+
+check.test("muc_log_presences: who comes and goes is archived, for all who may read; history is messages alone", function()
+  local host = new { muc_log_presences = true }
+  local romeo, juliet = person(host, "romeo"), person(host, "juliet")
+  join(romeo, "Romeo")
+  configure(romeo, { persistentroom = 1 })
+  join(juliet, "Juliet")
+  say(romeo, "<body>hello</body>")
+  juliet:send(("<presence to='%s/Juliet' type='unavailable'/>"):format(ROOM))
+  local function story(client)
+    local out = {}
+    for _, item in ipairs((read(client))) do
+      out[#out + 1] = ("%s %s %s"):format(item.message.name, item.message.attr.type or "", item.who or "")
+    end
+    return table.concat(out, "; ")
+  end
+  check.equal(story(romeo), "presence  juliet@example.org/home; message groupchat romeo@example.org/home; "
+    .. "presence unavailable juliet@example.org/home")
+  check.equal(story(juliet), "presence  ; message groupchat ; presence unavailable ")
+  romeo:send(("<presence to='%s/Romeo' type='unavailable'/>"):format(ROOM))
+  host:run(function()
+    for _, name in ipairs { "muc_moderation", "muc_mam", "muc" } do plugin.unload(ROOMS, name) end
+    for _, name in ipairs { "muc", "muc_mam", "muc_moderation" } do assert(plugin.load(ROOMS, name)) end
+  end)
+  juliet:received()
+  join(juliet, "Juliet")
+  check.equal(juliet:received()[2]:get_child_text "body", "hello")
   check.equal(host:close(), {})
 end)
 
