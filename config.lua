@@ -138,10 +138,12 @@ VirtualHost "localhost"
 -- VirtualHost "example.org"
 --   admins = { "you@example.org" }
 
--- Services on hosts of their own. With a plugin, inside the server:
--- Component "rooms.example.org" "muc"
---   modules_enabled = { "muc_mam", "muc_moderation", "muc_limits" }     -- archives, moderation, bounds for those who flood
--- Without one, a process of its own attaches on port 5347 of this machine (component_ports, component_interfaces):
+-- Services on hosts of their own. With a plugin, inside the server: rooms for many, verona@rooms.localhost and so on
+Component "rooms.localhost" "muc"
+  name = "Chatrooms"
+  modules_enabled = { "muc_mam", "muc_moderation", "muc_limits" }        -- archives, moderation, bounds for those who flood
+
+-- Without a plugin, a process of its own attaches on port 5347 of this machine (component_ports, component_interfaces):
 -- Component "irc.example.org"
 --	component_secret = "a long random text, the same in the gateway's configuration"
 --	name = "IRC gateway"

@@ -144,5 +144,32 @@ await test("what is published is there, and gone when it is retracted", async ()
   await romeo.stop();
 });
 
+await test("a room: made, opened, entered by another, talked in, left", async () => {
+  const romeo = user("romeo", "xmpp://127.0.0.1:" + starttls), juliet = user("juliet", "xmpp://127.0.0.1:" + starttls);
+  await Promise.all([romeo.start(), juliet.start()]);
+  const room = "verona@rooms.localhost";
+  const seen = (xmpp, what) => new Promise((resolve) => xmpp.on("stanza", (s) => what(s) && resolve(s)));
+  const codes = (s) => s.getChild("x", "http://jabber.org/protocol/muc#user")?.getChildren("status").map((c) => c.attrs.code) ?? [];
+  const of = (nick, name) => (s) => s.is(name) && s.attrs.from === room + "/" + nick;
+  const join = (xmpp, nick) => {
+    const own = seen(xmpp, (s) => of(nick, "presence")(s) && codes(s).includes("110"));
+    return xmpp.send(xml("presence", { to: room + "/" + nick }, xml("x", "http://jabber.org/protocol/muc"))).then(() => own);
+  };
+  if (!codes(await join(romeo, "Romeo")).includes("201")) throw new Error("the room was there already");
+  await romeo.iqCaller.request(xml("iq", { type: "set", to: room }, xml("query", "http://jabber.org/protocol/muc#owner",
+    xml("x", { xmlns: "jabber:x:data", type: "submit" }))));
+  const comes = seen(romeo, of("Juliet", "presence")), there = seen(juliet, of("Romeo", "presence"));
+  await join(juliet, "Juliet");
+  await Promise.all([comes, there]);
+  const said = [romeo, juliet].map((xmpp) => seen(xmpp, (s) => of("Juliet", "message")(s) && s.getChildText("body") === "O Romeo"));
+  await juliet.send(xml("message", { to: room, type: "groupchat" }, xml("body", {}, "O Romeo")));
+  const [one, two] = (await Promise.all(said)).map((s) => s.getChild("stanza-id", "urn:xmpp:sid:0").attrs.id);
+  if (one !== two) throw new Error("ids " + one + " and " + two);
+  const goes = seen(romeo, (s) => of("Juliet", "presence")(s) && s.attrs.type === "unavailable");
+  await juliet.stop();
+  await goes;
+  await romeo.stop();
+});
+
 console.log(`${passed} passed, ${failed} failed`);
 process.exit(failed ? 1 : 0);

@@ -10,6 +10,7 @@ from server import Server, certificate  # noqa: E402
 
 here = pathlib.Path(__file__).resolve().parent
 with Server(accounts={"romeo@localhost": "secret", "juliet@localhost": "secret"},
+            hosts='VirtualHost "localhost"\nComponent "rooms.localhost" "muc"\nmodules_enabled = { "muc_mam" }\n',
             modules=["sasl2", "sasl2_bind2", "sasl2_fast", "sasl2_sm", "smacks", "carbons", "pep"]) as s:
     r = subprocess.run(["node", str(here / "xmppjs.mjs"), str(s.port), str(s.tls_port)], cwd=here, timeout=200,
                        env={**os.environ, "NODE_EXTRA_CA_CERTS": certificate() + "/cert.pem"})
