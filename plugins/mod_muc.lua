@@ -494,6 +494,7 @@ module:require "muc/ghosts"(live)
 module:depends "disco"
 module:add_identity("conference", "text", module:get_option_string("name", "Chatrooms"))
 module:add_feature(MUC)
+module:add_feature(MUC .. "#stable_id")
 module:add_feature "http://jabber.org/protocol/rsm"
 
 -- The end ---------------------------------------------------------------------------------------------------------------------

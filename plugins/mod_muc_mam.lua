@@ -257,7 +257,8 @@ local function remember(room)
   local most, list = room:get_historylength(), room._history
   if #list >= most then return end
   writer:flush()
-  local iterate, err = store:find(jid.split(room.jid), { reverse = true, limit = most * (config.muc_log_presences and 10 or 2) })
+  local look = most * (config.muc_log_presences and 10 or 2)
+  local iterate, err = store:find(jid.split(room.jid), { reverse = true, limit = look })
   if not iterate then return module:log("error", "the archive of %s cannot be read: %s", room.jid, err) end
   local known = {}
   for _, entry in ipairs(room._history) do

@@ -208,7 +208,13 @@ return function(room_mt)
         self._affiliations[who], self._affiliation_data[who] = nil, nil
       else
         self._affiliations[who] = event.affiliation
-        if event.data then self._affiliation_data[who] = merged(self._affiliation_data[who], event.data) end
+        local data = self._affiliation_data[who]
+        if event.affiliation == "outcast" and data and data.reserved_nickname then             -- §9.1
+          data = merged(data, {})
+          data.reserved_nickname = nil
+        end
+        if event.data then data = merged(data, event.data) end
+        self._affiliation_data[who] = data
       end
     end
     self._reserved = nil
@@ -257,12 +263,12 @@ return function(room_mt)
     local mine, theirs = ranks[self:get_affiliation(actor)], ranks[self:get_affiliation(occupant.bare_jid)]
     local my_role = me and me.role or "none"
     if my_role ~= "moderator" and mine < ranks.admin then return false, "auth", "forbidden" end
-    local granting = role == "moderator" or occupant.role == "moderator"
-    if granting and mine < ranks.admin then return false, "auth", "forbidden" end          -- §9.6, §9.7: only admins
     -- Nobody is kicked or silenced by those below him (§8.2, §8.4).
     if theirs > mine and role_ranks[role or "none"] < role_ranks[occupant.role or "none"] then
       return false, "cancel", "not-allowed"
     end
+    local granting = role == "moderator" or occupant.role == "moderator"
+    if granting and mine < ranks.admin then return false, "auth", "forbidden" end          -- §9.6, §9.7: only admins
     if theirs >= ranks.admin and (role == "visitor" or role == "participant") then return false, "cancel", "not-allowed" end
     return true
   end

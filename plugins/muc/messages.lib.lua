@@ -169,7 +169,10 @@ return function(room_mt)
     local occupant = self:get_occupant_by_real_jid(real_jid)
     if module:fire_event("muc-occupant-groupchat", { room = self, origin = origin, stanza = stanza, from = real_jid,
       occupant = occupant }) then return true end
-    if not occupant then return refuse(origin, stanza, "modify", "not-acceptable", "You are not in this room") end
+    if not occupant then
+      if self:is_locked() then return refuse(origin, stanza, "cancel", "item-not-found", "There is no such room") end     -- §17.2
+      return refuse(origin, stanza, "modify", "not-acceptable", "You are not in this room")
+    end
     if role_ranks[occupant.role] <= role_ranks.visitor then
       return refuse(origin, stanza, "auth", "forbidden", "You have no voice here")
     end

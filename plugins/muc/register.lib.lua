@@ -27,7 +27,7 @@ return function(room_mt)
       return true
     end
     if affiliation == "outcast" then return refuse("auth", "forbidden") end
-    if not self:get_persistent() then return refuse("cancel", "feature-not-implemented", "This room does not stay") end
+    if not self:get_persistent() then return refuse("cancel", "service-unavailable", "This room does not stay") end
     if module:fire_event("muc-register-iq", { room = self, origin = origin, stanza = stanza }) then return true end
     local nick = self:get_registered_nick(who)
     if stanza.attr.type == "get" then
@@ -54,7 +54,7 @@ return function(room_mt)
     if not x or x.attr.type ~= "submit" then return refuse("modify", "bad-request") end
     if dataforms.get_type(x) ~= FORM then return refuse("modify", "bad-request") end
     local values, problems = layout(self):data(x)
-    if problems then return refuse("modify", "not-acceptable", select(2, next(problems))) end
+    if problems then return refuse("modify", "bad-request", select(2, next(problems))) end
     local want = select(3, jid.prepped_split(self.jid .. "/" .. (values["muc#register_roomnick"] or "")))
     if not want or #want > module.config.muc_max_nick_length then
       return refuse("modify", "not-acceptable", "That is no nickname")

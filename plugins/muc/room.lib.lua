@@ -14,6 +14,7 @@ local st = require "util.stanza"
 local occupants = module:require "muc/occupant"
 local util = module:require "muc/util"
 
+local TRAFFIC = "http://jabber.org/protocol/muc#traffic"     -- what may be sent here: everything
 local MUC, USER = "http://jabber.org/protocol/muc", "http://jabber.org/protocol/muc#user"
 local ranks = util.valid_affiliations
 
@@ -214,6 +215,7 @@ function room_mt:get_disco_info(stanza)
     { name = "FORM_TYPE", type = "hidden", value = "http://jabber.org/protocol/muc#roominfo" } }, formdata = {} }
   if node and node ~= "" then
     module:fire_event("muc-disco#info/" .. node, event)
+    if not event.exists and node == TRAFFIC then return st.error_reply(stanza, "cancel", "service-unavailable") end    -- §18.1.1
     if not event.exists then return st.error_reply(stanza, "cancel", "item-not-found") end
     return reply
   end
@@ -263,9 +265,10 @@ end
 function room_mt:handle_first_presence(origin, stanza)
   local real_jid, nick = stanza.attr.from, stanza.attr.to
   if not stanza:get_child("x", MUC) then
-    -- XEP-0045 §7.2.1 (groupchat 1.0 is gone): somebody who believes to be here; he hears that he is not.
-    local reply = self:build_unavailable_presence(nick, real_jid)
-    reply:add_child(util.x({ affiliation = self:get_affiliation(real_jid) or "none", role = "none" }, { 110, 333 }))
+    -- §7.2.18 (groupchat 1.0 is gone): somebody who believes to be here; he hears that he is not.
+    local reply, x = self:build_unavailable_presence(nick, real_jid), util.x(nil, { 110, 307, 333 })
+    reply:add_child(x:reset():tag("item", { affiliation = self:get_affiliation(real_jid) or "none", role = "none" })
+      :text_tag("reason", "You are not in this room"):up())
     origin.send(reply)
     return true
   end
@@ -353,9 +356,15 @@ function room_mt:handle_normal_presence(origin, stanza)
   if stanza:get_child("x", MUC) and want == occupant.nick then          -- §17.3: all of it again
     if not self:presence_fits(origin, stanza) then return true end
     self:_send_others(real_jid, occupant.nick)
+    local before = tostring(occupant:get_presence(real_jid))
     occupant:set_session(real_jid, stanza)
     self:changed(want)
-    tell_self(self, occupant, real_jid, util.x(nil, join_codes(self, {})))
+    local x = util.x(nil, join_codes(self, {}))
+    if occupant.jid == real_jid and tostring(occupant:get_presence(real_jid)) ~= before then      -- news for the others, too
+      self:publicise_occupant_status(occupant, { base = util.x(), self = x })
+    else
+      tell_self(self, occupant, real_jid, x)
+    end
     module:fire_event("muc-occupant-session-new", { room = self, nick = want, occupant = occupant, stanza = stanza,
       origin = origin, jid = real_jid })
     return true
@@ -448,6 +457,7 @@ function room_mt:handle_presence_to_room(origin, stanza)
     return true
   end
   if stanza.attr.type == "probe" then return true end
+  if stanza.attr.type then return error_to(origin, stanza, "modify", "bad-request") end       -- nobody subscribes to a room
   return error_to(origin, stanza, "modify", "jid-malformed", nil, self.jid)
 end
 

@@ -233,7 +233,7 @@ check.test("the file we ship", function()
   local cfg, err = config.parse((os.getenv("COUPLET_SOURCE") or ".") .. "/config.lua")
   check.ok(cfg, err)
   check.equal(cfg.warnings, {})
-  check.equal(cfg.order, { "localhost" })
+  check.equal(cfg.order, { "localhost", "rooms.localhost" })
 end)
 
 temp.remove(base)
