@@ -28,9 +28,13 @@ static void after(void *arg)
 
 static void on_later(struct ev_loop *loop, ev_timer *timer, int events)
 {
-	(void)loop;
 	(void)events;
-	conn_flush_later(timer->data);
+	struct io *io = timer->data;
+	conn_flush_later(io);
+	if (io->n_later) {
+		ev_timer_set(timer, 0., 0.);
+		ev_timer_start(loop, timer);
+	}
 }
 
 void io_later(struct io *io, uint64_t id)
@@ -39,7 +43,7 @@ void io_later(struct io *io, uint64_t id)
 		io->cap_later = io->cap_later ? io->cap_later * 2 : 64;
 		io->later = mem_resize(io->later, io->cap_later * sizeof *io->later);
 	}
-	if (!io->n_later) {
+	if (!ev_is_active(io->later_timer)) {
 		ev_timer_set(io->later_timer, CONN_LATER, 0.);
 		ev_timer_start(io->loop, io->later_timer);
 	}

@@ -117,7 +117,7 @@ MUST_CHECK enum status conn_class_enter(struct conn_class *class);
 void conn_class_leave(struct conn_class *class);
 
 void conn_flush_dirty(struct io *io);
-void conn_flush_later(struct io *io);         /* marks those that conn_queue_later() has put off */
+void conn_flush_later(struct io *io);         /* marks some of those that conn_queue_later() has put off; to be called until none is left */
 void conn_close_all(struct io *io);           /* the thread ends: every connection dies, later ones are refused */
 void conn_free_spare(struct io *io);
 

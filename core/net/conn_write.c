@@ -12,6 +12,7 @@
 enum {
 	SPARE = 1024,                    /* queue nodes a thread keeps */
 	PIECES = 64,                     /* of one writev */
+	LATER_SLICE = 100,               /* connections flushed between two looks at the sockets */
 	WIRE_BATCH = 64 * 1024,          /* encrypted before it is sent */
 	WIRE_MAX = 256 * 1024,           /* a peer may make us answer without reading: key updates */
 };
@@ -119,7 +120,8 @@ void conn_queue_later(struct conn *c, struct block *b, uint32_t at, uint32_t end
 
 void conn_flush_later(struct io *io)
 {
-	for (uint32_t i = 0; i < io->n_later; i++) {
+	uint32_t n = io->n_later < LATER_SLICE ? io->n_later : LATER_SLICE;
+	for (uint32_t i = 0; i < n; i++) {
 		struct conn *c = io_slot_find(io, io->later[i]);
 		if (!c)
 			continue;
@@ -127,7 +129,8 @@ void conn_flush_later(struct io *io)
 		if (c->first)
 			conn_mark(c);
 	}
-	io->n_later = 0;
+	io->n_later -= n;
+	memmove(io->later, io->later + n, io->n_later * sizeof *io->later);
 }
 
 static void sent(struct conn *c, size_t n)
