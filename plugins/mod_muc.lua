@@ -478,9 +478,14 @@ function room_mt:handle_disco_items_get_query(origin, stanza)
   end
   local asker = self:get_occupant_by_real_jid(stanza.attr.from)
   if asker or self:get_public() and not self:get_members_only() then
-    local shown = self:shown_roles()
+    if not self:may_tell_list(self:occupant_count()) then
+      origin.send(st.error_reply(stanza, "wait", "resource-constraint"))
+      return true
+    end
+    local shown, bytes = self:shown_roles(), 0
     for nick, occupant in self:each_occupant() do
-      if reply:size() > 200000 then break end
+      bytes = bytes + #nick + 16
+      if bytes > 200000 then break end
       if shown[occupant.role] or asker and asker.role == "moderator" then reply:tag("item", { jid = nick }):up() end
     end
   end

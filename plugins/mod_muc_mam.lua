@@ -267,7 +267,8 @@ local function remember(room)
   end
   for id, stanza, when in iterate do
     if #room._history >= most then break end
-    if stanza.name == "message" and not known[id] and not subject_only(stanza) and not stanza:get_child("retracted", RETRACTION) then
+    if stanza.name == "message" and not known[id] and not subject_only(stanza)
+      and not stanza:get_child("retracted", RETRACTION) then
       stanza = without(st.clone(stanza), "x", USER)
       stanza:reset():tag("stanza-id", { xmlns = SID, by = room.jid, id = id }):up()
       local entry = { stanza = stanza, timestamp = math.floor(when), stamp = datetime.datetime(when), size = #tostring(stanza) }

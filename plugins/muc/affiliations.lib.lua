@@ -6,6 +6,8 @@ local jid = require "util.jid"
 local st = require "util.stanza"
 
 local occupants = module:require "muc/occupant"
+local pace = module:require "muc/pace"
+local throttle = require "util.throttle"
 local util = module:require "muc/util"
 
 local ADMIN = "http://jabber.org/protocol/muc#admin"
@@ -101,42 +103,66 @@ return function(room_mt)
     end
   end
 
-  -- Occupants whose affiliation has changed: what they are now, and why they must go.
-  local function apply(self, who, actor, reason, old, new)
-    local is_anyone = self:get_whois() == "anyone"
-    local changed = {}
-    local has_domain = not who:find("@", 1, true)
+  -- Occupants of those addresses, accounts or domains: { address = { occupant } }, gone through once for all of them.
+  local function of_addresses(self, events)
+    local found = {}
+    for _, event in ipairs(events) do found[event.jid] = {} end
     for _, occupant in self:each_occupant() do
-      if occupant.bare_jid == who or has_domain and jid.host(occupant.bare_jid) == who then changed[#changed + 1] = occupant end
+      local bare, host = occupant.bare_jid, jid.host(occupant.bare_jid)
+      if found[bare] then table.insert(found[bare], occupant) end
+      if found[host] then table.insert(found[host], occupant) end
     end
-    local n = 0
-    for _, occupant in ipairs(changed) do
-      if self._occupants[occupant.nick] ~= occupant then goto next end     -- a handler has waited; it is gone
-      n = n + 1
-      local prev_role = occupant.role
-      local role = self:get_default_role(new)
-      -- A role given by hand stays, unless the new affiliation takes more or gives more (§5.2.2 table).
-      if role and prev_role and ranks[new] < ranks.admin and ranks[old] < ranks.admin and role_ranks[role] < role_ranks[prev_role]
-        and not self:get_moderated() then
-        role = prev_role
-      end
-      local gone = occupants.copy(occupant)
-      gone.role = role
-      local codes = {}
-      if new == "outcast" then codes[1] = 301
-      elseif not role and self:get_members_only() then codes[1] = 321 end
-      occupant.role = role
-      if role then
-        self:save_occupant(occupant)
-        self:publicise_occupant_status(occupant, util.x(nil, codes), nil, actor, reason, prev_role)
-        if not is_anyone and role == "moderator" and prev_role ~= "moderator" then show_all(self, occupant) end
-      else
+    return found
+  end
+
+  -- They go, all at once and before anybody is told, so that those who stay alone hear of each.
+  -- list { { occupant, code } }
+  function room_mt:_put_out(list, actor, reason)
+    local gone = {}
+    for _, item in ipairs(list) do
+      local occupant = item[1]
+      if self._occupants[occupant.nick] == occupant then
+        local copy = occupants.copy(occupant)
+        copy.role = nil
+        gone[#gone + 1] = { copy, item[2], occupant.role }
         self:drop_occupant(occupant)
-        self:publicise_occupant_status(gone, util.x(nil, codes), nil, actor, reason, prev_role, true)
-        module:fire_event("muc-occupant-left", { room = self, nick = occupant.nick, occupant = gone })
       end
-      ::next::
     end
+    for _, item in ipairs(gone) do
+      pace(self:occupant_count())
+      local occupant = item[1]
+      self:publicise_occupant_status(occupant, util.x(nil, { item[2] }), nil, actor, reason, item[3], true)
+      module:fire_event("muc-occupant-left", { room = self, nick = occupant.nick, occupant = occupant })
+    end
+  end
+
+  -- Occupants whose affiliation has changed: what they are now, and why they must go.
+  local function apply(self, event, changed)
+    local actor, reason, old, new = event.actor, event.reason, event.previous_affiliation, event.affiliation
+    local is_anyone, leave, n = self:get_whois() == "anyone", {}, 0
+    for _, occupant in ipairs(changed) do
+      -- Else a handler has waited and it is gone, or a whole domain has changed and the account is on a list itself.
+      if self._occupants[occupant.nick] == occupant and self:get_affiliation(occupant.bare_jid) == new then
+        n = n + 1
+        local prev_role = occupant.role
+        local role = self:get_default_role(new)
+        -- A role given by hand stays, unless the new affiliation takes more or gives more (§5.2.2 table).
+        if role and prev_role and ranks[new] < ranks.admin and ranks[old] < ranks.admin
+          and role_ranks[role] < role_ranks[prev_role] and not self:get_moderated() then
+          role = prev_role
+        end
+        if role then
+          pace(self:occupant_count())
+          occupant.role = role
+          self:save_occupant(occupant)
+          self:publicise_occupant_status(occupant, util.x(), nil, actor, reason, prev_role)
+          if not is_anyone and role == "moderator" and prev_role ~= "moderator" then show_all(self, occupant) end
+        else
+          leave[#leave + 1] = { occupant, new == "outcast" and 301 or self:get_members_only() and 321 or nil }
+        end
+      end
+    end
+    self:_put_out(leave, actor, reason)
     return n > 0
   end
 
@@ -178,7 +204,8 @@ return function(room_mt)
     local n = 0
     for _, event in ipairs(events) do
       local old, new = event.previous_affiliation, event.affiliation
-      if not event.in_room and event.actor ~= true and old ~= new and jid.node(event.jid) and n < TOLD_MAX then
+      if not event.in_room and event.actor ~= true and old ~= new and jid.node(event.jid) and n < TOLD_MAX
+        and util.may_write_to_strangers(jid.bare(event.actor)) then
         n = n + 1
         if new == "member" and old == "none" and self:get_members_only() then
           self:_invite(event.jid, jid.bare(event.actor))
@@ -228,8 +255,9 @@ return function(room_mt)
       self._reserved = nil
       return nil, "wait", "internal-server-error"
     end
+    local changed = of_addresses(self, events)
     for _, event in ipairs(events) do
-      event.in_room = apply(self, event.jid, event.actor, event.reason, event.previous_affiliation, event.affiliation)
+      event.in_room = apply(self, event, changed[event.jid])
       module:fire_event("muc-set-affiliation", event)
     end
     tell_absent(self, events)
@@ -295,15 +323,20 @@ return function(room_mt)
       if role == "moderator" and prev_role ~= "moderator" and self:get_whois() ~= "anyone" then show_all(self, occupant) end
       return true
     end
-    local gone = occupants.copy(occupant)
-    gone.role = nil
-    self:drop_occupant(occupant)
-    self:publicise_occupant_status(gone, util.x(nil, { 307 }), nil, actor, reason, prev_role, true)
-    module:fire_event("muc-occupant-left", { room = self, nick = nick, occupant = gone })
+    self:_put_out({ { occupant, 307 } }, actor, reason)
     return true
   end
 
   -- muc#admin -----------------------------------------------------------------------------------------------------------------
+
+  local LIST_BIG, LIST_BUDGET = 500, 20000     -- items; of the large lists of a room, in ten seconds
+
+  -- May a list of so many be told now? The large ones cost, and anybody may ask for some of them.
+  function room_mt:may_tell_list(n)
+    if n < LIST_BIG then return true end
+    self._list_budget = self._list_budget or throttle.create(LIST_BUDGET, 10)
+    return self._list_budget:poll(n)
+  end
 
   local function error_to(origin, stanza, kind, condition, text)
     origin.send(st.error_reply(stanza, kind, condition, text))
@@ -332,6 +365,9 @@ return function(room_mt)
       if items > 10 or affiliation and role then return error_to(origin, stanza, "modify", "bad-request") end
       if affiliation and ranks[affiliation] and affiliation ~= "none" then
         if not may_list(self, actor, affiliation) then return error_to(origin, stanza, "auth", "forbidden") end
+        if not self:may_tell_list(self:affiliation_count()) then
+          return error_to(origin, stanza, "wait", "resource-constraint")
+        end
         for who, _, data in self:each_affiliation(affiliation) do
           reply:tag("item", { affiliation = affiliation, jid = who, nick = data and data.reserved_nickname or nil })
           if data and data.reason then reply:text_tag("reason", data.reason) end
@@ -339,6 +375,9 @@ return function(room_mt)
         end
       elseif role and role_ranks[role] and role ~= "none" then
         if not may_list(self, actor, nil, role) then return error_to(origin, stanza, "auth", "forbidden") end
+        if not self:may_tell_list(self:occupant_count()) then
+          return error_to(origin, stanza, "wait", "resource-constraint")
+        end
         for nick, occupant in self:each_occupant() do
           if occupant.role == role then
             reply:tag("item", { nick = select(3, jid.split(nick)), role = role,

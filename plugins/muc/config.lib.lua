@@ -10,7 +10,6 @@ local dataforms = require "util.dataforms"
 local jid = require "util.jid"
 local st = require "util.stanza"
 
-local occupants = module:require "muc/occupant"
 local util = module:require "muc/util"
 
 local OWNER, CONFIG = "http://jabber.org/protocol/muc#owner", "http://jabber.org/protocol/muc#roomconfig"
@@ -137,17 +136,11 @@ function config.install(room_mt)
   function room_mt:set_members_only(on)
     if not set_members_only(self, on) then return false end
     if on then                                             -- §10.2.1: 322
-      local all = {}
-      for _, occupant in self:each_occupant() do all[#all + 1] = occupant end
-      for _, occupant in ipairs(all) do
-        if self:get_affiliation(occupant.bare_jid) == "none" then
-          local gone, prev_role = occupants.copy(occupant), occupant.role
-          gone.role = nil
-          self:drop_occupant(occupant)
-          self:publicise_occupant_status(gone, util.x(nil, { 322 }), nil, nil, nil, prev_role, true)
-          module:fire_event("muc-occupant-left", { room = self, nick = occupant.nick, occupant = gone })
-        end
+      local leave = {}
+      for _, occupant in self:each_occupant() do
+        if self:get_affiliation(occupant.bare_jid) == "none" then leave[#leave + 1] = { occupant, 322 } end
       end
+      self:_put_out(leave)
     end
     return true
   end

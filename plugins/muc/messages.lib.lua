@@ -307,6 +307,9 @@ return function(room_mt)
     end
     for invite in x:childtags "invite" do
       local who = jid.prep(invite.attr.to)
+      if not util.may_write_to_strangers(bare) then
+        return refuse(origin, stanza, "wait", "policy-violation", "Enough invitations for now")
+      end
       if self:get_members_only() and self:get_affiliation(who) == "none" then
         local ok, kind, condition = self:set_affiliation(true, jid.bare(who), "member", "Invited by " .. bare)
         if not ok then return refuse(origin, stanza, kind, condition) end

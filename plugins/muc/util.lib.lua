@@ -5,9 +5,12 @@
 --   filter_muc_x(stanza)                 takes out of a stanza what only rooms say; add_filtered_namespace(ns) adds to that
 --   only_with_min_role(role) -> fn(nick, occupant) -> bool
 --   refuse_presence(origin, stanza, type, condition, text, by) -> true
+--   may_write_to_strangers(bare_jid) -> bool     may a room write to one more outside on behalf of that account?
 --   valid_affiliations, valid_roles      name -> rank
 
+local cache = require "util.cache"
 local st = require "util.stanza"
+local throttle = require "util.throttle"
 
 local util = {}
 
@@ -49,6 +52,19 @@ end
 function util.refuse_presence(origin, stanza, ...)
   origin.send(st.error_reply(stanza, ...):reset():tag("x", { xmlns = "http://jabber.org/protocol/muc" }):up())
   return true
+end
+
+-- Invitations and the like: a room is no way to write to anybody without end.
+local STRANGERS, PERIOD, ACCOUNTS = 60, 600, 5000
+local writers = cache.new(ACCOUNTS)
+
+function util.may_write_to_strangers(bare_jid)
+  local budget = writers:get(bare_jid)
+  if not budget then
+    budget = throttle.create(STRANGERS, PERIOD)
+    writers:set(bare_jid, budget)
+  end
+  return budget:poll(1)
 end
 
 -- <x/> with the item an occupant is shown by; codes: list of status codes.

@@ -1,0 +1,189 @@
+-- SPDX-License-Identifier: MIT
+-- What strangers, occupants and owners can try with a room: each is answered, and nobody else notices.
+
+local check = require "check"
+local rooms = require "rooms_fixture"
+local plugin = require "couplet.plugin"
+local ROOM, MUC = rooms.ROOM, "http://jabber.org/protocol/muc"
+
+local function pair(options, plugins)
+  local host = rooms.new(options, nil, plugins)
+  local romeo, juliet = rooms.person(host, "romeo"), rooms.person(host, "juliet")
+  rooms.join(romeo, "Romeo")
+  rooms.join(juliet, "Juliet")
+  romeo:received()
+  juliet:received()
+  return host, romeo, juliet
+end
+
+check.test("absurd nicknames", function()
+  local rows = {
+    -- nickname as it is in XML, how it appears; false: refused
+    { "plain", "plain" }, { "🌹&#x301;", "🌹\u{301}" }, { "&apos;&quot;&lt;&amp;&gt;", "'\"<&>" }, { "a/b@c", "a/b@c" },
+    { "  x  ", "  x  " },
+    { ("n"):rep(100), ("n"):rep(100) }, { ("n"):rep(101), false }, { ("&#xe9;"):rep(51), false }, { " ", false },
+    { "&#x3000;", false },
+    { "&#x200b;", false }, { "&#x202e;x", false }, { "x&#xad;y", "xy" }, { "a&#x9;b", false },
+  }
+  for i, row in ipairs(rows) do
+    local host, romeo = pair()
+    local stranger = rooms.person(host, "stranger")
+    stranger:send(("<presence to='%s/%s'><x xmlns='%s'/></presence>"):format(ROOM, row[1], MUC))
+    local seen = romeo:received()[1]
+    if row[2] then
+      check.equal(seen and seen.attr.from, ROOM .. "/" .. row[2], tostring(i))
+    else
+      check.equal(seen, nil, i .. ": " .. tostring(seen))
+      check.equal(stranger:received()[1].attr.type, "error", tostring(i))
+    end
+    host:close()
+  end
+end)
+
+check.test("history asked for with absurd numbers", function()
+  local rows = {
+    -- attributes of <history/>, messages
+    { "maxstanzas='0'", 0 }, { "maxstanzas='-1'", 3 }, { "maxstanzas='99999999999999999999999999'", 3 },
+    { "maxstanzas='1e9'", 3 },
+    { "maxstanzas='0x2'", 3 }, { "maxstanzas='2.5'", 3 }, { "maxstanzas='2'", 2 }, { "maxchars='1'", 0 }, { "seconds='-5'", 3 },
+    { "seconds='99999999999999999'", 3 }, { "since='yesterday'", 3 }, { "since='9999-12-31T23:59:59Z'", 0 },
+    { "since='0001-01-01T00:00:00Z'", 3 }, { "maxchars='NaN' maxstanzas='' seconds='inf'", 3 },
+  }
+  local host, romeo = pair()
+  for i = 1, 3 do rooms.say(romeo, "word " .. i) end
+  for i, row in ipairs(rows) do
+    local stranger = rooms.person(host, "stranger" .. i)
+    rooms.join(stranger, "S" .. i, "<history " .. row[1] .. "/>")
+    local n = 0
+    for _, line in ipairs(rooms.told(stranger)) do n = n + (line:find "^groupchat" and 1 or 0) end
+    check.equal(n, row[2], row[1])
+  end
+  host:close()
+end)
+
+check.test("forms: unknown and doubled fields, thousands of them, lists too long", function()
+  local host, romeo, juliet = pair { muc_room_locking = false, muc_max_affiliations = 100 }
+  local function submit(inner)
+    return rooms.result(rooms.ask(romeo, "set",
+      ("<query xmlns='%s#owner'><x xmlns='jabber:x:data' type='submit'>%s</x></query>"):format(MUC, inner)))
+  end
+  local function name()
+    local info = rooms.ask(juliet, "get", "<query xmlns='http://jabber.org/protocol/disco#info'/>")
+    return info.tags[1]:get_child("identity").attr.name
+  end
+  local function field(var, ...)
+    local values = { ... }
+    for i, value in ipairs(values) do values[i] = "<value>" .. value .. "</value>" end
+    return ("<field var='muc#roomconfig_%s'>%s</field>"):format(var, table.concat(values))
+  end
+  local unknown, addresses, bad = {}, {}, {}
+  for i = 1, 5000 do unknown[i] = field("unknown" .. i, "x") end
+  for i = 1, 200 do addresses[i] = ("p%d@example.org"):format(i) end
+  bad[1], bad[2] = "p@example.org", "@@@"
+  check.equal(submit(table.concat(unknown) .. field("roomname", "one")), "ok")
+  check.equal(name(), "one")
+  check.equal(submit(field("roomname", "two") .. field("roomname", "three")), "ok")
+  check.ok(name() == "two" or name() == "three")
+  local before = name()
+  check.equal(submit(field("roomname", "four") .. field("roomadmins", table.unpack(addresses))), "wait resource-constraint")
+  check.equal(submit(field("roomname", "four") .. field("roomadmins", table.unpack(bad))), "modify not-acceptable")
+  check.equal(submit(field("roomname", ("n"):rep(2000))), "modify not-acceptable")
+  check.equal(submit(field("whois", "nobody")), "modify not-acceptable")
+  check.equal(submit(field("maxusers", "-5")), "modify not-acceptable")
+  check.equal(submit(field("maxusers", "1e3")), "modify not-acceptable")
+  check.equal(submit(field("historylength", "99999999999")), "ok")
+  check.equal(name(), before)
+  check.equal(submit(("<field var='FORM_TYPE'><value>%s#register</value></field>"):format(MUC)), "modify bad-request")
+  host:close()
+end)
+
+check.test("lists of ten thousand: told now and then, whoever asks", function()
+  local host, romeo, juliet = pair()
+  for i = 0, 9 do
+    local items = {}
+    for k = 1, 999 do items[k] = ("<item affiliation='outcast' jid='p%d@example.net'/>"):format(i * 1000 + k) end
+    check.equal(rooms.result(rooms.admin(romeo, table.concat(items))), "ok")
+  end
+  local function ask()
+    return rooms.ask(romeo, "get", ("<query xmlns='%s#admin'><item affiliation='outcast'/></query>"):format(MUC))
+  end
+  check.equal(#ask().tags[1].tags, 9990)
+  check.equal(rooms.result(ask()), "ok")
+  check.equal(rooms.result(ask()), "wait resource-constraint")
+  rooms.say(juliet, "still here")
+  check.equal(rooms.told(romeo), { "groupchat Juliet: still here" })
+  host:advance(10)
+  check.equal(rooms.result(ask()), "ok")
+  local items = {}
+  for k = 1, 100 do items[k] = ("<item affiliation='outcast' jid='q%d@example.net'/>"):format(k) end
+  check.equal(rooms.result(rooms.admin(romeo, table.concat(items))), "wait resource-constraint")
+  host:close()
+end)
+
+check.test("a room is no way to write to everybody", function()
+  local host, romeo = pair()
+  local n = 0
+  host:run(function()
+    plugin.get_module(rooms.ROOMS, "muc").module:hook("muc-invite", function() n = n + 1 end)
+  end)
+  local invite = {}
+  for i = 1, 20 do invite[i] = ("<invite to='p%d@example.net'/>"):format(i) end
+  for _ = 1, 10 do
+    romeo:send(("<message to='%s'><x xmlns='%s#user'>%s</x></message>"):format(ROOM, MUC, table.concat(invite)))
+  end
+  check.equal(n, 60)
+  check.equal(#rooms.told(romeo), 7)
+  romeo:send(("<message to='%s'><x xmlns='%s#user'>%s</x></message>"):format(ROOM, MUC, ("<invite to='p@example.net'/>"):rep(21)))
+  check.equal(rooms.told(romeo), { "message error modify policy-violation" })
+  host:advance(600)
+  romeo:send(("<message to='%s'><x xmlns='%s#user'><invite to='p@example.net'/></x></message>"):format(ROOM, MUC))
+  check.equal(n, 61)
+  host:close()
+end)
+
+check.test("closed to all but members, and a domain shut out: who goes hears of himself alone, the others of each", function()
+  local host, romeo, juliet = pair()
+  rooms.admin(romeo, "<item affiliation='member' jid='juliet@example.org'/>")
+  local function crowd()
+    local guests = {}
+    for i = 1, 120 do
+      guests[i] = rooms.person(host, "g" .. i)
+      rooms.join(guests[i], "G" .. i)
+    end
+    host:advance(1)
+    for _, guest in ipairs(guests) do guest:received() end
+    romeo:received()
+    juliet:received()
+    return guests
+  end
+  local guests = crowd()
+  check.equal(rooms.result(rooms.configure(romeo, { membersonly = "1" })), "ok")
+  for i, guest in ipairs(guests) do check.equal(rooms.told(guest), { ("-G%d none/none 110,322"):format(i) }) end
+  check.equal(#rooms.told(juliet), 121)          -- and 104
+  rooms.configure(romeo, { membersonly = "0" })
+  guests = crowd()
+  check.equal(rooms.result(rooms.admin(romeo, "<item affiliation='outcast' jid='example.org'/>")), "ok")
+  for i, guest in ipairs(guests) do check.equal(rooms.told(guest), { ("-G%d outcast/none 110,301"):format(i) }) end
+  check.equal(#rooms.told(juliet), 120)          -- she is a member herself, and stays
+  host:close()
+end)
+
+check.test("a flood of coming, going and renaming in a room of many is let through by and by, others between", function()
+  local host, romeo, juliet = pair()
+  for i = 1, 60 do rooms.join(rooms.person(host, "g" .. i), "G" .. i) end
+  host:advance(1)
+  romeo:received()
+  local flood = rooms.person(host, "flood")
+  for i = 1, 50 do
+    rooms.join(flood, "F" .. i)
+    flood:send(("<presence to='%s/F%d-'/>"):format(ROOM, i))
+    flood:send(("<presence to='%s/F%d-' type='unavailable'/>"):format(ROOM, i))
+  end
+  host:advance(1)
+  check.equal(#romeo:received(), 200)            -- comes, goes and comes under another name, goes
+  rooms.say(juliet, "still here")
+  check.equal(rooms.told(romeo), { "groupchat Juliet: still here" })
+  check.equal(host:close(), {})
+end)
+
+check.done()
