@@ -10,9 +10,9 @@ local dialback = require "couplet.dialback"
 local equals = require "couplet.util.hashes".equals
 local hosts = require "couplet.hosts"
 local link = require "couplet.s2s_link"
-local nameprep = require "couplet.util.encodings".stringprep.nameprep
 local s2s = require "couplet.s2s"
 local st = require "couplet.stanza"
+local count = require "couplet.util.iterators".count
 
 local NS, FEATURE = "jabber:server:dialback", "urn:xmpp:features:dialback"
 local STANZAS = "urn:ietf:params:xml:ns:xmpp-stanzas"
@@ -24,11 +24,6 @@ module:config {
   dialback_max_questions = { type = "integer", default = 20, min = 1, doc = "of these, how many may be under way" },
 }
 local config = module.config
-
-local function domain_of(text)
-  local domain = text and #text <= 1023 and nameprep(text)
-  return domain and domain ~= "" and domain or nil
-end
 
 -- The host if it is ours and does dialback.
 local function our(name)
@@ -68,7 +63,7 @@ end)
 -- The authoritative server: was this key ours? Anybody may ask (steps 2 and 3).
 local function on_question(session, element)
   local attr = element.attr
-  local receiving, originating = domain_of(attr.from), domain_of(attr.to)
+  local receiving, originating = s2s.domain(attr.from), s2s.domain(attr.to)
   if not receiving or not originating or not attr.id then
     return session:close { condition = "improper-addressing", text = "Dialback needs from, to and id" }
   end
@@ -107,7 +102,7 @@ end)
 
 local function on_answer(session, element)
   local attr = element.attr
-  local remote, here = domain_of(attr.from), domain_of(attr.to)
+  local remote, here = s2s.domain(attr.from), s2s.domain(attr.to)
   for i, question in ipairs(session.questions or {}) do
     if question.sent and question.id == attr.id and question.remote == remote and question.here == here then
       table.remove(session.questions, i)
@@ -170,15 +165,9 @@ local function answered(session, claim, kind, condition)
   end
 end
 
-local function count(t)
-  local n = 0
-  for _ in pairs(t) do n = n + 1 end
-  return n
-end
-
 local function on_claim(session, element)
   local attr = element.attr
-  local here, remote = domain_of(attr.to), domain_of(attr.from)
+  local here, remote = s2s.domain(attr.to), s2s.domain(attr.from)
   if not here or not remote then
     return session:close { condition = "improper-addressing", text = "Dialback needs from and to" }
   end
@@ -197,7 +186,7 @@ local function on_claim(session, element)
   if session.destroyed then return true end
   session.claims = session.claims or 0
   if session.claims >= config.dialback_max_questions
-    or not session.hosts[remote] and count(session.hosts) >= config.dialback_max_domains then
+    or not session.hosts[remote] and count(pairs(session.hosts)) >= config.dialback_max_domains then
     return trouble "resource-constraint"
   end
   session.claims = session.claims + 1
@@ -224,7 +213,7 @@ end)
 -- One that nobody waits for changes nothing (XEP-0220 §3.1). The link may have found another stream meanwhile.
 local function on_verdict(session, element)
   local attr = element.attr
-  local here, remote = domain_of(attr.to), domain_of(attr.from)
+  local here, remote = s2s.domain(attr.to), s2s.domain(attr.from)
   local pair = here and remote and here .. " " .. remote
   if not pair or not session.claimed or not session.claimed[pair] then
     session.log("debug", "a verdict nobody waits for")

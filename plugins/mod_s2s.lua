@@ -20,9 +20,7 @@ local s2s = require "couplet.s2s"
 local link = require "couplet.s2s_link"
 local st = require "couplet.stanza"
 local task = require "couplet.task"
-local encodings = require "couplet.util.encodings"
 
-local nameprep = encodings.stringprep.nameprep
 local net, attr_of, route_of = core.net, core.stanza.attr, core.stanza.route
 local process = router.core_process_stanza
 local STREAMS = "http://etherx.jabber.org/streams"
@@ -124,11 +122,6 @@ local function is_old(text)
   return not major or major < 1
 end
 
-local function domain_of(text)
-  local domain = text and #text <= 1023 and nameprep(text)
-  return domain and domain ~= "" and not domain:find "[@/]" and domain or nil
-end
-
 local function features_for(session)
   local features = st.stanza "stream:features"
   fire(session, "s2s-stream-features", { origin = session, features = features, session = session })
@@ -140,7 +133,7 @@ end
 -- The other side has called us.
 local function on_incoming(session, header)
   local to, from = attr_of(header, "to"), attr_of(header, "from")
-  local here, remote = domain_of(to), domain_of(from)
+  local here, remote = s2s.domain(to), s2s.domain(from)
   local old = is_old(attr_of(header, "version"))
   session.version = old and 0 or 1
   if not to then return refuse(session, "improper-addressing", "Which host do you want?") end
@@ -181,7 +174,7 @@ local function on_outgoing(session, header)
   session.streamid, session.notopen = attr_of(header, "id"), nil
   session.race:stop()
   session.net:deadline(config.s2s_timeout)
-  local claimed = domain_of(attr_of(header, "from"))
+  local claimed = s2s.domain(attr_of(header, "from"))
   if claimed and claimed ~= session.to_host then
     return refuse(session, "invalid-from", "I wanted " .. session.to_host)
   end

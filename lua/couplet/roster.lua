@@ -17,6 +17,7 @@ local st = require "couplet.stanza"
 local id = require "couplet.util.id"
 local log = require "couplet.logger".init("roster")
 local recent = require "couplet.recent"
+local count = require "couplet.util.iterators".count
 
 local roster = {}
 
@@ -310,12 +311,6 @@ local function request_of(stanza)
   return true
 end
 
-local function count(t)
-  local n = 0
-  for _ in pairs(t) do n = n + 1 end
-  return n
-end
-
 -- Applies a subscription stanza to an account's roster. direction: "outbound" (the account sends it) or "inbound".
 -- -> { pass = bool, reply = "subscribed"|nil, before = state, after = state, changed = bool, visible = bool (push it) }
 -- | nil, err, and then nothing has changed. stanza: the request, kept for redelivery. May wait.
@@ -335,7 +330,7 @@ function roster.transition(username, host, jid, direction, kind, stanza)
     if not room then return nil, full end
   end
   if after.in_ ~= before.in_ then
-    if after.in_ and count(pending) >= PENDING_MAX then
+    if after.in_ and count(pairs(pending)) >= PENDING_MAX then
       log("info", "%s@%s has %d unanswered subscription requests; one from %s is dropped", username, host, PENDING_MAX, jid)
       return { pass = false, before = before, after = before, changed = false, visible = false }
     end

@@ -12,6 +12,7 @@
 --   adopt(session, remote, here)                        a stream from there may carry what goes there (XEP-0288)
 --   destroy_session(session, reason?, bounce?)          bounce: { condition, text } for what waits
 --   needs_tls(host) -> bool                             option s2s_require_encryption
+--   domain(text | nil) -> domain as it is compared | nil     what other servers say they are
 --   each() -> iterator over all sessions                incoming_s2s: set of the incoming ones
 --
 -- mod_s2s adds what needs the network:
@@ -24,6 +25,7 @@
 local config = require "couplet.config"
 local hosts = require "couplet.hosts"
 local link = require "couplet.s2s_link"
+local nameprep = require "couplet.util.encodings".stringprep.nameprep
 local prosody = require "couplet.prosody"
 local server_session = require "couplet.server_session"
 
@@ -31,6 +33,11 @@ local s2s = { incoming_s2s = prosody.incoming_s2s }
 
 local outgoing = {}                    -- "from to" -> session
 local leaving = {}                     -- sessions that have said all, and still listen
+
+function s2s.domain(text)
+  local domain = text and #text <= 1023 and nameprep(text)
+  return domain and domain ~= "" and not domain:find "[@/]" and domain or nil
+end
 
 local function bus_of(session)
   local home = session.host and hosts.get(session.host)

@@ -26,6 +26,7 @@ local hosts = require "couplet.hosts"
 local id = require "couplet.util.id"
 local prosody = require "couplet.prosody"
 local st = require "couplet.stanza"
+local count = require "couplet.util.iterators".count
 
 local nodeprep, resourceprep = encodings.stringprep.nodeprep, encodings.stringprep.resourceprep
 local send = client_session.send
@@ -69,12 +70,6 @@ end
 
 local function fresh() return id.short() end
 
-local function count(t)
-  local n = 0
-  for _ in pairs(t) do n = n + 1 end
-  return n
-end
-
 local replaced = { condition = "conflict", text = "Replaced by new connection" }
 
 -- The resource to bind where somebody has it already, or nil: refuse. conflict_resolve as mod_conflict names it.
@@ -108,7 +103,7 @@ local function settle_conflicts(session, resource, bare)
   end
   local user = directory.user(bare)
   local max = config.get(session.host, "max_sessions_per_user") or SESSIONS_MAX
-  if user and count(user.sessions) >= max then
+  if user and count(pairs(user.sessions)) >= max then
     return nil, "wait", "resource-constraint", "Too many sessions of this account"
   end
   return resource

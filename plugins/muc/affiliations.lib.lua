@@ -2,6 +2,7 @@
 -- muc/affiliations: who is what in a room for long (affiliations) and for now (roles), who may change that, and the requests
 -- of muc#admin (XEP-0045 §5, §8, §9). Adds methods to room_mt.
 
+local count = require "util.iterators".count
 local jid = require "util.jid"
 local st = require "util.stanza"
 
@@ -272,9 +273,7 @@ return function(room_mt)
   end
 
   function room_mt:affiliation_count()
-    local n = 0
-    for _ in pairs(self._affiliations) do n = n + 1 end
-    return n
+    return count(pairs(self._affiliations))
   end
 
   -- Roles ---------------------------------------------------------------------------------------------------------------------

@@ -5,6 +5,7 @@
 -- Data: _data.hats { [uri] = { title =, hue =? } }, the hats there are; affiliation data "hats" of each who has some:
 -- { [uri] = { active = true, title =? } }: a plugin may put on others too, with a title of their own.
 
+local count = require "util.iterators".count
 local dataforms = require "util.dataforms"
 local jid = require "util.jid"
 local sha1 = require "util.hashes".sha1
@@ -106,12 +107,6 @@ return function(room_mt)
     return out
   end
 
-  local function count(map)
-    local n = 0
-    for _ in pairs(map or {}) do n = n + 1 end
-    return n
-  end
-
   local function no(kind, condition, message) return { error = { type = kind, condition = condition, message = message } } end
 
   local function done(ok, kind, condition)
@@ -134,7 +129,9 @@ return function(room_mt)
       return no("modify", "not-acceptable", "A title, an address (URI), and perhaps an angle of 0 to 360")
     end
     local hats = self:get_hats()
-    if not hats[uri] and count(hats) >= HATS_MAX then return no("wait", "resource-constraint", "There are too many hats") end
+    if not hats[uri] and count(pairs(hats)) >= HATS_MAX then
+      return no("wait", "resource-constraint", "There are too many hats")
+    end
     local answer = done(keep(self, with(hats, uri, { title = title, hue = hue }), wearing(self, uri)))
     if not answer.error then tell_configuration(self) end
     return answer
@@ -159,8 +156,8 @@ return function(room_mt)
     if not who then return no("modify", "jid-malformed") end
     if not self:get_hats()[uri] then return no("cancel", "item-not-found", "There is no such hat") end
     local hats = self:get_affiliation_data(who, "hats")
-    if count(hats) >= WORN_MAX or not self._affiliation_data[who]
-      and count(self._affiliation_data) >= 2 * self:max_affiliations() then
+    if count(pairs(hats or {})) >= WORN_MAX or not self._affiliation_data[who]
+      and count(pairs(self._affiliation_data)) >= 2 * self:max_affiliations() then
       return no("wait", "resource-constraint", "Too many hats")
     end
     return done(keep(self, self:get_hats(), { [who] = with(hats, uri, { active = true }) }))

@@ -20,6 +20,7 @@ local s2s = require "couplet.s2s"
 local server_session = require "couplet.server_session"
 local task = require "couplet.task"
 local to_ascii = require "couplet.util.encodings".idna.to_ascii
+local count = require "couplet.util.iterators".count
 
 local config = module.config
 local DIALBACK = "urn:xmpp:features:dialback"
@@ -79,18 +80,12 @@ end
 
 -- Sharing a connection (XEP-0220 §2.6) ----------------------------------------------------------------------------------
 
-local function count(t)
-  local n = 0
-  for _ in pairs(t or {}) do n = n + 1 end
-  return n
-end
-
 -- May the link be proved on that stream, by dialback? The certificate must be good for it as if the stream were its own; what
 -- DNSSEC vouches for on the way to another domain does not count.
 local function may_share(session, l)
   local home = hosts.get(l.here)
   if session.type ~= "s2sout" or not link.takes(session) or not session.knows_dialback or not home.modules.dialback
-    or count(session.links) >= config.s2s_max_pairs
+    or count(pairs(session.links or {})) >= config.s2s_max_pairs
     or not session.secure and s2s.needs_tls(l.here) then
     return false
   end

@@ -42,6 +42,7 @@ local errors = require "couplet.errors"
 local events = require "couplet.events"
 local id = require "couplet.util.id"
 local jid = require "couplet.jid"
+local count = require "couplet.util.iterators".count
 
 local pubsub = {}
 
@@ -464,12 +465,6 @@ end
 
 -- Subscriptions ----------------------------------------------------------------------------------------------------------
 
-local function count(t)
-  local n = 0
-  for _ in pairs(t) do n = n + 1 end
-  return n
-end
-
 local function of_account(service, object, bare)
   local n = 0
   for who in pairs(object.subscribers) do
@@ -506,7 +501,7 @@ function service_mt:add_subscription(name, actor, who, options)
   local list = pending and object.pending or object.subscribers
   local key = pending and bare or who
   local old = list[key]
-  if not old and (count(object.pending) + count(object.subscribers) >= (self.config.max_subscriptions or 100000)
+  if not old and (count(pairs(object.pending)) + count(pairs(object.subscribers)) >= (self.config.max_subscriptions or 100000)
     or of_account(self, object, bare) >= RESOURCES) then
     return false, "too-many-subscriptions"
   end
@@ -612,7 +607,7 @@ function service_mt:set_affiliation(name, actor, who, affiliation)
     for _, other in pairs(object.affiliations) do owners = owners + (other == "owner" and 1 or 0) end
     if owners == 1 and actor ~= true then return false, "not-acceptable" end          -- §8.9.2.4: the only owner stays one
   end
-  if affiliation ~= "none" and not old and count(object.affiliations) >= (self.config.max_affiliations or 10000) then
+  if affiliation ~= "none" and not old and count(pairs(object.affiliations)) >= (self.config.max_affiliations or 10000) then
     return false, "resource-constraint"
   end
   object.affiliations[who] = affiliation ~= "none" and affiliation or nil
