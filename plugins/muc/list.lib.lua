@@ -48,10 +48,12 @@ return function(room_mt)
       for _, kind in ipairs(KINDS) do all[kind][i] = false end
     elseif i then                              -- the last one takes its place
       all.at[all.who[last].nick] = i
-      all.who[i], all.who[last], all.at[nick] = all.who[last], nil, nil
+      all.who[i] = all.who[last]
+      all.who[last], all.at[nick] = nil, nil   -- it may be the last itself
       for _, kind in ipairs(KINDS) do
         local list = all[kind]
-        list[i], list[last] = list[last] or false, nil
+        list[i] = list[last] or false
+        list[last] = nil
       end
     end
   end

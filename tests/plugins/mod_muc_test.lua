@@ -27,6 +27,23 @@ check.test("§7.2: entering; everybody is told in the right order; leaving", fun
   check.equal(host:close(), {})
 end)
 
+check.test("who has gone is shown to nobody who comes, whether he came first or last", function()
+  local host = new()
+  local people = {}
+  for i = 1, 4 do
+    people[i] = person(host, "p" .. i)
+    join(people[i], "P" .. i)
+  end
+  for _, gone in ipairs { 4, 2 } do
+    people[gone]:send(("<presence type='unavailable' to='%s/P%d'/>"):format(ROOM, gone))
+    local late = person(host, "late" .. gone)
+    join(late, "Late")
+    for _, line in ipairs(told(late)) do check.ok(not line:find("P" .. gone, 1, true), line) end
+    late:send(("<presence type='unavailable' to='%s/Late'/>"):format(ROOM))
+  end
+  check.equal(host:close(), {})
+end)
+
 check.test("§7.2: who does not get in, and why", function()
   local host = new()
   local romeo, juliet, nurse = person(host, "romeo"), person(host, "juliet"), person(host, "nurse")
