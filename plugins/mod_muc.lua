@@ -43,6 +43,8 @@ module:config {
   muc_room_default_change_subject = { type = "boolean", default = false, doc = "everybody may change the subject" },
   muc_room_default_history_length = { type = "integer", default = 20, min = 0, doc = "messages shown to those who come" },
   muc_room_default_allow_member_invites = { type = "boolean", default = false, doc = "members may invite to members-only rooms" },
+  muc_room_default_presence_broadcast = { type = "any",
+    doc = "whose presence is shown in new rooms: { visitor = true, participant = true, moderator = true }" },
   muc_room_default_language = { type = "string", doc = "language of new rooms" },
 }
 local config = module.config

@@ -19,6 +19,7 @@ local config = {}
 
 local function option(name, kind, ...) return module["get_option_" .. kind](module, name, ...) end
 
+local DEFAULT_BROADCAST = module:get_option "muc_room_default_presence_broadcast"
 local UNSET = {}
 local ROLES = { "visitor", "participant", "moderator" }
 local NOBODY_ELSE = { none = false }
@@ -92,7 +93,7 @@ function config.install(room_mt)
 
   -- { role = true }
   function room_mt:get_presence_broadcast()
-    local shown = self._data.presence_broadcast
+    local shown = self._data.presence_broadcast or DEFAULT_BROADCAST
     if not shown then return { visitor = true, participant = true, moderator = true, none = true } end
     return setmetatable(shown, { __index = NOBODY_ELSE })
   end
@@ -105,7 +106,7 @@ function config.install(room_mt)
     end
     local old, changed = self:get_presence_broadcast(), false
     for _, role in ipairs(ROLES) do changed = changed or (old[role] == true) ~= set[role] end
-    if changed then self._data.presence_broadcast = not all and set or nil end
+    if changed then self._data.presence_broadcast = (not all or DEFAULT_BROADCAST) and set or nil end
     return changed
   end
 

@@ -65,10 +65,10 @@ return function(room_mt)
     local i = all.at[occupant.nick]
     local kept = i and all.who[i] == occupant and all[key][i]
     if kept then return kept end
-    local made, may_keep = self:_shown_presence(occupant, kind == "anonymous")
+    local made = self:_shown_presence(occupant, kind == "anonymous")
     if block then made = net.block(made, "jabber:client", true) end
     i = rows(self).at[occupant.nick]           -- handlers may have waited
-    if may_keep and i and all.who[i] == occupant then all[key][i] = made end
+    if i and all.who[i] == occupant then all[key][i] = made end
     return made
   end
 
@@ -84,6 +84,7 @@ return function(room_mt)
 
   -- list { occupant | false }; made: their blocks, as far as they are there.
   local function send(self, to, list, made, kind, waits)
+    if not self._may_keep_shown() then self:_forget_shown() end
     local session = straight(self, to)
     local i = 1
     while session and i do
@@ -117,6 +118,7 @@ return function(room_mt)
   -- All whose presence is shown, but for one nickname. waits: to one who comes.
   function room_mt:_send_others(to, but, waits)
     if not self:_shows_all(to) then return self:send_occupant_list(to, function(nick) return nick ~= but end, waits) end
+    if not self._may_keep_shown() then self:_forget_shown() end
     local all, kind = rows(self), kind_for(self, to)
     local n = #all.who
     local list, made = table.move(all.who, 1, n, 1, {}), table.move(all[kind .. " block"], 1, n, 1, {})

@@ -203,10 +203,11 @@ function room_mt:publicise_occupant_status(occupant, x, nick, actor, reason, pre
   end
 end
 
--- The presence of an occupant as those who come get it, and may it be kept? Not where a plugin has a say in it.
+-- The presence of an occupant as those who come get it. It is kept, but not where a plugin has a say in it.
 function room_mt:_shown_presence(occupant, anonymous)
-  return base_presence(self, occupant):add_child(self:build_item_list(occupant, util.x(), anonymous)), only_ours()
+  return base_presence(self, occupant):add_child(self:build_item_list(occupant, util.x(), anonymous))
 end
+room_mt._may_keep_shown = only_ours
 
 function room_mt:get_disco_info(stanza)
   local node = stanza.tags[1].attr.node

@@ -107,4 +107,28 @@ check.test("muc_max_users_presence: above it moderators alone are shown, and all
   check.equal(host:close(), {})
 end)
 
+check.test("muc_room_default_presence_broadcast; a plugin that comes later has its say in what is shown", function()
+  local host = rooms.new { muc_room_locking = false, muc_room_default_presence_broadcast = { moderator = true } }
+  local owner, a, b = rooms.person(host, "owner"), rooms.person(host, "a"), rooms.person(host, "b")
+  rooms.join(owner, "Owner")
+  rooms.join(a, "A")
+  check.equal(rooms.told(a), { "+Owner owner/moderator", "+A none/participant 110", "subject (room): " })
+  rooms.told(owner)
+  local all = { presencebroadcast = { "visitor", "participant", "moderator" } }
+  check.equal(rooms.result(rooms.configure(owner, all)), "ok")
+  rooms.join(b, "B")
+  check.equal(#rooms.told(b), 4)
+  host:run(function()
+    plugin.get_module(rooms.ROOMS, "iq").module:hook("muc-build-occupant-presence", function(event)
+      event.stanza:tag("mark", { xmlns = "urn:example:mark" }):up()
+    end)
+  end)
+  local late = rooms.person(host, "late")
+  rooms.join(late, "Late")
+  for _, stanza in ipairs(late:received()) do
+    check.ok(stanza.name ~= "presence" or stanza:get_child("mark", "urn:example:mark"), tostring(stanza))
+  end
+  host:close()
+end)
+
 check.done()
