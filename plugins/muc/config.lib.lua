@@ -58,6 +58,7 @@ config.fields = {
     options = { "anyone", "participants", "moderators", "none" } },
   { name = "allow_modpm", label = "Everybody may write to moderators", type = "boolean",
     var = "{http://prosody.im/protocol/muc}roomconfig_allowmodpm", default = false },
+  { name = "pubsub", label = "Node of publish–subscribe that belongs to it (XMPP URI)", field = "pubsub", type = "text-single" },
   { name = "max_users", label = "Occupants at most", field = "maxusers", type = "text-single", datatype = "xs:positiveInteger" },
 }
 
@@ -364,6 +365,7 @@ function config.install(room_mt)
     end
     info("description", "text-single", room:get_description() or "", "Description")
     if room:get_language() then info("lang", "text-single", room:get_language(), "Language") end
+    if room:get_pubsub() then info("pubsub", "text-single", room:get_pubsub(), "Node of publish–subscribe") end
     info("occupants", "text-single", ("%d"):format(room:occupant_count()), "Number of occupants")
     info("changesubject", "boolean", room:get_changesubject(), "Everybody may change the subject")
     info("subjectmod", "boolean", room:get_changesubject(), "Occupants may change the subject")

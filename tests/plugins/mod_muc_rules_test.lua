@@ -233,6 +233,25 @@ check.test("§8.5, §9, §17.4: what lists say of each", function()
   host:close()
 end)
 
+check.test("§16.5: fields of the configuration, and what discovery tells of them", function()
+  local host, who = cast()
+  check.equal(rooms.result(rooms.configure(who.owner, { roomname = "Verona", roomdesc = "Two households", lang = "it",
+    pubsub = "xmpp:pubsub.example.org?;node=verona", changesubject = "1", historylength = "7" })), "ok")
+  local info = tostring(rooms.ask(who.guest, "get", "<query xmlns='http://jabber.org/protocol/disco#info'/>"))
+  for field, value in pairs { description = "Two households", lang = "it", pubsub = "xmpp:pubsub.example.org?;node=verona",
+    occupants = "5", changesubject = "1", maxhistoryfetch = "7" } do
+    check.equal(info:match("muc#roominfo_" .. field .. "'[^>]*><value>(.-)</value>"), value, field)
+  end
+  check.ok(info:find("name='Verona'", 1, true))
+  local form = tostring(rooms.ask(who.owner, "get", ("<query xmlns='%s#owner'/>"):format(MUC)))
+  for _, field in ipairs { "allowinvites", "allowpm", "changesubject", "getmemberlist", "lang", "maxusers", "membersonly",
+    "moderatedroom", "passwordprotectedroom", "persistentroom", "presencebroadcast", "publicroom", "pubsub", "roomadmins",
+    "roomdesc", "roomname", "roomowners", "roomsecret", "whois" } do
+    check.ok(form:find("var='muc#roomconfig_" .. field .. "'", 1, true), field)
+  end
+  host:close()
+end)
+
 check.test("§10.2.1: codes of changes that concern privacy, and of all others", function()
   local rows = {
     { { whois = "anyone" }, "172" }, { { roomname = "x" }, "104" }, { { whois = "anyone", roomname = "x" }, "104,172" },
