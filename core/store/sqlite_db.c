@@ -250,9 +250,14 @@ int sqlite_db_ready(struct sqlite_file *f, struct sqlite_db *c)
 {
 	if (c->db) {
 		int moved = 0;
+		uint64_t at = clock_mono_ms();
+		if (!c->writes && at - c->seen_ms < SQLITE_DB_LOOK_MS)
+			return SQLITE_OK;                 /* a writer looks each time: what it writes must not be lost */
 		sqlite3_file_control(c->db, "main", SQLITE_FCNTL_HAS_MOVED, &moved);
-		if (!moved)
+		if (!moved) {
+			c->seen_ms = at;
 			return SQLITE_OK;
+		}
 		log_warn("store", "%s: the file was moved or replaced; opening what is there now", f->name);
 		sqlite_db_close(c);
 		c->opened_ms = 0;

@@ -14,7 +14,10 @@
 
 #include "store/store.h"
 
-enum { SQLITE_DB_REOPEN_MS = 250 };       /* how often a file that cannot be opened is tried again */
+enum {
+	SQLITE_DB_REOPEN_MS = 250,        /* how often a file that cannot be opened is tried again */
+	SQLITE_DB_LOOK_MS = 250,          /* how long a reader takes it for granted that the file is where it was */
+};
 
 /* What all connections to one file share. Owned by the driver. */
 struct sqlite_file {
@@ -44,6 +47,7 @@ struct sqlite_db {
 	int wal_pages;                    /* the writer's: length of the WAL after the last commit */
 	int error;                        /* SQLite's code when it could not be opened */
 	uint64_t opened_ms;               /* or tried to */
+	uint64_t seen_ms;                 /* the file was still in its place */
 };
 
 /* Opens it now if it has to be, at most every SQLITE_DB_REOPEN_MS. A file that was replaced counts as closed. */
