@@ -37,7 +37,7 @@ local task = require "couplet.task"
 
 local link = {}
 
-local SLICE = 25                       -- stanzas bounced before others have their turn
+local SLICE = 50                       -- stanzas bounced before others have their turn
 local RETRY_MIN, RETRY_MAX = 2, 600    -- seconds before another attempt, doubled with each failure
 local QUEUE_STANZAS, QUEUE_BYTES, ALL_BYTES = 10000, 8 * 1024 * 1024, 64 * 1024 * 1024
 
