@@ -40,6 +40,18 @@ for _there in ("couplet", "prosody"):
                     equal("goes back on this stream" in pair.here.log(), not here_first)
                     await pair.bye()
 
+        @test("%s, %s: the same over direct TLS" % (_there, _way))
+        async def direct(there=_there, way=_way):
+            with Pair(there, modules=["s2s_bidi"], theirs_modules=["s2s_bidi"], direct=True, **WAYS[way]) as pair:
+                romeo, juliet = await pair.users()
+                await chat(juliet, romeo)
+                await chat(romeo, juliet)
+                equal(proofs(pair.here.log()), {("from", "TLS", way)})
+                assert "goes back on this stream" in pair.here.log()
+                if way == "dialback":
+                    assert "port %d (TLS)" % pair.there.s2s_tls in pair.here.log()       # the question
+                await pair.bye()
+
         @test("%s, %s: only one side knows it: two streams" % (_there, _way))
         async def one_knows(there=_there, way=_way):
             with Pair(there, modules=["s2s_bidi"], **WAYS[way]) as pair:

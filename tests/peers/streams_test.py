@@ -9,6 +9,7 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
 from check import done, equal, test  # noqa: E402
 from federation import Lab, Raw, RawServer, header  # noqa: E402
 from federation_users import Client, Pair, STREAM_ERROR, loop  # noqa: E402
+from server import DEADLINE  # noqa: E402
 
 EXTERNAL = "<mechanisms xmlns='urn:ietf:params:xml:ns:xmpp-sasl'><mechanism>EXTERNAL</mechanism></mechanisms>"
 BIDI = "<bidi xmlns='urn:xmpp:features:bidi'/>"
@@ -83,6 +84,42 @@ async def spaces():
         await wait(r.expect, "^ ")
         text = await wait(r.ended)
         assert text.strip() == "</stream:stream>", text
+
+
+@test("the resolver is at work before anybody has asked it")
+async def resolver():
+    async with World() as w:
+        end = time.monotonic() + DEADLINE
+        while "localhost A: " not in w.here.log():
+            assert time.monotonic() < end, w.here.log()
+            await asyncio.sleep(0.02)
+
+
+@test("what a server may send before its domain is proved comes at its rate too (limits.s2sin)")
+async def rate_before_proof():
+    async with World('limits = { s2sin = { rate = "4kb/s", burst = "1s" } }\n', modules=("limits",)) as w:
+        r = await wait(lambda: Raw.connect(w.here.s2s).opened_tls(w.lab, "x.lab", "verona.lab", w.cert))
+        ask = "<db:verify from='x.lab' to='verona.lab' id='%d'>" + "k" * 900 + "</db:verify>"
+        began = time.monotonic()
+        r.send("".join(ask % i for i in range(16)))
+        await wait(r.expect, "<db:verify [^>]*id='15'[^>]*type='invalid'")
+        took = time.monotonic() - began                # 15 kB, one second's worth of them at once
+        assert took > 2, took
+        r.close()
+
+
+@test("why the other side does not believe us is said to the sender, whatever else stands beside the error")
+async def unbelieved():
+    dialback = "<dialback xmlns='urn:xmpp:features:dialback'><errors/></dialback>"
+    async with World(features=dialback, modules=()) as w:
+        w.romeo.send_message("a@x.lab", "one", mtype="chat")
+        r = await wait(w.other.accept_tls, w.lab, "x.lab", w.cert, dialback)
+        await wait(r.expect, "<db:result [^>]*>[^<]*</db:result>")
+        r.send("<db:result from='x.lab' to='verona.lab' type='error'>\n <extra xmlns='urn:x'/>\n <error type='cancel'><item-not-found "
+               "xmlns='urn:ietf:params:xml:ns:xmpp-stanzas'/></error>\n</db:result>")
+        got = await w.romeo.message()
+        equal((got["error"]["condition"], got["error"]["text"]), ("remote-server-timeout", "The other server cannot verify us: item-not-found"))
+        r.close()
 
 
 @test("streams for the same two domains: over the limit the oldest ends")
