@@ -75,11 +75,12 @@ class Ejabberd(Peer):
         (self.dir / "inetrc").write_text(INETRC.format(dns=lab.dns_port))
 
     def start(self):
+        (self.dir / "ready").unlink(missing_ok=True)
         ebin = next(pathlib.Path("/usr/lib").glob("**/ejabberd-*/ebin"))
         env = {**os.environ, "ERL_LIBS": str(ebin.parent.parent), "EJABBERD_CONFIG_PATH": str(self.dir / "ejabberd.yml"),
                "EJABBERD_LOG_PATH": str(self.dir / "peer.log"), "ERL_CRASH_DUMP_BYTES": "0",
                "ERL_INETRC": str(self.dir / "inetrc"), "HOME": str(self.dir), "EJABBERD_MSGS_PATH": str(self.dir / "msgs")}        # no languages: they take seconds
-        register = "".join('ok = ejabberd_auth:try_register(<<"%s">>, <<"%s">>, <<"%s">>), ' % (*jid.split("@"), word)
+        register = "".join('_ = ejabberd_auth:try_register(<<"%s">>, <<"%s">>, <<"%s">>), ' % (*jid.split("@"), word)
                            for jid, word in self.accounts.items())
         self.out = open(self.dir / "out", "ab")
         self.process = subprocess.Popen(

@@ -107,6 +107,30 @@ world = World()
 with world.lab:
     for _n, _row in enumerate(ROWS):
         test("%s, proved by %s, %s: chat, contacts, disco, large stanzas, order" % _row)(on(world, _row, "here" if _n % 2 else "there"))
+
+    @test("ejabberd dies in the middle of a stream and comes back")
+    async def restart():
+        row, peer = ROWS[0], world.peers["ejabberd"]
+        here = await Client(world.lab, "romeo@%s/orchard" % here_of(row)).online(world.here)
+        juliet = await Client(world.lab, "juliet@%s/balcony" % there_of(row)).online(peer)
+        here.send_message(juliet.boundjid.full, "one", mtype="chat")
+        equal((await juliet.heard())["body"], "one")
+        juliet.abort()
+        ended = world.here.log().count("session to %s ended" % there_of(row))
+        peer.kill()
+        while world.here.log().count("session to %s ended" % there_of(row)) == ended:
+            await asyncio.sleep(0.05)
+        peer.start()
+        juliet = await Client(world.lab, "juliet@%s/balcony" % there_of(row)).online(peer)
+        while await here.ping_error(there_of(row)):               # until the back-off is over
+            await asyncio.sleep(0.2)
+        here.send_message(juliet.boundjid.full, "two", mtype="chat")
+        equal((await juliet.heard())["body"], "two")
+        juliet.send_message(here.boundjid.full, "three", mtype="chat")
+        equal((await here.heard())["body"], "three")
+        await juliet.bye()
+        await here.bye()
+
     failed = done()
     if failed:
         for server in (world.here, *world.peers.values()):
