@@ -42,7 +42,7 @@ class Postgres:
     def __init__(self, settings=None, dir=None):
         self.dir = pathlib.Path(dir or tempfile.mkdtemp(prefix="couplet-pg-"))
         self.data = self.dir / "data"
-        self.user = []
+        self.user, self.watcher = [], None
         if os.getuid() == 0:
             who = pwd.getpwnam("postgres")
             self.user = ["setpriv", "--reuid=%d" % who.pw_uid, "--regid=%d" % who.pw_gid, "--clear-groups"]
@@ -61,6 +61,7 @@ class Postgres:
             own = {"unix_socket_directories": str(self.dir), "port": str(self.port)}
             for name, value in {**SETTINGS, **own, **(settings or {})}.items():
                 f.write("%s = '%s'\n" % (name, value))
+        self.watch()
         self.start()
         self.query("CREATE DATABASE %s" % DATABASE, database="postgres")
 
@@ -71,6 +72,16 @@ class Postgres:
             log = self.dir / "log"
             raise RuntimeError("%s: %s%s" % (name, r.stdout, log.read_text() if log.exists() else ""))
         return r.stdout
+
+    def watch(self):
+        """Somebody who ends it when this process has ended, however that was: then the pipe to him closes."""
+        ours, self.pipe = os.pipe()
+        stop = [*self.user, binary("pg_ctl"), "-D", str(self.data), "-m", "immediate", "-s", "stop"]
+        text = 'cat; d="$1"; shift; p="$d/data/postmaster.pid"; [ ! -e "$p" ] || { kill -CONT "$(head -n 1 "$p")"; "$@"; }; rm -rf "$d"'
+        null = subprocess.DEVNULL
+        self.watcher = subprocess.Popen(["sh", "-c", text, "sh", str(self.dir), *stop], stdin=ours, stdout=null, stderr=null,
+                                        cwd="/", start_new_session=True)
+        os.close(ours)
 
     def start(self):
         # Not in our session: a terminal's Ctrl-C ends the test first. Output of its own, or whoever reads ours waits for it.
@@ -112,6 +123,10 @@ class Postgres:
                 os.kill(self.pid(), signal.SIGCONT)
                 self.stop("immediate")
         finally:
+            if self.watcher:
+                os.close(self.pipe)
+                self.watcher.wait()
+                self.watcher = None
             shutil.rmtree(self.dir, ignore_errors=True)
 
     def __enter__(self):

@@ -329,7 +329,7 @@ check.test("a plugin that hangs does not keep the server from ending", function(
     local from = loop.mono()
     s:signal("SIGTERM")
     check.equal(s:exited(), 0)
-    check.ok(loop.mono() - from < 10, "within ten seconds")
+    check.ok(loop.mono() - from < 25, "soon after nine seconds, on a busy machine too")
     check.ok(s:read("out"):find("took too long"), s:read("out"))
   end)
 end)
