@@ -137,8 +137,8 @@ local function worked(session, began)
   if at_work ~= session then return end          -- it has waited, and others have worked
   local now = clock.mono()
   if now - began < TIRING or not session.roster then return end
-  local took = clock.cpu() - read                -- a busy machine may have let it wait
-  if took >= TIRING then resting[session.roster] = now + math.min(took, REST_MAX) end
+  if clock.cpu() - read < TIRING then return end          -- a busy machine let it wait, that is all
+  resting[session.roster] = now + math.min(now - began, REST_MAX)
 end
 
 local function turn(session)
