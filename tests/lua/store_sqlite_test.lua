@@ -67,7 +67,6 @@ check.test("sqlite: items settle in the indexes; what is changed or deleted ther
   for i = 1, 11 do a:append("u" .. i % 7, i % 2 == 0 and "key" .. i or nil, "later") end
   local loop_end = core.loop.mono() + 20
   while unsettled(db)[1] > 0 and core.loop.mono() < loop_end do end
-  local _
   local left, _, missing, _, owners, _, peers = unsettled(db)
   check.equal({ left[1], missing[1], owners[1], peers[1] }, { 0, 0, 0, 0 })
   local seen = 0

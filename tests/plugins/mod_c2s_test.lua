@@ -263,7 +263,7 @@ check.test("rates", function()
   check.equal(read { a = { rate = "fast" }, b = "10kb/s", c = { rate = "1kb/s", burst = "long" } }, {})
 end)
 
-check.test("whose stanza was much work rests as long again, with all its sessions; who had to wait for the machine does not", function()
+check.test("whose stanza was much work rests as long again, with all its sessions; not who waited for the machine", function()
   local sessions = require "couplet.sessions"
   local seen = {}
   local function handler(event)

@@ -141,9 +141,9 @@ function driver_methods:purge(username)
   local ok, message, code = require "couplet.storage.keyval".purge(d, self.host, username,
     { { PURGE_KEYVAL, self.host, username } })
   if not ok then return nil, message, code end
-  local dialect = d.dialect
-  local some = PURGE_ARCHIVE:format(dialect.row, dialect.rows, dialect.by_time, " LIMIT 1000")
-  local all = PURGE_ARCHIVE:format(dialect.row, dialect.rows, dialect.by_time, "")
+  local own = d.dialect
+  local some = PURGE_ARCHIVE:format(own.row, own.rows, own.by_time, " LIMIT 1000")
+  local all = PURGE_ARCHIVE:format(own.row, own.rows, own.by_time, "")
   repeat
     ok, message, code = d:write{ { some, self.host, username } }
     if not ok then return nil, message, code end

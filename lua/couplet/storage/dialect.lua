@@ -81,7 +81,8 @@ dialect.sqlite = {
   size = "length(CAST(value AS BLOB))",
   enter = "SELECT ?4, OWNER, NULL, 'xml', CASE WHEN peer IS NULL THEN NULL ELSE ?5 END, peer"
     .. " FROM (SELECT (SELECT id FROM jid WHERE jid = ?6) AS peer) WHERE true" .. TAKEN,
-  enter_known = "VALUES (?1, ?2, NULL, 'xml', CASE WHEN EXISTS (SELECT 1 FROM owner WHERE id = ?2 AND user = ?5 AND collection = ?6)"
+  enter_known = "VALUES (?1, ?2, NULL, 'xml', CASE WHEN EXISTS"
+    .. " (SELECT 1 FROM owner WHERE id = ?2 AND user = ?5 AND collection = ?6)"
     .. " AND EXISTS (SELECT 1 FROM jid WHERE id = ?4 AND jid = ?7) THEN ?3 END, ?4)" .. TAKEN,
 }
 
