@@ -165,6 +165,22 @@ local function answered(session, claim, kind, condition)
   end
 end
 
+-- Is the certificate good enough for this domain, too? What was found out for the domain the stream is of, and the way to it, stays
+-- with the stream: SASL EXTERNAL and others go by it. -> bool, problem
+local function vouched(session, remote)
+  if session.from_host == nil then session.from_host = remote end          -- an old server, whose header names nobody
+  local way, chain, identity, problem = session.way, session.cert_chain_status, session.cert_identity_status, session.cert_problem
+  local own = remote == (session.direction == "outgoing" and session.to_host or session.from_host)
+  if not own then session.way = nil end
+  local good = s2s.check_certificate(session, remote)
+  local found = session.cert_problem
+  if not own and not session.destroyed then
+    session.way = way
+    session.cert_chain_status, session.cert_identity_status, session.cert_problem = chain, identity, problem
+  end
+  return good, found
+end
+
 local function on_claim(session, element)
   local attr = element.attr
   local here, remote = s2s.domain(attr.to), s2s.domain(attr.from)
@@ -178,10 +194,15 @@ local function on_claim(session, element)
   if not session.secure and s2s.needs_tls(here) then
     return trouble "policy-violation"
   end
-  session.from_host = session.from_host or remote
-  if not session.notopen and not s2s.check_certificate(session, remote) then
-    session.log("info", "%s: the certificate is not good: %s", remote, session.cert_problem or "refused")
-    return trouble "not-authorized"
+  if not session.notopen then
+    local nobody = session.from_host == nil
+    local good, problem = vouched(session, remote)
+    if not good then
+      if nobody then session.from_host = nil end
+      session.log("info", "%s: the certificate is not good: %s", remote, problem or "refused")
+      trouble "not-authorized"
+      return note_failure(session)
+    end
   end
   if session.destroyed then return true end
   session.claims = session.claims or 0

@@ -98,7 +98,10 @@ module:hook("stanza/" .. SASL .. ":auth", function(event)
   if name and name ~= session.from_host then
     return refused(session, "invalid-authzid", "The stream header named another domain")
   end
-  if not good(session) then return refused(session, "not-authorized", session.cert_problem) end
+  -- Judged again, for exactly the domain that is to be proved: dialback may have had it judged for others since the header.
+  local sound = s2s.check_certificate(session, session.from_host)
+  if session.destroyed then return true end
+  if not sound or not good(session) then return refused(session, "not-authorized", session.cert_problem) end
   if not s2s.make_authenticated(session, session.from_host, "EXTERNAL") then
     return session.closing or session.destroyed or refused(session, "not-authorized", "This domain is not wanted here")
   end

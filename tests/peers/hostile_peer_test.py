@@ -55,6 +55,37 @@ class World:
         return sum(text in line for line in self.here.log().splitlines())
 
 
+@test("a certificate that is good for one domain proves no other by EXTERNAL, whatever dialback had it judged for")
+def judged_for_another():
+    with World("s2s_insecure_domains = { 'loose.lab' }\n") as w:
+        for named, claimed, asked in ((None, ("victim.lab", "x.lab"), "victim.lab"), (None, ("x.lab", "victim.lab"), "victim.lab"),
+                                      ("loose.lab", ("x.lab",), ""), ("loose.lab", ("x.lab",), "loose.lab")):
+            r = Raw.connect(w.here.s2s).open("x.lab", "verona.lab")
+            r.expect("</stream:features>")
+            r.send("<starttls xmlns='urn:ietf:params:xml:ns:xmpp-tls'/>").expect("<proceed[^>]*/>")
+            r.secure(w.lab, w.cert)
+            r.send(header(from_=named, to="verona.lab") if named else header(to="verona.lab"))
+            r.expect("</stream:features>")
+            for domain in claimed:
+                r.send("<db:result from='%s' to='verona.lab'>k</db:result>" % domain)
+            r.external(asked)
+            got = r.expect("<success|<failure[^>]*>.*?</failure>")
+            assert "success" not in got.group(0), (named, claimed, asked)
+            r.close()
+        assert not w.said("proved by EXTERNAL")
+
+
+@test("claims of domains a certificate does not name are counted: the stream ends")
+def claims_not_named():
+    with World("dialback_max_domains = 10\n") as w:
+        r = w.proved()
+        for n in range(50):
+            r.send("<db:result from='d%d.lab' to='verona.lab'>k</db:result>" % n)
+        assert "policy-violation" in r.ended(), r.text
+        equal(w.said("the certificate is not good"), 10)
+        r.close()
+
+
 @test("slow-loris: who dribbles bytes is cut off in time, and from one address only some may")
 def slow():
     with World("s2s_timeout = 5\ns2s_max_unproved_per_ip = 5\n") as w:
