@@ -165,7 +165,7 @@ local function answered(session, claim, kind, condition)
   end
 end
 
--- Is the certificate good enough for this domain, too? What was found out for the domain the stream is of, and the way to it, stays
+-- Is the certificate good enough for this domain too? What was found out for the domain of the stream, and the way to it, stays
 -- with the stream: SASL EXTERNAL and others go by it. -> bool, problem
 local function vouched(session, remote)
   if session.from_host == nil then session.from_host = remote end          -- an old server, whose header names nobody
