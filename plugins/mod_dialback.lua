@@ -165,20 +165,15 @@ local function answered(session, claim, kind, condition)
   end
 end
 
--- Is the certificate good enough for this domain too? What was found out for the domain of the stream, and the way to it, stays
--- with the stream: SASL EXTERNAL and others go by it. -> bool, problem
+-- Is the certificate good enough for this domain? An old server, whose header names nobody, is the first one it is good for.
 local function vouched(session, remote)
-  if session.from_host == nil then session.from_host = remote end          -- an old server, whose header names nobody
-  local way, chain, identity, problem = session.way, session.cert_chain_status, session.cert_identity_status, session.cert_problem
+  local nobody = session.from_host == nil
+  if nobody then session.from_host = remote end
   local own = remote == (session.direction == "outgoing" and session.to_host or session.from_host)
-  if not own then session.way = nil end
-  local good = s2s.check_certificate(session, remote)
-  local found = session.cert_problem
-  if not own and not session.destroyed then
-    session.way = way
-    session.cert_chain_status, session.cert_identity_status, session.cert_problem = chain, identity, problem
-  end
-  return good, found
+  local good, problem = (own and s2s.check_certificate or s2s.check_another)(session, remote)
+  if good then return true end
+  if nobody then session.from_host = nil end
+  return false, problem or session.cert_problem
 end
 
 local function on_claim(session, element)
@@ -195,10 +190,8 @@ local function on_claim(session, element)
     return trouble "policy-violation"
   end
   if not session.notopen then
-    local nobody = session.from_host == nil
     local good, problem = vouched(session, remote)
     if not good then
-      if nobody then session.from_host = nil end
       session.log("info", "%s: the certificate is not good: %s", remote, problem or "refused")
       trouble "not-authorized"
       return note_failure(session)

@@ -103,6 +103,18 @@ function s2s.check_certificate(session, remote, here)
   return verdict ~= false
 end
 
+-- The same for one more domain on a stream: what was found out for the stream's own, and the way to it, stays with the stream.
+-- -> bool, what is wrong
+function s2s.check_another(session, remote, here)
+  local way, chain, identity, problem = session.way, session.cert_chain_status, session.cert_identity_status, session.cert_problem
+  if remote ~= session.to_host then session.way = nil end
+  local good = s2s.check_certificate(session, remote, here)
+  local found = session.cert_problem
+  session.way = way
+  session.cert_chain_status, session.cert_identity_status, session.cert_problem = chain, identity, problem
+  return good, found
+end
+
 local function certificate_trouble(session, remote)
   local what = session.cert_problem or "not trusted"
   session.log("info", "the certificate of %s is refused: %s", remote, what)

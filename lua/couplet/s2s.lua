@@ -18,6 +18,7 @@
 -- mod_s2s adds what needs the network:
 --   outgoing(from_host, to_host, for_question?) -> session | nil, condition, text      the one there is, or a new one
 --   check_certificate(session, remote, here?) -> bool   is what the other side shows good enough?
+--   check_another(session, remote, here?) -> bool, what is wrong      … for one more domain; the stream keeps its own judgement
 --   stream_ready(session, again?)                       TLS is as it should be: prove us, ask dialback's questions
 --   prove(link) -> bool                                 begin to make ourselves known for that pair; false: there is no way
 --   on_its_own(link)                                    a shared stream did not do: a connection for this link alone

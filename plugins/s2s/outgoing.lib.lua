@@ -89,14 +89,8 @@ local function may_share(session, l)
     or not session.secure and s2s.needs_tls(l.here) then
     return false
   end
-  local way, chain, identity, problem = session.way, session.cert_chain_status, session.cert_identity_status, session.cert_problem
-  if l.remote ~= session.to_host then
-    if way and way.tlsa then return false end
-    session.way = nil
-  end
-  local good = s2s.check_certificate(session, l.remote, l.here)
-  session.way = way
-  session.cert_chain_status, session.cert_identity_status, session.cert_problem = chain, identity, problem
+  if l.remote ~= session.to_host and session.way and session.way.tlsa then return false end
+  local good = s2s.check_another(session, l.remote, l.here)
   return good and not session.destroyed and not session.closing
 end
 
