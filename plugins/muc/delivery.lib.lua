@@ -119,7 +119,7 @@ return function(room_mt)
     return env and env.is_blocked or nobody
   end
 
-  local rawget, session_of = rawget, directory.session
+  local plain, session_of = client_session.plain, directory.session
 
   -- stanza to all of list { full_jid }, in one go where that may be.
   function room_mt:multicast(stanza, list)
@@ -136,11 +136,9 @@ return function(room_mt)
         blocks = host and self:_direct(host, event, data) and self:_who_blocks(host)
         blocked[home] = blocks or false
       end
-      local link = session and session.net
-      if blocks and link and not session.filters and rawget(session, "send") == rawget(session, "own_send")
-        and not blocks(session.username, room_jid) then
+      if blocks and plain(session) and not blocks(session.username, room_jid) then
         n = n + 1
-        conns[n], tos[n] = link, full
+        conns[n], tos[n] = session.net, full
       else
         if tos == list then tos = table.move(list, 1, n, 1, {}) end
         if not blocks or not blocks(session.username, room_jid) then
