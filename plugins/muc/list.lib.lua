@@ -84,7 +84,6 @@ return function(room_mt)
 
   -- list { occupant | false }; made: their blocks, as far as they are there.
   local function send(self, to, list, made, kind, waits)
-    if not self._may_keep_shown() then self:_forget_shown() end
     local session = straight(self, to)
     local i = 1
     while session and i do
@@ -128,6 +127,7 @@ return function(room_mt)
   end
 
   function room_mt:send_occupant_list(to, filter, waits)
+    if not self._may_keep_shown() then self:_forget_shown() end
     local shows, all = self:shown_roles(), self:_shows_all(to)
     local list, made = {}, {}
     for nick, occupant in pairs(self._occupants) do
