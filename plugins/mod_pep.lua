@@ -18,7 +18,6 @@ local router = require "couplet.router"
 local sessions = require "couplet.sessions"
 local st = require "util.stanza"
 local task = require "couplet.task"
-local datetime = require "util.datetime".datetime
 local cache = require "util.cache"
 
 local lib = module:require "pubsub"
@@ -160,6 +159,7 @@ local function broadcaster(kind, node, _, item, _, object, service, id)
   local extra = kind == "config" and lib.forms.config:form(object.config, "result") or object.redirect
   local event = lib.event(kind, node, item, id, object.config, extra)
   local message = lib.notification(event, object.config, bare_of(service.user))
+  lib.note_sent(message, service, node)
   local here, tos, elsewhere, reached = recipients(service, object)
   sessions.multicast(here, message, tos)
   for _, to in ipairs(elsewhere) do post(service.user, st.clone(message), to) end
@@ -176,8 +176,7 @@ local function send_last_items(service, session, full, set)
     if object and object.config.send_last_published_item == "on_sub_and_presence" and service:may_hear(object, who) then
       local _, id, item, when = service:get_last_item(node, true)
       if item then
-        local message = lib.notification(lib.event("items", node, item, id, object.config), object.config, bare_of(service.user))
-        message:tag("delay", { xmlns = "urn:xmpp:delay", stamp = datetime(when), from = bare_of(service.user) }):up()
+        local message = lib.last_item(lib.event("items", node, item, id, object.config), object, bare_of(service.user), when)
         if session and not session.destroyed then
           message.attr.to = full
           session.send(message)
@@ -306,11 +305,31 @@ module:hook("message/bare", function(event)
   return service and lib.on_authorization(event, service)
 end, { priority = 5, match = { xmlns = "jabber:x:data", from_local = true } })
 
+-- A notification that could not be delivered (§12.4, XEP-0163 §4.3.1).
+module:hook("message/bare", function(event)
+  local service = alive[jid.node(event.stanza.attr.to)]
+  return service and lib.on_bounce(event, service)
+end, { priority = 5, match = { type = "error" } })
+
+-- Who has lost the owner's presence, or left a group, is no subscriber of nodes for those (XEP-0163 §7.1).
+module:hook("roster-pushed", function(event)
+  local username, who = event.username, event.jid
+  if without(username) then return end
+  task.spawn(function()
+    local service, touched = get_pep_service(username), {}
+    for _, object in pairs(service and service.nodes or {}) do
+      local model = object.config.access_model
+      if (model == "presence" or model == "roster") and service:subscribes(object, who) then touched[#touched + 1] = object end
+    end
+    for _, object in ipairs(touched) do service:drop_strangers(object) end
+  end)
+end)
+
 -- Discovery --------------------------------------------------------------------------------------------------------------------
 
 local features = lib.features { ["instant-nodes"] = true }
 for _, more in ipairs { "access-presence", "access-roster", "auto-subscribe", "filtered-notifications", "presence-notifications",
-  "presence-subscribe" } do
+  "presence-subscribe", "pubsub-on-a-jid" } do
   features[#features + 1] = lib.NS .. "#" .. more
 end
 

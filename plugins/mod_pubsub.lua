@@ -49,6 +49,7 @@ end
 local function broadcaster(kind, node, _, item, _, object, service, id)
   local extra = kind == "config" and lib.forms.config:form(object.config, "result") or object.redirect
   local message = lib.notification(lib.event(kind, node, item, id, object.config, extra), object.config, host)
+  lib.note_sent(message, service, node)
   task.spawn(function()
     local n = 0
     lib.each_subscriber(service, object, message, item, function(to, copy)
@@ -130,11 +131,15 @@ module:hook("message/host", function(event)
   return load() and lib.on_authorization(event, exports.service)
 end, { match = { xmlns = "jabber:x:data" } })
 
+module:hook("message/host", function(event)
+  return load() and lib.on_bounce(event, exports.service)
+end, { match = { type = "error" } })
+
 -- Discovery --------------------------------------------------------------------------------------------------------------------
 
 module:depends "disco"
 module:add_identity("pubsub", "service", module:get_option_string("name", "Couplet PubSub"))
-local without = { ["auto-create"] = not config.autocreate_on_publish }
+local without = { ["auto-create"] = not config.autocreate_on_publish, ["last-published"] = true }
 for _, feature in ipairs(lib.features(without)) do module:add_feature(feature) end
 
 module:hook("host-disco-items", function(event)

@@ -4,7 +4,7 @@
 --   forms.config         dataform; names of fields are keys of a node's configuration
 --   forms.read_config(x, form_type, defaults?) -> config | nil, condition, text      what a submitted form sets, checked
 --   forms.metadata(values) -> <x/>
---   forms.options        dataform of a subscription;  forms.read_options(x) -> table | nil
+--   forms.options(options, has_text, type?) -> <x/> of a subscription;  forms.read_options(x) -> table | nil
 --   forms.authorization  dataform by which owners allow subscriptions (§8.6)
 
 local dataforms = require "util.dataforms"
@@ -32,6 +32,7 @@ local MODELS = {
 forms.config = dataforms.new {
   title = "Node configuration",
   form_type "node_config",
+  field("list-single", "node_type", "Kind of node", { options = { { label = "Of items", value = "leaf" } } }),
   field("text-single", "title", "Title"),
   field("text-single", "description", "Description"),
   field("text-single", "payload_type", "Namespace of the payload", { var = "type" }),
@@ -47,7 +48,8 @@ forms.config = dataforms.new {
   field("text-single", "max_payload_size", "Bytes a payload may have", { datatype = "xs:positiveInteger" }),
   field("boolean", "persist_items", "Keep items"),
   field("list-single", "publish_node_full", "When there is no room for one more item", { options = {
-    { label = "The oldest goes", value = "retract-oldest" }, { label = "It is refused", value = "reject" } } }),
+    { label = "The oldest goes", value = "retract-oldest" }, { label = "The oldest goes in silence", value = "discard-oldest" },
+    { label = "It is refused", value = "reject" } } }),
   field("boolean", "subscribe", "Let people subscribe"),
   field("boolean", "deliver_notifications", "Send notifications"),
   field("boolean", "deliver_payloads", "Send payloads with them"),
@@ -60,7 +62,8 @@ forms.config = dataforms.new {
     { label = "Never", value = "never" }, { label = "To new subscribers", value = "on_sub" },
     { label = "To new subscribers, and when they come online", value = "on_sub_and_presence" } } }),
   field("list-single", "itemreply", "Whom replies go to", { options = {
-    { label = "The owner", value = "owner" }, { label = "The publisher, who is named with the item", value = "publisher" } } }),
+    { label = "The owner", value = "owner" }, { label = "The publisher, who is named with the item", value = "publisher" },
+    { label = "Nobody", value = "none" } } }),
 }
 
 local by_name = {}
@@ -80,6 +83,7 @@ local function integer_or_max(text)
   return n and n >= 0 and n or nil
 end
 
+local UNSUPPORTED = { access_model = "unsupported-access-model", node_type = "collections-unsupported" }
 local TEXT_BYTES = 2048                  -- of one field, all its values together
 
 -- complete: unknown fields are an error (publish options are preconditions, and each must be understood, §7.1.5).
@@ -107,7 +111,7 @@ function forms.read_config(x, kind, complete)
       values[name] = integer_or_max(value)
       if values[name] == nil then return nil, "not-acceptable", name .. " is a number or max" end
     elseif f.options and not one_of(f, value) then
-      return nil, name == "access_model" and "unsupported-access-model" or "not-acceptable", name .. ": not one of those offered"
+      return nil, UNSUPPORTED[name] or "not-acceptable", name .. ": not one of those offered"
     elseif #(type(value) == "table" and table.concat(value, "\n") or type(value) == "string" and value or "") > TEXT_BYTES then
       return nil, "not-acceptable", name .. " is too long"
     end
@@ -120,7 +124,8 @@ local metadata = dataforms.new {
   field("text-single", "title"), field("text-single", "description"), field("text-single", "payload_type", nil, { var = "type" }),
   field("text-single", "language"), field("jid-multi", "contact"), field("text-single", "access_model"),
   field("text-single", "publish_model"), field("text-single", "max_items"), field("jid-multi", "owner"),
-  field("jid-multi", "publisher"), field("text-single", "num_subscribers"),
+  field("jid-multi", "publisher"), field("text-single", "num_subscribers"), field("text-single", "creation_date"),
+  field("jid-single", "creator"),
 }
 
 function forms.metadata(values)
@@ -131,32 +136,27 @@ function forms.metadata(values)
   return metadata:form(shown, "result")
 end
 
-forms.options = dataforms.new {
-  title = "Subscription options",
-  form_type "subscribe_options",
-  field("boolean", "deliver", "Send notifications", { value = true }),
-  field("boolean", "include_body", "With a text for people who have no client for the payload", { value = false }),
-}
+local deliver = field("boolean", "deliver", "Send notifications", { value = true })
+local include_body = field("boolean", "include_body", "With a text for people who have no client for the payload",
+  { value = false })
+local head = form_type "subscribe_options"
+local every_option = dataforms.new { title = "Subscription options", head, deliver, include_body }
+local without_text = dataforms.new { title = "Subscription options", head, deliver }
 
-local KINDS = { deliver = true, include_body = true }
+-- A text is offered only where there is one (§12.8).
+function forms.options(options, has_text, kind)
+  options = type(options) == "table" and options or {}
+  return (has_text and every_option or without_text):form({ deliver = options["pubsub#deliver"],
+    include_body = options["pubsub#include_body"] }, kind)
+end
 
 function forms.read_options(x)
   if not x or x.attr.type ~= "submit" then return nil end
   local form = dataforms.get_type(x)
-  if form and form ~= NS .. "#subscribe_options" then return nil end
-  local values, problems = forms.options:data(x)
+  if form and form ~= head.value then return nil end
+  local values, problems = every_option:data(x)
   if problems then return nil end
-  local out = {}
-  for k in pairs(KINDS) do out["pubsub#" .. k] = values[k] end
-  return out
-end
-
-function forms.show_options(options)
-  local values = {}
-  if type(options) == "table" then
-    for k in pairs(KINDS) do values[k] = options["pubsub#" .. k] end
-  end
-  return values
+  return { ["pubsub#deliver"] = values.deliver, ["pubsub#include_body"] = values.include_body }
 end
 
 forms.authorization = dataforms.new {

@@ -94,7 +94,8 @@ return function(lib)
     end
     for i = first, last do out:add_child(items[items[i]]) end
     local reply = reply_with(event, out)
-    if page.rsm and not wanted then
+    local cut = not wanted and not action.attr.max_items and (n >= PAGE_MAX or last - first + 1 < n)      -- §6.5.4
+    if page.rsm and not wanted or cut then
       local all = math.tointeger(items.count)
       reply.tags[1]:add_direct_child(rsm.generate { first = items[first], last = items[last], count = all })
     end
@@ -117,6 +118,7 @@ return function(lib)
     local config = object and object.config or options and setmetatable(options, { __index = service.node_defaults })
       or service.node_defaults
     if not item and config.persist_items then return nil, "item-required" end
+    if not item and config.deliver_payloads then return nil, "payload-required" end
     if item and not config.persist_items and not config.deliver_payloads then return nil, "item-forbidden" end
     if item and #item.tags > 1 then return nil, "invalid-payload" end
     if item and #item.tags == 0 and config.deliver_payloads then return nil, "payload-required" end
@@ -141,6 +143,7 @@ return function(lib)
     local node, item = node_of(action), action:get_child "item"
     if not node then return nil, "nodeid-required" end
     if not item or not item.attr.id then return nil, "item-required" end
+    if #action.tags > 1 then return nil, "bad-request", "One item at a time, please" end
     local object = service.nodes[node]
     local notify = action.attr.notify and yes(action.attr.notify) or object and object.config.notify_retract
     local ok, condition = service:retract(node, actor_of(event), item.attr.id, notify)
@@ -157,6 +160,7 @@ return function(lib)
     if not who then return nil, "invalid-jid" end
     local options, options_tag = nil, pubsub:get_child "options"
     if options_tag then
+      if options_tag.attr.node or options_tag.attr.jid then return nil, "bad-request" end          -- §6.3.7
       options = forms.read_options(options_tag:get_child("x", "jabber:x:data"))
       if not options then return nil, "invalid-options" end
     end
@@ -164,7 +168,7 @@ return function(lib)
     if not ok then return nil, state end
     local reply = reply_with(event, element("subscription", { node = node, jid = who, subscription = state }))
     if options_tag then
-      reply.tags[1]:add_direct_child(element "options":add_child(forms.options:form(forms.show_options(options), "result")))
+      reply.tags[1]:add_direct_child(element "options":add_child(forms.options(options, lib.has_text(service, node), "result")))
     end
     return reply
   end
@@ -192,7 +196,7 @@ return function(lib)
     local node, who, options = options_request(event, service, action)
     if not node then return nil, who, options end
     return reply_with(event, element("options", { node = node, jid = who })
-      :add_child(forms.options:form(forms.show_options(options))))
+      :add_child(forms.options(options, lib.has_text(service, node))))
   end
 
   function handlers.set_options(event, service, action)
@@ -205,8 +209,12 @@ return function(lib)
     return reply_with(event)
   end
 
-  function handlers.get_default(event)
-    return reply_with(event, element "default":add_child(forms.options:form({})))
+  function handlers.get_default(event, service, action)
+    local node = node_of(action)
+    local condition = node and service:why_not(node, actor_of(event), "subscribe")
+    if condition then return nil, condition end
+    local form = forms.options(nil, not node or lib.has_text(service, node))
+    return reply_with(event, element("default", { node = node }):add_child(form))
   end
 
   -- Owners -----------------------------------------------------------------------------------------------------------------
@@ -249,7 +257,8 @@ return function(lib)
     return reply_with(event)
   end
 
-  function owner.get_default(event, service)
+  function owner.get_default(event, service, action)
+    if (action.attr.type or "leaf") ~= "leaf" then return nil, "collections-unsupported" end
     return reply_with(event, element("default", nil, OWNER):add_child(config_form(service.node_defaults)))
   end
 
@@ -285,17 +294,23 @@ return function(lib)
     return reply_with(event, out)
   end
 
-  -- Each element changes on its own; those that could not are returned with what holds for them (§8.8.2.4, §8.9.2.4).
+  -- Each element changes on its own; those that could not are returned with what holds for them (§8.8.2.4, §8.9.2.4). Nobody
+  -- may be named twice; an element that says nothing new changes nothing (§8.8.2.1).
   local function change_each(event, service, action, name, apply, current)
     local node = node_of(action)
     if not node then return nil, "nodeid-required" end
     local what = name == "subscription" and "subscribe_other" or "set_affiliation"
     local condition = service:why_not(node, actor_of(event), what)
     if condition then return nil, condition end
-    local failed = element(name .. "s", { node = node }, OWNER)
+    local failed, named = element(name .. "s", { node = node }, OWNER), {}
+    for tag in action:childtags(name) do
+      local who = jid.prep(tag.attr.jid) or ""
+      if named[who] then return nil, "bad-request", "Each address once, please" end
+      named[who] = true
+    end
     for tag in action:childtags(name) do
       local who, want = jid.prep(tag.attr.jid), tag.attr[name]
-      if not who or not want or not apply(node, who, want) then
+      if not who or want and not apply(node, who, want) then
         failed:tag(name, { jid = tag.attr.jid, [name] = who and current(node, who) or nil }):up()
       end
     end
@@ -345,12 +360,29 @@ return function(lib)
     return true
   end
 
+  -- What may come along with an action, and after it (§6.3.7, §7.1.5, §8.1.3).
+  local COMPANIONS = { create = "configure", subscribe = "options", publish = "publish-options" }
+  local companion = { configure = true, options = true, ["publish-options"] = true }
+
+  -- -> the one action of a request; nil: there is none, or another one besides
+  local function action_of(pubsub, list, kind)
+    local action, found = nil, {}
+    for tag in pubsub:childtags(nil, pubsub.attr.xmlns) do
+      if not action then
+        action = tag
+      elseif found[tag.name] or tag.name ~= COMPANIONS[action.name]
+        and (companion[tag.name] or list["get_" .. tag.name] or list["set_" .. tag.name]) then
+        return nil
+      end
+      found[tag.name] = true
+    end
+    return action, action and list[kind .. "_" .. action.name]
+  end
+
   return function(event, service)
     local origin, stanza = event.origin, event.stanza
     local pubsub = stanza.tags[1]
-    local action = pubsub.tags[1]
-    local list = pubsub.attr.xmlns == OWNER and owner or handlers
-    local handler = action and list[stanza.attr.type .. "_" .. action.name]
+    local action, handler = action_of(pubsub, pubsub.attr.xmlns == OWNER and owner or handlers, stanza.attr.type)
     if not handler then
       origin.send(action and st.error_reply(stanza, "cancel", "feature-not-implemented")
         or st.error_reply(stanza, "modify", "bad-request"))

@@ -33,6 +33,7 @@ end
 
 local registry = {
   ["closed-node"] = own("cancel", "not-allowed", "closed-node"),
+  ["collections-unsupported"] = unsupported "collections",
   ["invalid-item"] = own("modify", "bad-request", "invalid-payload"),
   ["invalid-jid"] = own("modify", "bad-request", "invalid-jid"),
   ["invalid-options"] = own("modify", "bad-request", "invalid-options"),
@@ -257,18 +258,19 @@ end
 
 lib.forms = module:require "pubsub/forms"
 
--- For subscribers whose clients do not know the payload. Plugins make the text: pubsub-summary/NS { payload } -> text
+-- For subscribers whose clients do not know the payload. Plugins make the text: pubsub-summary/NS { payload } -> text | nil.
+-- A payload without content asks whether they could: "" is yes.
 function lib.with_body(message, item)
   local payload = item and item.tags[1]
   local text = payload and module:fire_event("pubsub-summary/" .. (payload.attr.xmlns or ""), { payload = payload })
-  if type(text) ~= "string" then return message end
-  message = st.clone(message)
-  message.tags[1], message.tags[2] = st.stanza "body":text(text), message.tags[1]
-  return message
+  if type(text) ~= "string" or text == "" then return message end
+  local out = st.message({}, text)
+  for k, v in pairs(message.attr) do out.attr[k] = v end
+  return out:add_child(message.tags[1])
 end
 
 module:hook("pubsub-summary/http://www.w3.org/2005/Atom", function(event)
-  return event.payload:get_child_text "title"
+  return event.payload:get_child_text "title" or ""
 end, -1)
 
 -- Those who have subscribed by name: fn(jid, message) for each who wants notifications and still may have them.
@@ -284,44 +286,16 @@ function lib.each_subscriber(service, object, message, item, fn)
   end
 end
 
--- What a service tells people besides of items (§6.1, §8.6, §12.15): post(message, to) sends.
-function lib.watch(service, from, post)
-  local on = service.events.add_handler
-
-  local function tell_owners(event, message)
-    local told = {}
-    for who, affiliation in pairs(event.object.affiliations) do
-      if affiliation == "owner" then told[who] = true end
-    end
-    if service.owner then told[service.owner] = true end
-    for who in pairs(told) do post(st.clone(message), who) end
-  end
-
-  local function changed(event, state)
-    if event.object.config.notify_sub then
-      tell_owners(event, st.message { from = from, id = uuid() }:tag("event", { xmlns = lib.EVENT })
-        :tag("subscription", { node = event.node, jid = event.jid, subscription = state }):up():up())
-    end
-    if event.actor ~= true and service:jids_equal(event.actor, event.jid) then return end
-    post(st.message { from = from, id = uuid() }:tag("pubsub", { xmlns = NS })
-      :tag("subscription", { node = event.node, jid = event.jid, subscription = state }):up():up(), event.jid)
-  end
-
-  on("subscription-added", function(event)
-    changed(event, "subscribed")
-    local config = event.object.config
-    if config.send_last_published_item == "never" then return end
-    task.spawn(function()
-      local _, id, item = service:get_last_item(event.node, true)
-      if item then post(lib.notification(lib.event("items", event.node, item, id, config), config, from), event.jid) end
-    end)
-  end)
-  on("subscription-removed", function(event) changed(event, "none") end)
-  on("subscription-requested", function(event)
-    tell_owners(event, st.message { from = from, id = uuid() }
-      :add_child(lib.forms.authorization:form { node = event.node, subscriber_jid = event.jid }))
-  end)
+-- Do we have texts for what is in the node (§12.8)?
+function lib.has_text(service, node)
+  local object = service.nodes[node]
+  local kind = object and object.config.payload_type or ""
+  local _, _, item = service:get_last_item(node, true)
+  local payload = item and item.tags[1] or kind ~= "" and st.stanza("payload", { xmlns = kind })
+  return payload and module:fire_event("pubsub-summary/" .. (payload.attr.xmlns or ""), { payload = payload }) ~= nil
 end
+
+module:require "pubsub/watch"(lib)
 lib.handle = module:require "pubsub/handlers"(lib)
 
 local FEATURES = { "access-authorize", "access-open", "access-whitelist", "auto-create", "config-node", "config-node-max",
@@ -329,7 +303,7 @@ local FEATURES = { "access-authorize", "access-open", "access-whitelist", "auto-
   "last-published", "manage-subscriptions", "member-affiliation", "meta-data", "modify-affiliations", "multi-items",
   "outcast-affiliation", "persistent-items", "publish", "publish-only-affiliation", "publish-options", "publisher-affiliation",
   "purge-nodes", "retract-items", "retrieve-affiliations", "retrieve-default", "retrieve-items", "retrieve-subscriptions",
-  "rsm", "subscribe", "subscription-notifications", "subscription-options", "retrieve-default-sub", "node-full-retract-oldest" }
+  "rsm", "subscribe", "subscription-notifications", "subscription-options", "retrieve-default-sub", "publish-node-full" }
 
 function lib.features(without)
   local out = { NS }

@@ -137,10 +137,13 @@ function steps.affiliate(m, s, who, pick)
   local owners = 0
   for _, a in pairs(m.affiliations) do owners = owners + (a == "owner" and 1 or 0) end
   local last = affiliation(m, other) == "owner" and owners == 1 and new ~= "owner"
-  local ok = affiliation(m, who) == "owner" and not last
+  local old = affiliation(m, other)                          -- the chart of §4.1
+  local no_way = old == "owner" and new ~= "owner" and new ~= "none" or old == "publisher" and new == "member"
+  local ok = affiliation(m, who) == "owner" and not last and not no_way
   if ok then
     m.affiliations[other] = new ~= "none" and new or nil
     if m.pending[other] and can_read[new] then m.pending[other], m.subscribed[other] = nil, true end
+    if new == "outcast" then m.pending[other] = nil end
     m:drop()
   end
   return ok, (s:set_affiliation("n", who, other, new))

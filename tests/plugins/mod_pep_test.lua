@@ -314,7 +314,7 @@ check.test("§6.1, §8.6: subscriptions, asked for and allowed", function()
   check.equal(err(items(juliet, "romeo@example.org", "urn:n")), "auth not-authorized not-subscribed")
   romeo:send(("<message to='romeo@example.org'>%s</message>"):format(form("subscribe_authorization",
     { node = "urn:n", subscriber_jid = "juliet@example.org", allow = "1" })))
-  check.equal(heard(juliet), { "romeo@example.org urn:n item 1" })
+  check.equal(heard(juliet), { "romeo@example.org urn:n item 1", "romeo@example.org urn:n subscription" })
   check.equal(items(juliet, "romeo@example.org", "urn:n").attr.type, "result")
   publish(romeo, "urn:n", "2")
   check.equal(heard(juliet), { "romeo@example.org urn:n item 2" })
@@ -353,7 +353,8 @@ check.test("§5: discovery of an account, its nodes and what they are", function
   configure(romeo, "urn:n", { title = "Tunes" })
   local info = ask(juliet, "get", "romeo@example.org", "<query xmlns='http://jabber.org/protocol/disco#info'/>")
   check.ok(tostring(info):find("category='pubsub' type='pep'", 1, true) or tostring(info):find("type='pep'", 1, true))
-  check.ok(tostring(info):find(NS .. "#publish-options", 1, true))
+  for _, feature in ipairs { "publish-options", "auto-create", "auto-subscribe", "filtered-notifications", "last-published",
+    "access-presence", "pubsub-on-a-jid" } do check.ok(tostring(info):find(NS .. "#" .. feature .. "'", 1, true), feature) end
   local list = tostring(ask(juliet, "get", "romeo@example.org", "<query xmlns='http://jabber.org/protocol/disco#items'/>"))
   check.ok(list:find("urn:n", 1, true) and list:find("Tunes", 1, true) and not list:find("secret", 1, true), list)
   local node = tostring(ask(juliet, "get", "romeo@example.org",

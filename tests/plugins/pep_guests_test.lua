@@ -142,6 +142,68 @@ check.test("who no longer sees the presence no longer hears; other options are n
   host:close()
 end)
 
+check.test("XEP-0163 §7.1: who loses the presence, or leaves the group, is a subscriber no longer, and hears so", function()
+  local host, romeo, juliet = new()
+  local nurse = host:client "nurse@example.org/hall"
+  befriend(host, "romeo", "nurse")
+  publish(romeo, "urn:p", "1")
+  publish(romeo, "urn:r", "1", { access_model = "roster", roster_groups_allowed = "Loves" })
+  publish(romeo, "urn:o", "1", { access_model = "open" })
+  local function group(name)
+    romeo:send(("<iq type='set' id='g'><query xmlns='jabber:iq:roster'><item jid='juliet@example.org'>%s</item></query></iq>")
+      :format(name and "<group>" .. name .. "</group>" or ""))
+    check.ok(romeo:expect { name = "iq", id = "g", type = "result" })
+    host:advance(0)
+  end
+  local function subscriptions(client)
+    local out = {}
+    for _, tag in ipairs(ask(client, "get", "<subscriptions/>").tags[1].tags[1].tags) do out[#out + 1] = tag.attr.node end
+    table.sort(out)
+    return out
+  end
+  group "Loves"
+  juliet:send "<presence/>"
+  for _, client in ipairs { juliet, nurse } do
+    for _, node in ipairs { "urn:p", "urn:r", "urn:o" } do
+      ask(client, "set", ("<subscribe node='%s' jid='%s@example.org'/>"):format(node, client.session.username))
+    end
+  end
+  check.equal(subscriptions(juliet), { "urn:o", "urn:p", "urn:r" })
+  check.equal(subscriptions(nurse), { "urn:o", "urn:p" })
+  heard(juliet)
+  group(nil)
+  check.equal(heard(juliet), { "urn:r subscription " })
+  check.equal(subscriptions(juliet), { "urn:o", "urn:p" })
+  romeo:send "<presence type='unsubscribed' to='juliet@example.org'/>"
+  host:advance(0)
+  check.equal(heard(juliet), { "urn:p subscription " })
+  check.equal(subscriptions(juliet), { "urn:o" })
+  check.equal(subscriptions(nurse), { "urn:o", "urn:p" })
+  host:close()
+end)
+
+check.test("XEP-0163 §4.3.1: errors come back to the account; who is gone is told nothing more, if he says so himself", function()
+  local host, romeo, juliet = new()
+  local nurse = host:client "nurse@example.org/hall"
+  publish(romeo, "urn:n", "1", { access_model = "open" })
+  juliet:send "<presence/>"
+  ask(juliet, "set", "<subscribe node='urn:n' jid='juliet@example.org/balcony'/>")
+  juliet:received()
+  publish(romeo, "urn:n", "2")
+  local notification = juliet:expect { name = "message" }
+  check.equal(notification.attr.from, "romeo@example.org")
+  local function bounce(client)
+    client:send(("<message type='error' to='romeo@example.org' id='%s'><error type='cancel'>"
+      .. "<gone xmlns='urn:ietf:params:xml:ns:xmpp-stanzas'/></error></message>"):format(notification.attr.id))
+    host:advance(0)
+  end
+  bounce(nurse)
+  check.equal(#ask(juliet, "get", "<subscriptions/>").tags[1].tags[1].tags, 1)
+  bounce(juliet)
+  check.equal(#ask(juliet, "get", "<subscriptions/>").tags[1].tags[1].tags, 0)
+  host:close()
+end)
+
 check.test("who becomes a contact gets what is there already", function()
   local host, romeo = new()
   local nurse = host:client "nurse@example.org/hall"

@@ -24,7 +24,7 @@
 -- config (all optional but itemstore):
 --   itemstore(config, node) -> store        set(id, item|nil, publisher) get(id) items(spec) last() full(id) clear() resize()
 --                                           and each may give nil, error
---   nodestore { get(node) set(node, data|nil) }       data { name, config, affiliations, subscribers, pending }
+--   nodestore { get(node) set(node, data|nil) }       data { name, config, affiliations, subscribers, pending, created, creator }
 --   broadcaster(kind, node, jids, item, actor, object, service, id)       kind: items retract purge delete config
 --   may_create(jid) -> bool                           besides those who own everything
 --   access_models { name = fn(object, jid, service) -> true | false, condition }
@@ -39,6 +39,8 @@
 -- subscription-removed, subscription-requested { jid }, node-config-changed { config }.
 
 local errors = require "couplet.errors"
+local clock = require "couplet.clock"
+local datetime = require "couplet.util.datetime".datetime
 local events = require "couplet.events"
 local id = require "couplet.util.id"
 local jid = require "couplet.jid"
@@ -53,7 +55,7 @@ local defaults = {
   title = "", description = "", payload_type = "", access_model = "open", publish_model = "publishers", max_items = 20,
   persist_items = true, deliver_notifications = true, deliver_payloads = true, notify_delete = true, notify_retract = true,
   notify_config = false, notify_sub = false, notification_type = "headline", send_last_published_item = "never",
-  publish_node_full = "retract-oldest", subscribe = true, itemreply = "publisher",
+  publish_node_full = "retract-oldest", node_type = "leaf", subscribe = true, itemreply = "publisher",
 }
 pubsub.defaults = defaults
 
@@ -67,6 +69,12 @@ local capabilities = {
   owner = { access = true, publish = true, retract = true, owner = true },
 }
 pubsub.affiliations = capabilities
+
+-- Changes that §4.1 has no way for, but over "none".
+local unreachable = {
+  owner = { publisher = true, ["publish-only"] = true, member = true, outcast = true },
+  publisher = { member = true },
+}
 
 local service_mt = {}
 service_mt.__index = service_mt
@@ -94,6 +102,7 @@ local function object_of(service, name, data)
   return {
     name = name, config = setmetatable(data.config or {}, { __index = service.node_defaults }),
     affiliations = data.affiliations or {}, subscribers = data.subscribers or {}, pending = data.pending or {},
+    created = data.created, creator = data.creator,
   }
 end
 
@@ -115,7 +124,7 @@ local function save(service, object)
   for k, v in pairs(object.config) do copy[k] = v end
   return store:set(object.name, {
     name = object.name, config = copy, affiliations = plain(object.affiliations), subscribers = plain(object.subscribers),
-    pending = plain(object.pending),
+    pending = plain(object.pending), created = object.created, creator = object.creator,
   })
 end
 
@@ -249,7 +258,8 @@ function service_mt:create(name, actor, options)
   for k, v in pairs(options or {}) do
     if type(k) == "string" and k:sub(1, 1) ~= "_" then config[k] = v end
   end
-  local object = object_of(self, name, { config = config })
+  local object = object_of(self, name, { config = config, created = clock.wall(),
+    creator = actor ~= true and self:normalize(actor) or nil })
   local ok, err = check_config(self, name, actor, object.config)
   if not ok then return false, err end
   if actor ~= true then object.affiliations[self:normalize(actor)] = "owner" end
@@ -350,6 +360,7 @@ function service_mt:get_node_metadata(name, actor)
   local subscribers = 0
   for _ in pairs(object.subscribers) do subscribers = subscribers + 1 end
   out.num_subscribers = subscribers
+  out.creation_date, out.creator = object.created and datetime(object.created), object.creator
   out.owner, out.publisher = {}, {}
   for who, affiliation in pairs(object.affiliations) do
     if out[affiliation] then table.insert(out[affiliation], who) end
@@ -602,6 +613,7 @@ function service_mt:set_affiliation(name, actor, who, affiliation)
   if not capabilities[affiliation] then return false, "not-acceptable" end
   who = self:normalize(who)
   local old = object.affiliations[who]
+  if (unreachable[old] or {})[affiliation] and actor ~= true then return false, "not-acceptable" end
   if old == "owner" and affiliation ~= "owner" then
     local owners = 0
     for _, other in pairs(object.affiliations) do owners = owners + (other == "owner" and 1 or 0) end
@@ -613,7 +625,9 @@ function service_mt:set_affiliation(name, actor, who, affiliation)
   object.affiliations[who] = affiliation ~= "none" and affiliation or nil
   local ok, err = saved(self, object, function() object.affiliations[who] = old end)
   if not ok then return false, err end
-  if object.pending[who] and capabilities[affiliation].access then self:approve_subscription(name, true, who, true) end
+  if object.pending[who] and (capabilities[affiliation].access or affiliation == "outcast") then          -- §8.7.4
+    self:approve_subscription(name, true, who, affiliation ~= "outcast")
+  end
   self:drop_strangers(object)
   return true
 end
