@@ -25,10 +25,10 @@ module:config {
 }
 local config = module.config
 
--- The host if it is ours and does dialback.
+-- The host if it is ours, talks to others and does dialback.
 local function our(name)
   local host = name and hosts.get(name)
-  return host and host.modules.dialback and host or nil
+  return host and host.modules.dialback and s2s.talks(name) and host or nil
 end
 
 local KEY_MAX = 1024                   -- bytes of a key that is kept until it is verified

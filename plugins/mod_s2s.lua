@@ -24,6 +24,7 @@ local task = require "couplet.task"
 local net, attr_of, route_of = core.net, core.stanza.attr, core.stanza.route
 local process = router.core_process_stanza
 local STREAMS = "http://etherx.jabber.org/streams"
+local SILENT = "This host talks to no other server"
 
 module:config {
   s2s_timeout = { type = "period", default = 90, min = 5,
@@ -87,6 +88,8 @@ local function proved(session)
   unproved[group] = unproved[group] > 1 and unproved[group] - 1 or nil
 end
 
+function s2s.talks(host) return enabled[host] == true end
+
 local bus_of = s2s.bus_of
 local function fire(session, event, data) return bus_of(session).fire_event(event, data) end
 
@@ -149,10 +152,11 @@ local function on_incoming(session, header)
   local old = is_old(attr_of(header, "version"))
   session.version = old and 0 or 1
   if not to then return refuse(session, "improper-addressing", "Which host do you want?") end
-  if not here or not enabled[here] then
+  if not here or not hosts.get(here) then
     return refuse(session, "host-unknown", "This server does not serve " .. to:sub(1, 255))
   end
-  if from and not remote or remote and enabled[remote] then
+  if not enabled[here] then return refuse(session, "policy-violation", SILENT) end
+  if from and not remote or remote and hosts.get(remote) then
     return refuse(session, "invalid-from", from and remote and "That is a domain of ours" or "No valid domain in from")
   end
   if session.authenticated_remote then           -- after SASL
@@ -419,22 +423,26 @@ local function over(event)
   outgoing.no_longer_pending(event.session)
 end
 
-local function gone_from(host)
-  for session in s2s.each() do
-    for _, l in ipairs(link.of(session)) do
-      if l.here == host and session.host ~= host then link.drop(l, { condition = "remote-server-not-found" }) end
-    end
-  end
-  for session in s2s.each() do
-    if session.host == host then session:close { condition = "host-gone", text = "This server has stopped serving " .. host } end
-  end
+local function stop_talking(host, stream, stanzas)
+  enabled[host] = nil
+  s2s.forbid(function(here) return here == host end, stream, stanzas)
 end
 
 function module.add_host(host_module)
   local host = host_module.host
-  if host_module:get_option_boolean("disallow_s2s", false) then return end
-  enabled[host] = true
-  host_module:hook("route/remote", outgoing.route, -1)
+  local function configure()
+    local disallowed = host_module:get_option_boolean("disallow_s2s", false)
+    if disallowed and enabled[host] then
+      stop_talking(host, { condition = "policy-violation", text = SILENT }, { condition = "not-allowed", text = SILENT })
+    end
+    enabled[host] = not disallowed or nil
+  end
+  host_module:hook("route/remote", function(event)
+    if enabled[host] then return outgoing.route(event) end
+  end, -1)
+  host_module:hook("s2s-authenticated", function()
+    if not enabled[host] then return false end
+  end, 1000)
   host_module:hook("stanza/" .. STREAMS .. ":features", outgoing.features)
   for _, base in ipairs { "s2sin", "s2sout" } do
     host_module:hook(base .. "-established", at_work, 1000)
@@ -444,10 +452,12 @@ function module.add_host(host_module)
   host_module:hook("s2sin-destroyed", forget_stream)
   host_module:hook_global("host-deactivating", function(event)
     if event.host ~= host then return end
-    enabled[host] = nil
-    gone_from(host)
+    stop_talking(host, { condition = "host-gone", text = "This server has stopped serving " .. host },
+      { condition = "remote-server-not-found" })
   end)
+  host_module:hook_global("config-reloaded", configure)
   host_module:on_unload(function() enabled[host] = nil end)
+  configure()
 end
 
 module:hook("s2sin-destroyed", over)             -- those that never named a host

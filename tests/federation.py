@@ -483,9 +483,9 @@ class User(Raw):
     """A user of a server, by hand: just enough to send stanzas to elsewhere."""
 
     @classmethod
-    def login(cls, lab, server, name="romeo", word="secret"):
+    def login(cls, lab, server, name="romeo", word="secret", host=None):
         u = cls.connect(server.port)
-        opening = "<stream:stream xmlns='jabber:client' xmlns:stream='http://etherx.jabber.org/streams' to='%s' version='1.0'>" % server.hosts[0]
+        opening = "<stream:stream xmlns='jabber:client' xmlns:stream='http://etherx.jabber.org/streams' to='%s' version='1.0'>" % (host or server.hosts[0])
         u.send(opening).expect("</stream:features>")
         u.send("<starttls xmlns='urn:ietf:params:xml:ns:xmpp-tls'/>").expect("<proceed[^>]*/>")
         u.secure(lab).send(opening).expect("</stream:features>")

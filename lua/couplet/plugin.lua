@@ -30,9 +30,10 @@ local plugin = { loader = loader, api = api }
 -- Loaded on every VirtualHost unless disabled; those that are not installed are skipped in silence.
 local always = { "presence", "message", "iq", "offline", "c2s", "s2s", "s2s_auth_certs" }
 -- What a component takes over from the global list (and from the above). Whoever looks at certificates elsewhere has global
--- plugins for it; ours are a host's own, and components are reached by other servers too.
+-- plugins for it; ours are a host's own, and components are reached by other servers too. A list of who is not to be talked to
+-- would protect nobody if rooms of the same server let them in.
 local inherited = set.new { "tls", "saslauth", "dialback", "iq", "s2s", "s2s_bidi", "smacks", "server_contact_info",
-  "s2s_auth_certs", "s2s_auth_dane_in" }
+  "s2s_auth_certs", "s2s_auth_dane_in", "s2s_blacklist", "s2s_whitelist" }
 
 local loaded = { ["*"] = {} }           -- host -> name -> environment
 local order = { ["*"] = {} }            -- host -> names as they were loaded

@@ -12,10 +12,13 @@
 --   adopt(session, remote, here)                        a stream from there may carry what goes there (XEP-0288)
 --   destroy_session(session, reason?, bounce?)          bounce: { condition, text } for what waits
 --   needs_tls(host) -> bool                             option s2s_require_encryption
+--   listed(host, option) -> set of domains              a list of the configuration: for all hosts and for this one together
+--   forbid(forbidden, reason, bounce)                   ends all that is up between domains for which forbidden(here, remote)
 --   domain(text | nil) -> domain as it is compared | nil     what other servers say they are
 --   each() -> iterator over all sessions                incoming_s2s: set of the incoming ones
 --
 -- mod_s2s adds what needs the network:
+--   talks(host) -> bool                                 a host of ours that talks to other servers
 --   outgoing(from_host, to_host, for_question?) -> session | nil, condition, text      the one there is, or a new one
 --   check_certificate(session, remote, here?) -> bool   is what the other side shows good enough?
 --   check_another(session, remote, here?) -> bool, what is wrong      … for one more domain; the stream keeps its own judgement
@@ -26,6 +29,7 @@
 local config = require "couplet.config"
 local hosts = require "couplet.hosts"
 local link = require "couplet.s2s_link"
+local options = require "couplet.options"
 local nameprep = require "couplet.util.encodings".stringprep.nameprep
 local prosody = require "couplet.prosody"
 local server_session = require "couplet.server_session"
@@ -96,6 +100,14 @@ function s2s.needs_tls(host)
   local needed = config.get(host, "s2s_require_encryption")
   if needed == nil then needed = config.get(host, "require_encryption") end
   return needed ~= false
+end
+
+function s2s.listed(host, option)
+  local set = {}
+  for text in options.get_option_inherited_set({ host = host, log = function() end }, option, {}):items() do
+    set[s2s.domain(tostring(text)) or text] = true
+  end
+  return set
 end
 
 -- Proved ----------------------------------------------------------------------------------------------------------------
@@ -207,6 +219,29 @@ end
 function server_session.left(session, reason, bounce)
   leaving[session] = true
   carries_nothing(session, reason, bounce or { condition = "remote-server-timeout", text = reason })
+end
+
+-- A stream of such a pair is closed with reason; one made for another pair carries these no longer. What waits goes back with
+-- bounce.
+function s2s.forbid(forbidden, reason, bounce)
+  for session in s2s.each() do
+    local remote = session.direction == "incoming" and session.from_host or session.to_host
+    if session.host and remote and forbidden(session.host, remote) then
+      session:close(reason, nil, bounce)
+    else
+      for _, l in ipairs(link.of(session)) do
+        if forbidden(l.here, l.remote) then link.drop(l, bounce) end
+      end
+      for domain, known in pairs(session.hosts or {}) do
+        for here in pairs(known.locals or {}) do
+          if forbidden(here, domain) then
+            known.locals[here] = nil
+            link.take_back(here, domain, session)
+          end
+        end
+      end
+    end
+  end
 end
 
 function s2s.destroy_session(session, reason, bounce)

@@ -14,8 +14,9 @@
 --   link.drop(l, bounce | nil)                        it is no more; what waits goes back with that { condition, text }
 --   link.enqueue(l, stanza) -> bool                   false: no room
 --   link.offer(here, remote, session)  link.offered(here, remote) -> session | nil      what could carry one at once
+--   link.take_back(here, remote, session)             it could not any more
 --   link.takes(session) -> bool                       is it not about to end?
---   link.withdraw(session)                            it cannot any more
+--   link.withdraw(session)                            the same for all it offers
 --   link.bounce(queue, condition, text)               errors to the senders, a few at a time
 --   link.strand(session, l)                           the carrier ends, and something waits for the next one: the link is no more
 --   link.send_again(session)                          what waited so goes out, behind what was not acknowledged
@@ -96,12 +97,14 @@ function link.offered(here, remote)
   return session and link.takes(session) and session or nil
 end
 
+function link.take_back(here, remote, session)
+  if offers[pair(here, remote)] == session then offers[pair(here, remote)] = nil end
+end
+
 -- What could not be carried by that session any more.
 function link.withdraw(session)
   for remote, known in pairs(session.hosts) do
-    for here in pairs(known.locals or {}) do
-      if offers[pair(here, remote)] == session then offers[pair(here, remote)] = nil end
-    end
+    for here in pairs(known.locals or {}) do link.take_back(here, remote, session) end
   end
 end
 

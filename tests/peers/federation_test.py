@@ -337,15 +337,4 @@ async def ctl():
         await pair.bye()
 
 
-@test("only named domains are talked to (s2s_whitelist), or all but some (s2s_blacklist)")
-async def lists():
-    for plugin, config in (("s2s_whitelist", 's2s_whitelist = { "elsewhere.lab" }\n'), ("s2s_blacklist", 's2s_blacklist = { "mantua.lab" }\n')):
-        with Pair(config=config, modules=[plugin]) as pair:
-            romeo, juliet = await pair.users()
-            equal(await romeo.ping_error("mantua.lab"), "not-allowed")
-            equal(await juliet.ping_error("verona.lab"), "remote-server-timeout")
-            equal(proofs(pair.here.log()), set())
-            await pair.bye()
-
-
 sys.exit(done() != 0)
