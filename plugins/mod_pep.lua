@@ -284,7 +284,7 @@ function users_with_nodes() return all_nodes:users() end   -- luacheck: ignore 1
 -- Requests -------------------------------------------------------------------------------------------------------------------
 
 local function username_of(event)
-  return event.to_self and event.origin.username or jid.node(event.stanza.attr.to)
+  return jid.node(event.stanza.attr.to) or event.origin.username
 end
 
 local function on_iq(event)
@@ -297,6 +297,12 @@ local function on_iq(event)
   return lib.handle(event, service)
 end
 for _, ns in ipairs { lib.NS, lib.OWNER } do module:hook("iq/bare/" .. ns .. ":pubsub", on_iq) end
+
+module:hook("iq/bare/" .. lib.COMMANDS .. ":command", function(event)
+  if event.stanza.tags[1].attr.node ~= lib.GET_PENDING then return nil end
+  local service = get_pep_service(username_of(event))
+  return service and lib.on_command(event, service)
+end, 1)
 
 -- The owner's answer to a request for a subscription.
 module:hook("message/bare", function(event)
@@ -340,6 +346,9 @@ module:hook("account-disco-info", function(event)
   event.reply:tag("identity", { category = "pubsub", type = "pep" }):up()
   for _, feature in ipairs(features) do event.reply:tag("feature", { var = feature }):up() end
 end)
+
+module:hook("account-disco-items-node", function(event) return lib.list_commands(event, bare_of(username_of(event))) end, 1)
+module:hook("account-disco-info-node", lib.describe_command, 1)
 
 module:hook("account-disco-items", function(event)
   local service = get_pep_service(username_of(event))

@@ -127,6 +127,10 @@ for _, ns in ipairs { lib.NS, lib.OWNER } do
   module:hook("iq/host/" .. ns .. ":pubsub", function(event) return handle_pubsub_iq(event) end)
 end
 
+module:hook("iq-set/host/" .. lib.COMMANDS .. ":command", function(event)
+  return load() and lib.on_command(event, exports.service)
+end, 1)
+
 module:hook("message/host", function(event)
   return load() and lib.on_authorization(event, exports.service)
 end, { match = { xmlns = "jabber:x:data" } })
@@ -153,6 +157,10 @@ module:hook("host-disco-items", function(event)
     event.reply:tag("item", { jid = host, node = name, name = title ~= "" and title or nil }):up()
   end
 end)
+
+module:add_feature(lib.COMMANDS)
+module:hook("host-disco-items-node", function(event) return lib.list_commands(event, host) end, 1)
+module:hook("host-disco-info-node", lib.describe_command, 1)
 
 module:hook("host-disco-info-node", function(event)
   local ok, metadata = false, nil

@@ -296,10 +296,11 @@ function lib.has_text(service, node)
 end
 
 module:require "pubsub/watch"(lib)
+module:require "pubsub/pending"(lib)
 lib.handle = module:require "pubsub/handlers"(lib)
 
 local FEATURES = { "access-authorize", "access-open", "access-whitelist", "auto-create", "config-node", "config-node-max",
-  "create-and-configure", "create-nodes", "delete-items", "delete-nodes", "instant-nodes", "item-ids",
+  "create-and-configure", "create-nodes", "delete-items", "delete-nodes", "get-pending", "instant-nodes", "item-ids",
   "last-published", "manage-subscriptions", "member-affiliation", "meta-data", "modify-affiliations", "multi-items",
   "outcast-affiliation", "persistent-items", "publish", "publish-only-affiliation", "publish-options", "publisher-affiliation",
   "purge-nodes", "retract-items", "retrieve-affiliations", "retrieve-default", "retrieve-items", "retrieve-subscriptions",

@@ -2,7 +2,8 @@
 -- pubsub/watch: what a service tells people besides of items: news of their subscriptions, requests that owners shall judge; and
 -- what it hears of those who cannot be reached (XEP-0060 §8.6, §12.4, §12.14).
 --
---   lib.watch(service, from, post)                from now on; post(message, to) sends
+--   lib.watch(service, from, post)                from now on, as service.from; post(message, to) sends, service.post
+--   lib.request_to_judge(service, node, who)      the message by which an owner allows a subscription or does not
 --   lib.last_item(event, object, from, when)      a notification of what was published before (§6.1.7)
 --   lib.note_sent(message, service, node)         a notification goes to subscribers: its errors will be known
 --   lib.on_bounce(event, service) -> true | nil   an error came back
@@ -11,10 +12,28 @@ local datetime = require "util.datetime".datetime
 local recent = require "couplet.recent"
 local st = require "util.stanza"
 local task = require "couplet.task"
+local throttle = require "util.throttle"
 local uuid = require "util.id".medium
 
 local REMEMBERED = 10000                         -- notifications whose errors are known
 local sent, note_sent = recent.new(REMEMBERED)   -- id -> { service's owner, node }
+
+-- Whoever asks again and again is heard by owners now and then; what waits is there when they look (pubsub/pending).
+local ASKED, ASKED_BY_ONE, SECONDS = 60, 5, 600
+local throttles, note_throttle = recent.new(5000)
+
+local function allows(key, most)
+  local limit = throttles(key)
+  if not limit then
+    limit = throttle.create(most, SECONDS)
+    note_throttle(key, limit)
+  end
+  return limit:poll(1)
+end
+
+local function may_ask(service, who)
+  return allows(service.from .. "\0" .. who, ASKED_BY_ONE) and allows(service.from, ASKED)
+end
 
 return function(lib)
   function lib.last_item(event, object, from, when)
@@ -40,7 +59,13 @@ return function(lib)
     return true
   end
 
+  function lib.request_to_judge(service, node, who)
+    return st.message { from = service.from, id = uuid() }
+      :add_child(lib.forms.authorization:form { node = node, subscriber_jid = who })
+  end
+
   function lib.watch(service, from, post)
+    service.from, service.post = from, post
     local on = service.events.add_handler
 
     local function tell_owners(event, message)
@@ -71,8 +96,7 @@ return function(lib)
     end)
     on("subscription-removed", function(event) changed(event, "none") end)
     on("subscription-requested", function(event)
-      tell_owners(event, st.message { from = from, id = uuid() }
-        :add_child(lib.forms.authorization:form { node = event.node, subscriber_jid = event.jid }))
+      if may_ask(service, event.jid) then tell_owners(event, lib.request_to_judge(service, event.node, event.jid)) end
     end)
 
     -- Those who wait to be allowed hear of the end, too (§8.4.2).

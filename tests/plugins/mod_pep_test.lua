@@ -327,6 +327,25 @@ check.test("§6.1, §8.6: subscriptions, asked for and allowed", function()
   host:close()
 end)
 
+check.test("§8.7: the owner of an account asks it which requests wait; nobody else gets an answer", function()
+  local host = new()
+  local romeo, juliet = host:client "romeo@example.org/orchard", host:client "juliet@example.org/balcony"
+  publish(romeo, "urn:n", "1", nil, publish_options { access_model = "authorize" })
+  ask(juliet, "set", "romeo@example.org", pubsub "<subscribe node='urn:n' jid='juliet@example.org'/>")
+  local COMMAND = "<command xmlns='http://jabber.org/protocol/commands' node='" .. NS .. "#get-pending'>%s</command>"
+  check.ok(tostring(ask(romeo, "set", nil, COMMAND:format "")):find("<value>urn:n</value></option>", 1, true))
+  check.equal(ask(romeo, "set", nil, COMMAND:format(form("subscribe_authorization", { node = "urn:n" }))).attr.type, "result")
+  host:advance(0)
+  local message = romeo:expect { name = "message" }
+  check.equal({ message.attr.from, message.attr.to }, { "romeo@example.org", "romeo@example.org/orchard" })
+  for _, to in ipairs { "romeo@example.org", "nobody@example.org" } do
+    check.equal(err(ask(juliet, "set", to, COMMAND:format "")), "auth forbidden")
+  end
+  check.ok(tostring(ask(romeo, "get", nil, "<query xmlns='http://jabber.org/protocol/disco#items'"
+    .. " node='http://jabber.org/protocol/commands'/>")):find("get-pending", 1, true))
+  host:close()
+end)
+
 check.test("§8.9: affiliations, each change on its own; the only owner stays", function()
   local host = new()
   local romeo, juliet = host:client "romeo@example.org/orchard", host:client "juliet@example.org/balcony"
@@ -356,6 +375,7 @@ check.test("§5: discovery of an account, its nodes and what they are", function
   for _, feature in ipairs { "publish-options", "auto-create", "auto-subscribe", "filtered-notifications", "last-published",
     "access-presence", "pubsub-on-a-jid" } do check.ok(tostring(info):find(NS .. "#" .. feature .. "'", 1, true), feature) end
   local list = tostring(ask(juliet, "get", "romeo@example.org", "<query xmlns='http://jabber.org/protocol/disco#items'/>"))
+  check.ok(tostring(ask(romeo, "get", nil, "<query xmlns='http://jabber.org/protocol/disco#items'/>")):find("secret", 1, true))
   check.ok(list:find("urn:n", 1, true) and list:find("Tunes", 1, true) and not list:find("secret", 1, true), list)
   local node = tostring(ask(juliet, "get", "romeo@example.org",
     "<query xmlns='http://jabber.org/protocol/disco#info' node='urn:n'/>"))

@@ -327,6 +327,74 @@ check.test("§8.7.4: who becomes a member or publisher need not wait any longer,
   end
 end)
 
+check.test("§8.7: owners ask which requests wait for them, by a command", function()
+  local host, who = cast()
+  local PENDING = NS .. "#get-pending"
+  local function run(client, inner, more)
+    return ask(client, "set", ("<command xmlns='http://jabber.org/protocol/commands' node='%s'%s>%s</command>"):format(PENDING,
+      more or "", inner or ""))
+  end
+  local function chosen(node) return FORM:format("subscribe_authorization", field("node", node)) end
+  local function forms(client)
+    local out = {}
+    host:advance(0)
+    for _, stanza in ipairs(client:received()) do
+      local x = stanza.name == "message" and stanza:get_child("x", "jabber:x:data")
+      for tag in x and x:childtags "field" or function() end do
+        if tag.attr.var == "pubsub#subscriber_jid" then out[#out + 1] = stanza.attr.to .. " " .. tag:get_child_text "value" end
+      end
+    end
+    table.sort(out)
+    return out
+  end
+  ask(who.other, "set", subscribe("asked", "other"))
+  check.equal(forms(who.owner), { "owner@example.org other@example.org" })
+  local reply = run(who.owner, nil, " action='execute'")
+  local command = reply.tags[1]
+  check.equal({ command.attr.status, command.attr.node }, { "executing", PENDING })
+  local options = {}
+  for tag in command:get_child("x", "jabber:x:data"):childtags "field" do
+    if tag.attr.var == "pubsub#node" then
+      check.equal(tag.attr.type, "list-single")
+      for option in tag:childtags "option" do options[#options + 1] = option:get_child_text "value" end
+    end
+  end
+  check.equal(options, { "asked" })
+  reply = run(who.owner, chosen "asked", (" sessionid='%s'"):format(command.attr.sessionid))
+  check.equal({ reply.tags[1].attr.status, reply.tags[1].attr.sessionid }, { "completed", command.attr.sessionid })
+  check.equal(forms(who.owner), { "owner@example.org/home other@example.org", "owner@example.org/home some@example.org" })
+  for i, row in ipairs {
+    { "owner", chosen "none", NOT_FOUND }, { "owner", chosen "n", "ok" }, { "some", nil, FORBIDDEN },
+    { "publisher", chosen "asked", FORBIDDEN }, { "owner", "<x xmlns='jabber:x:data' type='submit'/>", BAD },
+    { "owner", "<x xmlns='jabber:x:data' type='form'/>", BAD },
+  } do check.equal(i .. result(run(who[row[1]], row[2])), i .. row[3]) end
+  check.equal(run(who.owner, nil, " action='cancel' sessionid='1'").tags[1].attr.status, "canceled")
+  for _, client in pairs(who) do check.equal(forms(client), {}) end
+  local function info(node, what)
+    return tostring(ask(who.owner, "get", ("<query xmlns='http://jabber.org/protocol/disco#%s' node='%s'/>"):format(what, node)))
+  end
+  check.ok(info("http://jabber.org/protocol/commands", "items"):find(PENDING, 1, true))
+  check.ok(info(PENDING, "info"):find("command-node", 1, true))
+  check.equal(result(ask(who.owner, "set", "<command xmlns='http://jabber.org/protocol/commands' node='other'/>")),
+    "cancel service-unavailable")
+  host:close()
+end)
+
+check.test("requests again and again: owners hear of some, and find the others when they look", function()
+  local host, who = cast()
+  for _ = 1, 20 do
+    ask(who.other, "set", subscribe("asked", "other"))
+    ask(who.other, "set", "<unsubscribe node='asked' jid='other@example.org'/>")
+  end
+  ask(who.other, "set", subscribe("asked", "other"))
+  check.equal(#who.owner:received(), 5)
+  host:advance(600)
+  ask(who.other, "set", "<unsubscribe node='asked' jid='other@example.org'/>")
+  ask(who.other, "set", subscribe("asked", "other"))
+  check.equal(#who.owner:received(), 1)
+  host:close()
+end)
+
 check.test("§8.4.2: who waits to be allowed hears that the node is gone", function()
   local host, who = cast()
   check.equal(result(ask(who.owner, "set", "<delete node='asked'><redirect uri='xmpp:x@y?;node=z'/></delete>", true)), "ok")
