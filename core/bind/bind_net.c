@@ -486,14 +486,15 @@ static int net_multicast(lua_State *L)
 	return 1;
 }
 
+/* The metatable of blocks is at 4. */
 static struct block *in_batch(lua_State *L, size_t i)
 {
 	struct block_box *box = NULL;
 	if (lua_rawgeti(L, 2, (lua_Integer)i) != LUA_TBOOLEAN) {
-		box = luaL_checkudata(L, -1, BIND_BLOCK);
-		luaL_argcheck(L, box->b && box->b->hole, 2, "block of a stanza expected");
+		box = lua_getmetatable(L, -1) && lua_rawequal(L, -1, 4) ? lua_touserdata(L, -2) : NULL;
+		luaL_argcheck(L, box && box->b && box->b->hole, 2, "block of a stanza expected");
 	}
-	lua_pop(L, 1);                                 /* the list keeps it */
+	lua_settop(L, 4);                              /* the list keeps it */
 	return box ? box->b : NULL;
 }
 
@@ -507,6 +508,7 @@ static int net_batch(lua_State *L)
 	struct str to = bind_check_str(L, 3);
 	lua_Integer first = luaL_optinteger(L, 4, 1), most = luaL_optinteger(L, 5, INT32_MAX);
 	lua_settop(L, 3);
+	luaL_getmetatable(L, BIND_BLOCK);
 	size_t n = lua_rawlen(L, 2), bytes = 0, end = first < 1 ? 1 : (size_t)first;
 	for (; end <= n && (lua_Integer)bytes < most; end++) {     /* what may raise does so before anything is done */
 		const struct block *b = in_batch(L, end);

@@ -71,7 +71,9 @@ function client_session.send(session, x)
 end
 
 function client_session.plain(session)
-  return session.net and not session.filters and rawget(session, "send") == rawget(session, "own_send")
+  if not session.net or session.filters then return false end
+  local fn = rawget(session, "send")
+  return not fn or fn == session.own_send
 end
 
 -- What is a lot goes out in pieces, with this between them: a connection owes no more than max_send_buffer.

@@ -3,7 +3,8 @@
 -- routed to the rest. Adds methods to room_mt.
 --
 -- Field: _audience, the addresses inside in lists beside one another, since all of them are gone through for each presence and
--- each message: { full = { address }, who = { occupant }, sees = { real addresses? }, at = { [address] = place } }.
+-- each message: { full = { address }, who = { occupant }, sees = { real addresses? }, at = { [address] = place }, session =
+-- { [address] = the session it had when something was sent to it } }.
 
 local client_session = require "couplet.client_session"
 local net = require "couplet.core".net
@@ -20,7 +21,7 @@ return function(room_mt)
   local function audience(self)
     local all = self._audience
     if not all then
-      all = { full = {}, who = {}, sees = {}, at = {} }
+      all = { full = {}, who = {}, sees = {}, at = {}, session = {} }
       self._audience = all
       for _, occupant in pairs(self._occupants) do
         for full in pairs(occupant.sessions) do self:_enter(full, occupant) end
@@ -44,7 +45,7 @@ return function(room_mt)
       all.full[i], all.who[i], all.sees[i] = all.full[last], all.who[last], all.sees[last]
       all.full[last], all.who[last], all.sees[last], all.at[full] = nil, nil, nil, nil
     end
-    self._jid_nick[full] = nil
+    self._jid_nick[full], all.session[full] = nil, nil
   end
 
   -- Who may see what has changed.
@@ -126,9 +127,15 @@ return function(room_mt)
     local data, event = { origin = hosts.get(module.host), stanza = stanza }, stanza.name .. "/full"
     local blocked = {}                         -- of each host: who blocks whom; false: all is routed there
     local conns, tos, n, room_jid = {}, list, 0, self.jid
+    local all = audience(self)
+    local known, at = all.session, all.at
     for i = 1, #list do
       local full = list[i]
-      local session = session_of(full)
+      local session = known[full]              -- with a connection it is in the directory still
+      if not session or not session.net then
+        session = session_of(full)
+        if at[full] then known[full] = session end
+      end
       local home = session and session.host
       local blocks = home and blocked[home]
       if home and blocks == nil then

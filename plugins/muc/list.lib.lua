@@ -82,25 +82,40 @@ return function(room_mt)
     end
   end
 
-  -- list { occupant | false }; made: their blocks, as far as they are there.
-  local function send(self, to, list, made, kind, waits)
+  -- The first piece to a session that may be given it straight: nothing is copied. -> place to go on from | nil
+  local function head(self, session, to, kind, skip)
+    local all = rows(self)
+    local who, made = all.who, all[kind .. " block"]
+    for k = 1, #who do
+      if k ~= skip and not made[k] then made[k] = shown(self, who[k], kind, true) end
+    end
+    local own
+    if skip then own, made[skip] = made[skip], false end
+    local i = net.batch(session.net, made, to, 1, PIECE)
+    if skip then made[skip] = own end
+    return i
+  end
+
+  -- list { occupant | false }; made: their blocks, as far as they are there. From the i-th on.
+  local function send(self, to, list, made, kind, waits, i)
     local session = straight(self, to)
-    local i = 1
+    i = i or 1
     while session and i do
-      for k = i, #list do
-        local occupant = list[k]
-        if occupant and not made[k] then made[k] = shown(self, occupant, kind, true) end
-      end
-      if not session.net then break end        -- handlers may have waited
-      i = net.batch(session.net, made, to, i, PIECE)
-      if i and waits then                      -- no faster than the connection takes it; who has left meanwhile is left out
+      if i > 1 and waits then                  -- no faster than the connection takes it; who has left meanwhile is left out
         client_session.drain(session)
         session = straight(self, to)
         for k = i, #list do
           if list[k] and self._occupants[list[k].nick] ~= list[k] then list[k] = false end
           made[k] = false
         end
+        if not session then break end
       end
+      for k = i, #list do
+        local occupant = list[k]
+        if occupant and not made[k] then made[k] = shown(self, occupant, kind, true) end
+      end
+      if not session.net then break end        -- handlers may have waited
+      i = net.batch(session.net, made, to, i, PIECE)
     end
     for k = i or #list + 1, #list do
       local occupant = list[k]
@@ -119,11 +134,16 @@ return function(room_mt)
     if not self:_shows_all(to) then return self:send_occupant_list(to, function(nick) return nick ~= but end, waits) end
     if not self._may_keep_shown() then self:_forget_shown() end
     local all, kind = rows(self), kind_for(self, to)
+    local skip, session, i = all.at[but], nil, 1
+    if self._may_keep_shown() then             -- then no handler waits
+      session = straight(self, to)
+      i = session and head(self, session, to, kind, skip) or not session and 1 or nil
+      if not i then return end
+    end
     local n = #all.who
     local list, made = table.move(all.who, 1, n, 1, {}), table.move(all[kind .. " block"], 1, n, 1, {})
-    local i = all.at[but]
-    if i then list[i], made[i] = false, false end
-    send(self, to, list, made, kind, waits)
+    if skip then list[skip], made[skip] = false, false end
+    send(self, to, list, made, kind, waits, i)
   end
 
   function room_mt:send_occupant_list(to, filter, waits)

@@ -1,20 +1,23 @@
 -- SPDX-License-Identifier: MIT
 -- muc/pace: coming, going and changing in big rooms takes turns, so that a thousand who come at once hold up nobody elsewhere.
 --
---   pace(n) -> true: it has waited        before something that is told to n: so many stanzas go out between two looks at the
+--   pace(n) -> true: it has waited        before something that is told to n: so much goes out between two looks at the
 --                                         sockets, the rest waits, first come first served
 
+local clock = require "couplet.clock"
 local task = require "couplet.task"
 
 local SMALL = 50                               -- rooms in which nobody waits
-local TURN = 5000                              -- stanzas; some 5 ms
+local TURN = 2000                              -- stanzas between two looks at the sockets; some 2 ms …
+local SECONDS = 0.003                          -- … and where it is known, so long
 
 local waiting, first, last = {}, 1, 0          -- { n, done }
 local spent, armed = 0, false
 
 local function turn()
   spent = 0
-  while first <= last and spent < TURN do
+  local till = clock.mono() + SECONDS
+  while first <= last and spent < TURN and clock.mono() < till do
     local one = waiting[first]
     waiting[first], first = nil, first + 1
     spent = spent + one.n
