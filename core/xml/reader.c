@@ -223,7 +223,6 @@ static void root_opens(struct reader *r, struct name name, const char **attrs)
 	struct element *root = element_builder_take(&r->build);
 	r->events->open(r->arg, &root);
 	element_free(&root);
-	element_begins(r);
 }
 
 static void on_namespace(void *arg, const char *prefix, const char *uri)
@@ -258,6 +257,8 @@ static void on_start(void *arg, const char *text, const char **attrs)
 		too_much(r, "Elements are nested too deep");
 		return;
 	}
+	if (below == framed)
+		element_begins(r);                       /* the limits may have changed since the one before */
 	if (++r->elements > r->limits->children + 1) {
 		too_much(r, "Too many elements");
 		return;
@@ -293,7 +294,6 @@ static void on_end(void *arg, const char *text)
 	struct element *el = element_builder_take(&r->build);
 	r->events->element(r->arg, &el);
 	element_free(&el);
-	element_begins(r);
 }
 
 static void on_text(void *arg, const char *p, int n)
