@@ -22,12 +22,15 @@ local cache = require "util.cache"
 
 local lib = module:require "pubsub"
 local interest = module:require "pep/interest"
+local quota = module:require "pep/quota"
 local well_known = module:require "pep/well_known"
 
 module:config {
   pep_max_items = { type = "integer", default = 256, min = 1, doc = "items of one node; what \"max\" means there" },
   pep_max_nodes = { type = "integer", default = 1000, min = 10, doc = "nodes of one account" },
   pep_max_payload_size = { type = "integer", default = 262144, min = 1024, doc = "bytes of one item" },
+  pep_max_account_size = { type = "integer", default = 67108864, min = 65536,
+    doc = "bytes of all items of one account together, 512 more for each" },
   pep_service_cache_size = { type = "integer", default = 1000, min = 10, doc = "accounts whose nodes are kept in memory" },
 }
 local config = module.config
@@ -194,7 +197,8 @@ local function new_service(username)
   local bare = bare_of(username)
   local service = pubsub.new {
     jid = bare, normalize_jid = jid.bare, autocreate_on_publish = true, max_nodes = config.pep_max_nodes,
-    max_subscriptions = 1000, max_affiliations = 1000, itemcheck = is_item_stanza, check_node_config = check_node_config,
+    max_subscriptions = 1000, max_affiliations = 1000, max_people = 10000, has_room = quota.has_room,
+    itemcheck = is_item_stanza, check_node_config = check_node_config,
     access_models = access_models(username), broadcaster = broadcaster,
     node_defaults = { access_model = "presence", max_items = 1, send_last_published_item = "on_sub_and_presence",
       max_payload_size = config.pep_max_payload_size },
@@ -382,10 +386,39 @@ module:hook("account-disco-items-node", function(event)
   for _, id in ipairs(items) do event.reply:tag("item", { jid = bare_of(service.user), name = id }):up() end
 end)
 
--- Deleted accounts: their data goes with all other stores.
+-- Deleted accounts: their data goes with all other stores; and nobody who gets the name later shall find himself in the lists of
+-- others' nodes.
+local SLICE = 20                       -- accounts looked at before others have their turn
+
+local function names_him(data, who)
+  for _, object in pairs(data or {}) do
+    if type(object) == "table" then
+      for _, list in ipairs { object.affiliations or {}, object.subscribers or {}, object.pending or {} } do
+        for other in pairs(list) do
+          if jid.bare(other) == who then return true end
+        end
+      end
+    end
+  end
+  return false
+end
+
 module:hook_global("user-deleted", function(event)
-  if event.host ~= host then return end
-  forget(event.username)
+  local who, ours = event.username .. "@" .. event.host, event.host == host
+  if ours then forget(event.username) end
+  task.spawn(function()
+    local names, n = {}, 0
+    for username in all_nodes:users() or function() end do
+      if not ours or username ~= event.username then names[#names + 1] = username end
+    end
+    for _, username in ipairs(names) do
+      local service = services:get(username) or alive[username]
+      if not service and names_him(all_nodes:get(username), who) then service = get_pep_service(username) end
+      if service then service:forget_person(who) end
+      n = n + 1
+      if n % SLICE == 0 then task.sleep(0) end
+    end
+  end)
 end)
 
 function module.save() return { remote = interest.save() } end

@@ -17,6 +17,7 @@ local lib = module:require "pubsub"
 module:config {
   pubsub_max_items = { type = "integer", default = 256, min = 1, doc = "items of one node; what \"max\" means there" },
   pubsub_max_nodes = { type = "integer", default = 10000, min = 1, doc = "nodes of the service" },
+  pubsub_max_nodes_per_user = { type = "integer", default = 1000, min = 1, doc = "nodes made by one who is no administrator" },
   pubsub_max_payload_size = { type = "integer", default = 262144, min = 1024, doc = "bytes of one item" },
   pubsub_max_subscriptions = { type = "integer", default = 100000, min = 1, doc = "subscribers of one node" },
   autocreate_on_publish = { type = "boolean", default = false, doc = "who may create nodes does so by publishing" },
@@ -64,7 +65,8 @@ local function new_service()
   local new = pubsub.new {
     jid = host, normalize_jid = jid.bare, autocreate_on_publish = config.autocreate_on_publish,
     autocreate_on_subscribe = config.autocreate_on_subscribe, max_nodes = config.pubsub_max_nodes,
-    max_subscriptions = config.pubsub_max_subscriptions, itemcheck = is_item_stanza, check_node_config = check_node_config,
+    max_nodes_each = config.pubsub_max_nodes_per_user, max_subscriptions = config.pubsub_max_subscriptions,
+    itemcheck = is_item_stanza, check_node_config = check_node_config,
     broadcaster = broadcaster,
     node_defaults = { max_payload_size = config.pubsub_max_payload_size, max_items = math.min(20, config.pubsub_max_items),
       itemreply = config.expose_publisher and "publisher" or "owner" },
@@ -138,6 +140,10 @@ end, { match = { xmlns = "jabber:x:data" } })
 module:hook("message/host", function(event)
   return load() and lib.on_bounce(event, exports.service)
 end, { match = { type = "error" } })
+
+module:hook_global("user-deleted", function(event)
+  if load() then exports.service:forget_person(event.username .. "@" .. event.host) end
+end)
 
 -- Discovery --------------------------------------------------------------------------------------------------------------------
 

@@ -53,6 +53,7 @@ local registry = {
   ["persistent-items-unsupported"] = unsupported "persistent-items",
   ["precondition-not-met"] = own("cancel", "conflict", "precondition-not-met"),
   ["presence-subscription-required"] = own("auth", "not-authorized", "presence-subscription-required"),
+  ["quota-exceeded"] = own("wait", "resource-constraint", nil, "Everything together is more than may be kept"),
   ["subscribe-unsupported"] = unsupported "subscribe",
   ["too-many-subscriptions"] = own("wait", "policy-violation", "too-many-subscriptions"),
   ["unsupported-access-model"] = own("modify", "not-acceptable", "unsupported-access-model"),

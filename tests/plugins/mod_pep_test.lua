@@ -383,6 +383,98 @@ check.test("§5: discovery of an account, its nodes and what they are", function
   host:close()
 end)
 
+check.test("what one account may keep: nodes, bytes, people in lists; the limits count as things come and go", function()
+  local host = new { pep_max_account_size = 65536, pep_max_nodes = 20 }
+  local romeo, juliet = host:client "romeo@example.org/orchard", host:client "juliet@example.org/balcony"
+  local big = "<x xmlns='urn:x'>" .. ("y"):rep(20000) .. "</x>"
+  local function try(client, node, id) local reply = publish(client, node, id, big)
+    return reply.attr.type == "result" and "ok" or err(reply) end
+  for i = 1, 3 do check.equal(try(romeo, "urn:" .. i, "1"), "ok") end
+  check.equal(try(romeo, "urn:4", "1"), "wait resource-constraint")
+  check.equal(try(romeo, "urn:3", "1"), "wait resource-constraint")
+  check.equal(err(ask(romeo, "get", nil, pubsub("<configure node='urn:4'/>", true))), "cancel item-not-found")
+  check.equal(try(juliet, "urn:1", "1"), "ok")
+  check.equal(publish(romeo, "urn:1", "2").attr.type, "result")                       -- there is room for something small
+  ask(romeo, "set", nil, pubsub "<retract node='urn:1'><item id='1'/></retract>")
+  host:advance(11)
+  check.equal(try(romeo, "urn:2", "1"), "ok")                                         -- the old one goes for it
+  check.equal(err(publish(juliet, "urn:1", "1", big, nil, "romeo@example.org")), "auth forbidden")
+  host:reload "pep"
+  check.equal(try(romeo, "urn:4", "1"), "ok")
+  check.equal(try(romeo, "urn:5", "1"), "wait resource-constraint")
+  host:close()
+end)
+
+check.test("a hundred thousand nodes by one user: a thousand, then the right error, at no cost for others", function()
+  local host = new()
+  local romeo = host:client "romeo@example.org/orchard"
+  local service = host:run(host:module("pep").environment.get_pep_service, "romeo")
+  local made, refused = 0, 0
+  host:run(function()
+    for i = 1, 100000 do
+      local ok, condition = service:create("urn:" .. i, "romeo@example.org")
+      if ok then made = made + 1 elseif condition == "max-nodes-exceeded" then refused = refused + 1 end
+    end
+  end)
+  check.equal({ made, refused }, { 1000, 99000 })
+  check.equal(err(publish(romeo, "urn:x", "1")), "wait resource-constraint max-nodes-exceeded")
+  check.equal(publish(romeo, "urn:7", "1").attr.type, "result")
+  host:close()
+end)
+
+check.test("people in the lists of all nodes of an account: ten thousand", function()
+  local host = new()
+  local romeo = host:client "romeo@example.org/orchard"
+  publish(romeo, "urn:last", "1")
+  local service = host:run(host:module("pep").environment.get_pep_service, "romeo")
+  for n = 1, 10 do
+    local list = {}
+    for i = 1, 1000 do list[("p%d@far.example"):format(i)] = "member" end
+    host:run(service.create, service, "urn:" .. n, "romeo@example.org")
+    service.nodes["urn:" .. n].affiliations = list
+  end
+  check.equal(err(ask(romeo, "set", nil, pubsub([[<affiliations node='urn:last'>
+    <affiliation jid='juliet@example.org' affiliation='member'/></affiliations>]], true))), "modify not-acceptable")
+  check.equal(err(ask(romeo, "set", nil, pubsub "<subscribe node='urn:last' jid='romeo@example.org'/>")),
+    "wait policy-violation too-many-subscriptions")
+  host:close()
+end)
+
+check.test("an account that is deleted: its nodes and items are gone, and it is in nobody's lists", function()
+  local users = require "couplet.users"
+  local host = fake.new { plugins = PLUGINS, global = { authentication = "internal_hashed" } }
+  for _, name in ipairs { "romeo", "juliet", "nurse" } do
+    check.ok(host:run(users.create_user, name, "secret", "example.org"))
+  end
+  local romeo, juliet = host:client "romeo@example.org/orchard", host:client "juliet@example.org/balcony"
+  publish(romeo, "urn:secret", "1", nil, publish_options { access_model = "whitelist", max_items = "5" })
+  publish(romeo, "urn:asked", "1", nil, publish_options { access_model = "authorize" })
+  publish(romeo, "urn:open", "1", nil, publish_options { access_model = "open" })
+  ask(romeo, "set", nil, pubsub([[<affiliations node='urn:secret'><affiliation jid='juliet@example.org' affiliation='member'/>
+    <affiliation jid='nurse@example.org' affiliation='member'/></affiliations>]], true))
+  for _, node in ipairs { "urn:secret", "urn:asked", "urn:open" } do
+    ask(juliet, "set", "romeo@example.org", pubsub("<subscribe node='" .. node .. "' jid='juliet@example.org/balcony'/>"))
+  end
+  publish(juliet, "urn:n", "1", nil, publish_options { access_model = "open", max_items = "5" })
+  publish(juliet, "urn:n", "2")
+  host:reload "pep"                                        -- romeo's nodes are not in memory
+  check.ok(host:run(users.delete_user, "juliet", "example.org"))
+  host:advance(1)
+  check.equal(host:run(function() return (host:store("pep", "keyval"):get "juliet") end), nil)
+  local left = host:run(function() return host:store("pep_urn:n", "archive"):find "juliet" end)
+  check.equal(left and host:run(left), nil)
+  check.ok(host:run(users.create_user, "juliet", "another person", "example.org"))
+  juliet = host:client "juliet@example.org/balcony"
+  check.equal(err(items(juliet, nil, "urn:n")), "cancel item-not-found")
+  check.equal(err(items(juliet, "romeo@example.org", "urn:secret")), "cancel not-allowed closed-node")
+  check.equal(#ask(juliet, "get", "romeo@example.org", pubsub "<subscriptions/>").tags[1].tags[1].tags, 0)
+  check.equal(items(host:client "nurse@example.org/hall", "romeo@example.org", "urn:secret").attr.type, "result")
+  for _, node in ipairs { "urn:secret", "urn:asked", "urn:open" } do
+    check.ok(not tostring(host:run(host:module("pep").environment.get_pep_service, "romeo").nodes[node].pending):find "juliet")
+  end
+  host:close()
+end)
+
 check.test("a plugin may refuse what is published (pep-publish-item)", function()
   local host = new()
   local romeo = host:client "romeo@example.org/orchard"

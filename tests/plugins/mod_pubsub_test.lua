@@ -242,6 +242,24 @@ check.test("a node of many items, or of large ones: in order, and no more at onc
   host:close()
 end)
 
+check.test("one user makes so many nodes, administrators all there can be; who is deleted is in no list", function()
+  local host, admin, romeo, juliet = new { pubsub_create = "local", pubsub_max_nodes_per_user = 3, pubsub_max_nodes = 6 }
+  for i = 1, 3 do check.equal(result(create(romeo, "r" .. i)), "ok") end
+  check.equal(result(create(romeo, "r4")), "wait resource-constraint max-nodes-exceeded")
+  check.equal(result(create(juliet, "j1")), "ok")
+  for i = 1, 2 do check.equal(result(create(admin, "a" .. i)), "ok") end
+  check.equal(result(create(admin, "a3")), "wait resource-constraint max-nodes-exceeded")
+  check.equal(result(ask(romeo, "set", "<delete node='r1'/>", true)), "ok")
+  check.equal(result(create(romeo, "r5")), "ok")
+  ask(romeo, "set", "<affiliations node='r2'><affiliation jid='juliet@example.org' affiliation='owner'/></affiliations>", true)
+  ask(juliet, "set", "<subscribe node='r3' jid='juliet@example.org/balcony'/>")
+  host:run(require "couplet.prosody".events.fire_event, "user-deleted", { username = "juliet", host = "example.org" })
+  check.equal(#ask(juliet, "get", "<affiliations/>").tags[1].tags[1].tags, 0)
+  check.equal(#ask(juliet, "get", "<subscriptions/>").tags[1].tags[1].tags, 0)
+  check.equal(#ask(romeo, "get", "<affiliations/>").tags[1].tags[1].tags, 3)
+  host:close()
+end)
+
 check.test("plugins that stand on the service find what was kept, from their first moment", function()
   local host, admin, romeo = new()
   create(admin, "news", { title = "News" })

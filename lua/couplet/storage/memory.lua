@@ -263,6 +263,15 @@ local function summary(self, user, query)
   return out
 end
 
+local function measure(self, user)
+  local items, bytes = self.data[user or ""] or none, 0
+  for _, item in ipairs(items) do
+    local stanza = item.value.stanza
+    bytes = bytes + (stanza and stanza:size() or 0)
+  end
+  return #items, bytes
+end
+
 local function dates(self, user)
   local out = {}
   for _, _, when in find(self, user) do
@@ -286,7 +295,8 @@ local types = {
   },
   archive = {
     append = append, find = find, get = archive_get, set = archive_set, delete = delete, summary = summary, dates = dates,
-    users = users, caps = { total = true, truncate = true, full_id_range = true, ids = true, wildcard_delete = true },
+    measure = measure, users = users,
+    caps = { total = true, truncate = true, full_id_range = true, ids = true, wildcard_delete = true },
   },
 }
 for _, t in pairs(types) do t.__index = t end

@@ -18,6 +18,7 @@
 --   get_affiliation(jid, node)  set_affiliation(node, actor, jid, affiliation)  get_affiliations(node, actor)
 --   get_node_config(node, actor)  set_node_config(node, actor, new)  get_node_metadata(node, actor)
 --   may(node, actor, action) -> bool                 why_not(node, actor, action) -> condition | nil
+--   forget_person(jid)             in no list any more, nor told so: there is no such account now
 --   may_hear(object, jid) -> bool                    may the address see what is in the node, be it a deleted one?
 --   jids_equal(a, b)
 --
@@ -32,7 +33,8 @@
 --   check_node_config(node, actor, config) -> bool | false, condition
 --   defaults_for(node) -> what a new node of that name gets besides node_defaults
 --   itemcheck(item) -> bool    normalize_jid(jid)    node_defaults    autocreate_on_publish    autocreate_on_subscribe
---   max_nodes, max_subscriptions (of one node), max_affiliations
+--   has_room(service, bytes) -> bool                   for one more item
+--   max_nodes, max_nodes_each (of one creator), max_subscriptions (of one node), max_affiliations, max_people (of all nodes)
 --
 -- Events on service.events, { service, node, actor, … }: node-created { object }, node-deleted, node-purged, item-published
 -- { id, item } (also item-published/NODE), item-retracted { id }, subscription-added { jid, options, notify_sub },
@@ -247,12 +249,23 @@ local function check_config(service, name, actor, config)
   return false, condition or "not-acceptable"
 end
 
+-- How many nodes has he made? Who owns everything may make as many as there can be.
+local function made_by(service, actor)
+  local n, who = 0, service:normalize(actor)
+  if actor == true or not service.config.max_nodes_each or service:get_affiliation(who) == "owner" then return 0 end
+  for _, object in pairs(service.nodes) do n = n + (object.creator == who and 1 or 0) end
+  return n
+end
+
 function service_mt:create(name, actor, options)
   local condition = self:why_not(name, actor, "create")
   if condition then return false, condition end
   if self.nodes[name] or self.leaving[name] then return false, "conflict" end
   if #name == 0 or #name > NAME_BYTES then return false, "not-acceptable" end
-  if self.config.max_nodes and self.n_nodes >= self.config.max_nodes then return false, "max-nodes-exceeded" end
+  local most, most_each = self.config.max_nodes or math.huge, self.config.max_nodes_each or math.huge
+  if self.n_nodes >= most or made_by(self, actor) >= most_each then
+    return false, "max-nodes-exceeded"
+  end
   local config = {}
   for k, v in pairs(self.config.defaults_for and self.config.defaults_for(name) or {}) do config[k] = v end
   for k, v in pairs(options or {}) do
@@ -398,6 +411,14 @@ function service_mt:publish(name, actor, item_id, item, options)
   end
   if self.config.itemcheck and item and not self.config.itemcheck(item) then return false, "invalid-item" end
   if item_id and #item_id > NAME_BYTES then return false, "not-acceptable" end
+  local will_have = object and object.config or options and options.max_payload_size and options or self.node_defaults
+  local most = will_have.max_payload_size
+  if most and item and #item.tags > 0 and item.tags[1]:size() > most then return false, "payload-too-big" end
+  local has_room = self.config.has_room
+  if has_room and item then
+    if not has_room(self, item:size()) then return false, "quota-exceeded" end
+    if self.nodes[name] ~= object then return false, object and "item-not-found" or "conflict" end       -- meanwhile
+  end
   if not object then
     local ok, condition = self:create(name, actor, options)
     if not ok then return false, condition end
@@ -405,9 +426,6 @@ function service_mt:publish(name, actor, item_id, item, options)
     if not object then return false, "item-not-found" end                -- deleted while it was made
   end
   local config = object.config
-  if config.max_payload_size and item and #item.tags > 0 and item.tags[1]:size() > config.max_payload_size then
-    return false, "payload-too-big"
-  end
   item_id = item_id or item and item.attr.id or id.medium()
   if item then item.attr.id = item_id end
   local publisher = actor ~= true and self:normalize(actor) or nil
@@ -484,6 +502,16 @@ local function of_account(service, object, bare)
   return n
 end
 
+-- Is there room for one more in the lists of all nodes together?
+local function crowded(service)
+  local most, n = service.config.max_people, 0
+  if not most then return false end
+  for _, object in pairs(service.nodes) do
+    n = n + count(pairs(object.affiliations)) + count(pairs(object.subscribers)) + count(pairs(object.pending))
+  end
+  return n >= most
+end
+
 -- Only for oneself, unless one may do it for others.
 local function for_self(service, name, actor, who)
   return actor == true or service:jids_equal(actor, who) or service:may(name, actor, "subscribe_other")
@@ -513,7 +541,7 @@ function service_mt:add_subscription(name, actor, who, options)
   local key = pending and bare or who
   local old = list[key]
   if not old and (count(pairs(object.pending)) + count(pairs(object.subscribers)) >= (self.config.max_subscriptions or 100000)
-    or of_account(self, object, bare) >= RESOURCES) then
+    or of_account(self, object, bare) >= RESOURCES or crowded(self)) then
     return false, "too-many-subscriptions"
   end
   list[key] = options or old or true
@@ -619,7 +647,8 @@ function service_mt:set_affiliation(name, actor, who, affiliation)
     for _, other in pairs(object.affiliations) do owners = owners + (other == "owner" and 1 or 0) end
     if owners == 1 and actor ~= true then return false, "not-acceptable" end          -- §8.9.2.4: the only owner stays one
   end
-  if affiliation ~= "none" and not old and count(pairs(object.affiliations)) >= (self.config.max_affiliations or 10000) then
+  if affiliation ~= "none" and not old
+    and (count(pairs(object.affiliations)) >= (self.config.max_affiliations or 10000) or crowded(self)) then
     return false, "resource-constraint"
   end
   object.affiliations[who] = affiliation ~= "none" and affiliation or nil
@@ -630,6 +659,21 @@ function service_mt:set_affiliation(name, actor, who, affiliation)
   end
   self:drop_strangers(object)
   return true
+end
+
+function service_mt:forget_person(who)
+  local bare, found = self:normalize(who), {}
+  for _, object in pairs(self.nodes) do
+    if object.affiliations[bare] or object.pending[bare] or self:subscribes(object, bare) then found[#found + 1] = object end
+  end
+  for _, object in ipairs(found) do
+    for _, list in ipairs { object.affiliations, object.pending, object.subscribers } do
+      for other in pairs(list) do
+        if self:normalize(other) == bare then list[other] = nil end
+      end
+    end
+    if self.nodes[object.name] == object then save(self, object) end
+  end
 end
 
 return pubsub
