@@ -159,6 +159,13 @@ local function take(queue)
   return entry[1]
 end
 
+local function put_back(queue, stanza)
+  local size = stanza:size()
+  queue.first = queue.first - 1
+  queue[queue.first] = { stanza, size }
+  queue.bytes, all_bytes = queue.bytes + size, all_bytes + size
+end
+
 function link.opened(l)
   local session, queue = l.session, l.queue
   l.open, l.proving = true, nil
@@ -169,7 +176,7 @@ function link.opened(l)
       l.queue, session.sendq = nil, nil
       break
     end
-    session.sends2s(stanza)
+    if session.sends2s(stanza) == false then return put_back(queue, stanza) end      -- the connection is gone: its end gives back
   end
 end
 
