@@ -6,12 +6,13 @@
 -- certificate is not good for its domain ends. Without, such a domain may still be proved by dialback, over TLS.
 
 local base64 = require "couplet.util.base64"
-local encodings = require "couplet.util.encodings"
+local certs = require "couplet.certs"
+local hosts = require "couplet.hosts"
 local peer_cert = require "couplet.peer_cert"
 local s2s = require "couplet.s2s"
 local st = require "couplet.stanza"
+local to_ascii = require "couplet.util.encodings".idna.to_ascii
 
-local nameprep = encodings.stringprep.nameprep
 local SASL = "urn:ietf:params:xml:ns:xmpp-sasl"
 local ATTEMPTS_MAX = 3
 
@@ -23,20 +24,35 @@ module:config {
 }
 local config = module.config
 
-local function must_be_good(domain)
-  if config.s2s_secure_auth then return not config.s2s_insecure_domains:contains(domain) end
-  return config.s2s_secure_domains:contains(domain)
+local function listed(domains, domain)
+  return domains:contains(domain) or domains:contains(to_ascii(domain))
 end
 
--- The host DNSSEC has led us to may be named instead of the domain (RFC 7673 §4, RFC 7712).
+local function must_be_good(domain)
+  if config.s2s_secure_auth then return not listed(config.s2s_insecure_domains, domain) end
+  return listed(config.s2s_secure_domains, domain)
+end
+
+-- The host DNSSEC has led us to may be named instead of the domain (RFC 7673 §4.1, RFC 7712 §6).
 local function target_of(session)
   local way = session.direction == "outgoing" and session.way
   return way and way.secure and way.host or nil
 end
 
+-- Whose authorities have looked at the chain: those of the host TLS was made for. Direct TLS: of the one SNI names.
+local function judged_for(session, tls)
+  if session.direction == "outgoing" then return session.from_host end
+  if session.tls_host then return session.tls_host end
+  local named = tls.sni and s2s.domain(tls.sni)
+  return named and hosts.get(named) and named or "*"
+end
+
 module:hook("s2s-check-certificate", function(event)
   local session, domain = event.session, event.host
   local chain, identity, problem = peer_cert.judge(event.tls, event.cert, domain, target_of(session))
+  if not problem and not event.tls.dane and not certs.same_authorities(judged_for(session, event.tls), module.host, "s2s") then
+    chain, problem = "invalid", "authorities of another host have judged it"
+  end
   session.cert_chain_status, session.cert_identity_status, session.cert_problem = chain, identity, problem
   session.cert_chain_errors = event.tls.verify_errors
   session.log("debug", "certificate of %s: %s%s", domain, problem or "good", event.tls.dane and " (DANE)" or "")
@@ -82,8 +98,8 @@ local function authzid(element)
   if not text or text == "" or text == "=" then return nil end
   local name = base64.decode_strict(text)
   if not name then return nil, "incorrect-encoding" end
-  name = nameprep(name)
-  if not name or name == "" then return nil, "invalid-authzid" end
+  name = s2s.domain(name)
+  if not name then return nil, "invalid-authzid" end
   return name
 end
 
@@ -101,6 +117,9 @@ module:hook("stanza/" .. SASL .. ":auth", function(event)
   -- Judged again, for exactly the domain that is to be proved: dialback may have had it judged for others since the header.
   local sound = s2s.check_certificate(session, session.from_host)
   if session.destroyed then return true end
+  if session.type ~= "s2sin_unauthed" then                -- dialback was faster, perhaps for another domain
+    return session:close { condition = "policy-violation", text = "One proof at a time" } or true
+  end
   if not sound or not good(session) then return refused(session, "not-authorized", session.cert_problem) end
   if not s2s.make_authenticated(session, session.from_host, "EXTERNAL") then
     return session.closing or session.destroyed or refused(session, "not-authorized", "This domain is not wanted here")

@@ -66,6 +66,7 @@ module:hook("stanza/" .. NS .. ":starttls", function(event)
   end
   answer(proceed)
   origin.notopen, origin.streamid, origin.header_sent = true, nil, nil
+  origin.tls_host = module.host                -- whose authorities judge the other side
   net:starttls(context(origin))                -- what was sent in clear behind <starttls/> is thrown away
   return true
 end)

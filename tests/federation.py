@@ -452,13 +452,13 @@ class Raw:
         self.stream_id = self.expect(r"<stream:stream[^>]* id='([^']+)'[^>]*>").group(1)
         return self
 
-    def secure(self, lab, certificate=None, server=False):
+    def secure(self, lab, certificate=None, server=False, sni=None):
         ctx = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER if server else ssl.PROTOCOL_TLS_CLIENT)
         ctx.check_hostname, ctx.verify_mode = False, ssl.CERT_NONE
         ctx.set_ciphers("DEFAULT:@SECLEVEL=0")               # what is weak is for the other side to refuse
         if certificate:
             ctx.load_cert_chain(*map(str, certificate))
-        self.sock = ctx.wrap_socket(self.sock, server_side=server)
+        self.sock = ctx.wrap_socket(self.sock, server_side=server, server_hostname=sni)
         self.sock.settimeout(DEADLINE)
         self.text = ""
         return self

@@ -4,6 +4,7 @@
 --   certs.context(host, service?) -> context | nil, message     for STARTTLS; made once, anew after a reload
 --   certs.client_context(host, tlsa?) -> context | nil, message     for connections to other servers; tlsa: records of DANE
 --   certs.direct(service) -> context | nil, message             for ports that start with TLS: picks the host by SNI
+--   certs.same_authorities(host, other, service) -> bool        do both trust the same? "*": who names no host
 --   certs.create_context(host, mode, …) -> context, message, settings    made anew; further tables override settings
 --   certs.find_host_cert(host) -> { certificate =, key = } | nil
 --   certs.generate(host, days?) -> { certificate =, key = } | nil, message     self-made, into the certificates directory
@@ -213,6 +214,14 @@ end
 
 -- --- contexts ---
 
+-- What the configuration says in words of TLS libraries, the most general first.
+local function spelled_out(into, host, service)
+  understand(into, config.rawget("*", "ssl"))
+  if host ~= "*" then understand(into, config.rawget(host, "ssl")) end
+  if service then understand(into, config.get(host, service .. "_ssl")) end
+  return into
+end
+
 local function settings_for(host, service, own)
   local into = {}
   local profile = config.get(host, "tls_profile") or "intermediate"
@@ -223,9 +232,7 @@ local function settings_for(host, service, own)
   end
   for k, v in pairs(profiles[profile]) do into[k] = v end
   local directory = certs.directory()
-  understand(into, config.rawget("*", "ssl"))
-  if host ~= "*" then understand(into, config.rawget(host, "ssl")) end
-  if service then understand(into, config.get(host, service .. "_ssl")) end
+  spelled_out(into, host, service)
   -- SASL EXTERNAL: whoever has a certificate may show it
   if service and service:find "^c2s" and config.get(host, "client_certificate_auth") == true then
     into.verify = into.verify or "request"
@@ -302,14 +309,22 @@ end
 
 local trusting = {}                      -- "cafile capath crlfile" -> a context that has read them
 
+local function authorities(settings)
+  return ("%s\0%s\0%s"):format(settings.ca_file or "", settings.ca_path or "", settings.crl_file or "")
+end
+
 -- Authorities are read once, however many hosts there are.
 local function make(settings)
   if not settings.verify or settings.verify == "none" then return core.net.tls_context(settings) end
-  local id = ("%s\0%s\0%s"):format(settings.ca_file or "", settings.ca_path or "", settings.crl_file or "")
+  local id = authorities(settings)
   settings.trust = trusting[id]
   local context, err = core.net.tls_context(settings)
   trusting[id] = trusting[id] or context
   return context, err
+end
+
+function certs.same_authorities(a, b, service)
+  return a == b or authorities(spelled_out({}, a, service)) == authorities(spelled_out({}, b, service))
 end
 
 local function build(settings)
