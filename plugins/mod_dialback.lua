@@ -142,6 +142,7 @@ end
 local function answered(session, claim, kind, condition)
   if session.destroyed or session.closing then return end
   session.claims = session.claims - 1
+  if claim.stream ~= session.streamid then return end      -- TLS or SASL has begun another: nobody looked at its certificate then
   local here, remote = claim.here, claim.remote
   if kind == "valid" then
     if s2s.make_authenticated(session, remote, "dialback", here) then
@@ -166,11 +167,11 @@ local function answered(session, claim, kind, condition)
 end
 
 -- Is the certificate good enough for this domain? An old server, whose header names nobody, is the first one it is good for.
-local function vouched(session, remote)
+local function vouched(session, remote, here)
   local nobody = session.from_host == nil
   if nobody then session.from_host = remote end
   local own = remote == (session.direction == "outgoing" and session.to_host or session.from_host)
-  local good, problem = (own and s2s.check_certificate or s2s.check_another)(session, remote)
+  local good, problem = (own and s2s.check_certificate or s2s.check_another)(session, remote, here)
   if good then return true end
   if nobody then session.from_host = nil end
   return false, problem or session.cert_problem
@@ -190,7 +191,7 @@ local function on_claim(session, element)
     return trouble "policy-violation"
   end
   if not session.notopen then
-    local good, problem = vouched(session, remote)
+    local good, problem = vouched(session, remote, here)
     if not good then
       session.log("info", "%s: the certificate is not good: %s", remote, problem or "refused")
       trouble "not-authorized"
@@ -206,7 +207,7 @@ local function on_claim(session, element)
   session.claims = session.claims + 1
   session.hosts[remote] = session.hosts[remote] or { authed = false }
   session.log("debug", "claims to be %s", remote)
-  local claim = { here = here, remote = remote }
+  local claim = { here = here, remote = remote, stream = session.streamid }
   ask(here, remote, session.streamid, text_of(element), function(kind, condition) answered(session, claim, kind, condition) end)
   return true
 end

@@ -99,7 +99,7 @@ local function fire(session, event, data) return bus_of(session).fire_event(even
 function s2s.check_certificate(session, remote, here)
   if not session.secure then return true end
   local tls = session.net and session.net:tls()
-  if not tls then return true end
+  if not tls then return false end               -- the connection is gone
   local cert = session.conn:ssl_peercertificate()
   local bus = here and hosts.get(here).events or bus_of(session)
   local verdict = bus.fire_event("s2s-check-certificate", { session = session, host = remote, cert = cert, tls = tls })
@@ -162,6 +162,7 @@ local function on_incoming(session, header)
   if session.authenticated_remote then           -- after SASL
     if remote and remote ~= session.from_host then return refuse(session, "invalid-from", "You have proved another domain") end
     if here ~= session.to_host then return refuse(session, "host-unknown", "You have authenticated at another host") end
+    remote = session.from_host
   else
     session.to_host, session.host, session.from_host = here, here, remote
   end
@@ -199,7 +200,7 @@ local function on_outgoing(session, header)
     return certificate_trouble(session, session.to_host)
   end
   if session.destroyed or not old then return end
-  if not session.secure and s2s.needs_tls(session.from_host) then
+  if not session.secure and outgoing.needs_tls(session) then
     return session:close({ condition = "policy-violation", text = "TLS is needed here, and that needs XMPP 1.0" }, nil,
       { condition = "remote-server-timeout", text = "The other server knows no TLS" })
   end
@@ -257,7 +258,7 @@ local function on_element(session, stanza)
   local name, _, _, _, _, xmlns = route_of(stanza)
   if xmlns == STREAMS and name == "error" then return on_stream_error(session, stanza) end
   if session.notopen then return session:close "bad-format" end
-  if KINDS[name] and (not xmlns or xmlns == "jabber:server") then
+  if KINDS[name] and (not xmlns or xmlns == "jabber:server" or xmlns == "jabber:client") then       -- the router takes all three
     if session.type ~= "s2sin" and not (session.type == "s2sout" and session.incoming) then
       return refuse(session, "not-authorized", "Prove your domain first")
     end
@@ -316,7 +317,7 @@ function kind.opened(conn)
 end
 
 function kind.secured(session)
-  session.outgoing = nil                         -- what was agreed before does not count (RFC 6120 §5.4.3.3)
+  session.outgoing, session.incoming = nil, nil  -- what was agreed before does not count (RFC 6120 §5.4.3.3)
   if session.direction ~= "outgoing" then return end
   session.queue:push { session, session.open_stream, session.from_host, session.to_host }
 end
@@ -428,8 +429,16 @@ local function stop_talking(host, stream, stanzas)
   s2s.forbid(function(here) return here == host end, stream, stanzas)
 end
 
+-- A host of ours may have been another server's a moment ago: what was proved for it then, and what waits for it, is void.
+local function no_longer_remote(host)
+  for session in s2s.each() do
+    if session.hosts and session.hosts[host] then session:close { condition = "policy-violation", text = host .. " is a domain of ours now" } end
+  end
+end
+
 function module.add_host(host_module)
   local host = host_module.host
+  no_longer_remote(host)
   local function configure()
     local disallowed = host_module:get_option_boolean("disallow_s2s", false)
     if disallowed and enabled[host] then

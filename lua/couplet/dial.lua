@@ -6,7 +6,7 @@
 --     next() -> candidate | nil, condition, text       candidate: { address, port, tls = bool, host = }; with dane = true also
 --     secure: DNSSEC vouches for the step from domain to host (RFC 7712); tlsa = { rdata, … } | nil: where it vouches for all
 --     of the way (RFC 7673)
---   dial.targets(domain, budget?) -> { { host =, port =, tls = bool, secure = bool }, … } | nil, condition, text
+--   dial.targets(domain, budget?, dane?) -> { { host =, port =, tls = bool, secure = bool }, … } | nil, condition, text
 --   dial.tlsa(target, budget?) -> { rdata, … }, none if there is nothing usable | nil, message
 --   dial.race{ next =, connect = fn(candidate, attempt) -> conn | nil, message, won = fn(conn, candidate),
 --     lost = fn(condition, text) } -> race
@@ -125,7 +125,7 @@ local function literal(domain)
   return is_ip(address) and address or nil
 end
 
-function dial.targets(domain, budget)
+function dial.targets(domain, budget, dane)
   local address = literal(domain)
   if address then return { { host = address, port = PORT, tls = false, secure = false } } end
   local ascii = to_ascii(domain)
@@ -151,6 +151,9 @@ function dial.targets(domain, budget)
     end
   end
   if records[1] then return dial.order(records) end
+  if dane and (answers[1].failed or answers[2].failed) then              -- somebody may not want us to see them (RFC 7673 §3.1)
+    return nil, "remote-server-timeout", "DNS does not answer for its SRV records"
+  end
   if refused then return nil, "remote-server-not-found", "This domain does not take connections of servers" end
   -- No other host comes in between, so nothing is delegated; whether DANE counts, the addresses will say.
   return { { host = ascii, port = PORT, tls = false, secure = true, fallback = true } }
@@ -225,7 +228,7 @@ function dial.candidates(domain, options)
   local found, unanswered = false, nil
   return function()
     if not targets then
-      targets, condition, text = dial.targets(domain, budget)
+      targets, condition, text = dial.targets(domain, budget, options.dane)
       targets = targets or {}
     end
     while true do
@@ -236,7 +239,7 @@ function dial.candidates(domain, options)
           local err
           if not target.tlsa then target.tlsa, err = dial.tlsa(target, budget) end
           tlsa = target.tlsa
-          if err then ip, secure = nil, ("TLSA records of %s: %s"):format(target.host, err) end     -- RFC 7673 §3.3
+          if err then ip, secure = nil, ("TLSA records of %s: %s"):format(target.host, err) end     -- RFC 7673 §3.4
         end
         if ip then
           found = true

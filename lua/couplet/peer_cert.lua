@@ -5,6 +5,8 @@
 --   peer_cert.judge(tls, cert, domain, target?) -> chain, identity, problem      "valid" | "none" | "invalid"; "valid" | "none" |
 --     "invalid"; nil or what is wrong. tls: of the connection; target: a host whose name is as good as the domain's
 --   peer_cert.described(record, cert) -> boolean     is this the certificate of the TLSA record (rdata), whatever its usage?
+--   peer_cert.fits(record, cert, tls, domain, target) -> boolean     … and does its usage make it good? Usages 1 and 3; target:
+--     the host whose record it is. What says nothing of this certificate itself (0, 2) does not fit
 --   peer_cert.record(cert) -> "3 1 1 …"              the record to publish for it
 --   peer_cert.names_it(cert, domain) -> boolean
 --   peer_cert.names(cert) -> { text, … }             whom it names
@@ -14,6 +16,7 @@ local x509 = require "couplet.util.x509"
 
 local peer_cert = {}
 
+local PKIX_EE = 1
 local DANE_EE = 3                      -- the record speaks of this certificate: names and dates do not matter (RFC 7671 §5.1)
 
 -- Common names do not count (RFC 9525 §2).
@@ -41,6 +44,17 @@ function peer_cert.described(record, cert)
   if not what or #data == 0 then return false end
   if match == 0 then return data == what end
   return hashes[match] ~= nil and data == hash(hashes[match], what)
+end
+
+-- Usage 1 asks for all that counts without DANE, too: a good chain and a name (RFC 7671 §5.3, RFC 7673 §6).
+function peer_cert.fits(record, cert, tls, domain, target)
+  local usage = record:byte(1)
+  if not cert then return false end
+  if usage ~= DANE_EE and (usage ~= PKIX_EE or tls.verify_errors and tls.verify_errors[1]
+    or not (peer_cert.names_it(cert, domain) or peer_cert.names_it(cert, target))) then
+    return false
+  end
+  return peer_cert.described(record, cert)
 end
 
 function peer_cert.record(cert)

@@ -24,13 +24,14 @@
 --   check_another(session, remote, here?) -> bool, what is wrong      … for one more domain; the stream keeps its own judgement
 --   stream_ready(session, again?)                       TLS is as it should be: prove us, ask dialback's questions
 --   prove(link) -> bool                                 begin to make ourselves known for that pair; false: there is no way
+--   may_carry(session, remote) -> bool                  is it as good for what goes there as a connection of our own? may wait
 --   on_its_own(link)                                    a shared stream did not do: a connection for this link alone
 
 local config = require "couplet.config"
 local hosts = require "couplet.hosts"
 local link = require "couplet.s2s_link"
 local options = require "couplet.options"
-local nameprep = require "couplet.util.encodings".stringprep.nameprep
+local prepped_split = require "couplet.jid".prepped_split
 local prosody = require "couplet.prosody"
 local server_session = require "couplet.server_session"
 
@@ -39,9 +40,11 @@ local s2s = { incoming_s2s = prosody.incoming_s2s }
 local outgoing = {}                    -- "from to" -> session
 local leaving = {}                     -- sessions that have said all, and still listen
 
+-- In the same form as the domain of an address in a stanza, or what is proved would not be what is asked for.
 function s2s.domain(text)
-  local domain = text and #text <= 1023 and nameprep(text)
-  return domain and domain ~= "" and not domain:find "[@/]" and domain or nil
+  if not text or #text > 1023 or text:find "[@/]" then return nil end
+  local _, domain = prepped_split(text)
+  return domain
 end
 
 local function bus_of(session)
@@ -110,6 +113,8 @@ function s2s.listed(host, option)
   return set
 end
 
+function s2s.may_carry() return true end              -- until mod_s2s says more
+
 -- Proved ----------------------------------------------------------------------------------------------------------------
 
 function s2s.authorized(session, remote, here)
@@ -165,6 +170,7 @@ end
 -- If both sides have called each other, the smaller name keeps its own connection, so that not both change sides; and a link
 -- that is open stays where it is, for the sake of order. Should its carrier end, there is another.
 function s2s.adopt(session, remote, here)
+  if not link.takes(session) then return end
   link.offer(here, remote, session)
   local l = link.get(here, remote)
   if not l then

@@ -3,6 +3,7 @@
 --
 --   outgoing.route(event)             route/remote
 --   outgoing.features(event)          what the other side offers
+--   outgoing.needs_tls(session) -> bool
 --   outgoing.connected(conn) -> attempt | nil     a connection that has not become a session's yet
 --   outgoing.gone(conn) -> bool       it is over: was it one of those?
 --   outgoing.no_longer_pending(session)
@@ -16,6 +17,7 @@ local hosts = require "couplet.hosts"
 local link = require "couplet.s2s_link"
 local listener = require "couplet.listener"
 local net = require "couplet.core".net
+local peer_cert = require "couplet.peer_cert"
 local s2s = require "couplet.s2s"
 local server_session = require "couplet.server_session"
 local task = require "couplet.task"
@@ -24,6 +26,7 @@ local count = require "couplet.util.iterators".count
 
 local config = module.config
 local DIALBACK = "urn:xmpp:features:dialback"
+local CANDIDATES_MAX = 8               -- on the way to a domain, whose records are looked at
 
 -- attempts: connection -> attempt of a race; pending: sessions not yet authenticated
 local outgoing = { state = { attempts = {}, pending = 0 } }
@@ -55,6 +58,11 @@ function s2s.stream_ready(session, again)
   if not session.destroyed and not session.sasl_under_way then fire(session, "s2s/ready", { session = session }) end
 end
 
+-- TLSA records promise TLS (RFC 7673 §3.4).
+function outgoing.needs_tls(session)
+  return s2s.needs_tls(session.from_host) or session.way and session.way.tlsa ~= nil
+end
+
 function outgoing.features(event)
   local session, features = event.origin, event.stanza
   if session.direction ~= "outgoing" then return nil end
@@ -70,7 +78,7 @@ function outgoing.features(event)
   end
   local dialback = features:get_child("dialback", DIALBACK)
   session.knows_dialback = dialback and (dialback:get_child "errors" and "errors" or "yes")
-  if not session.secure and s2s.needs_tls(session.from_host) then
+  if not session.secure and outgoing.needs_tls(session) then
     session:close({ condition = "policy-violation", text = "TLS is needed here" }, nil, later "The other server offers no TLS")
     return true
   end
@@ -110,6 +118,7 @@ end
 
 -- Another domain, whose name leads to the same port of the same machine: only where errors are part of the dialback.
 local function same_machine(l, candidate)
+  if candidate.tlsa then return nil end          -- its own records judge, and they did not there
   for session in s2s.each() do
     local native = session.knows_dialback == "errors" and session.net
     if native and native:ip() == candidate.address and native:port() == candidate.port and may_share(session, l) then
@@ -126,6 +135,24 @@ function s2s.on_its_own(l)
   if not session then return link.drop(l, { condition = condition, text = text }) end
   link.move(l, session)
   if session.usable then s2s.stream_ready(session) end
+end
+
+-- A stream the other side has made may carry what goes to that domain, unless we would find TLSA records on our way there and its
+-- certificate is not what they describe: a good authority is less than they ask for (RFC 7673 §4.2).
+function s2s.may_carry(session, remote)
+  if not config.use_dane then return true end
+  local next_candidate, free = dial.candidates(remote, { timeout = config.s2s_lookup_timeout, dane = true }), nil
+  for _ = 1, CANDIDATES_MAX do
+    local candidate, condition = next_candidate()
+    if not candidate then return free or free == nil and condition == "remote-server-not-found" end
+    if free == nil then free = true end
+    local tls = session.secure and session.net and session.net:tls()
+    for _, record in ipairs(candidate.tlsa or {}) do
+      if tls and peer_cert.fits(record, session.conn:ssl_peercertificate(), tls, remote, candidate.host) then return true end
+      free = false
+    end
+  end
+  return free
 end
 
 -- Connections -----------------------------------------------------------------------------------------------------------

@@ -233,6 +233,11 @@ check.test("DNSSEC: what it vouches for, and what it says is forged (RFC 7673, R
       "DNSSEC says the SRV records of this domain are forged" },
     { { ["SRV _xmpp-server._tcp.a.example"] = secure { srv(0, 0, 5269, "h") }, ["A h"] = { bogus = true, { a = "192.0.2.1" } } },
       "", "DNS does not answer (DNSSEC says the answer is forged)" },
+    -- records somebody keeps from us are not the same as none
+    { { ["SRV _xmpp-server._tcp.a.example"] = "timeout", A = secure { { a = "192.0.2.1" } } }, "",
+      "DNS does not answer for its SRV records" },
+    { { ["SRV _xmpps-server._tcp.a.example"] = { rcode = 2 }, A = secure { { a = "192.0.2.1" } } }, "",
+      "DNS does not answer for its SRV records" },
     -- no SRV records: the domain's own host, whose name is no other's
     { { ["A a.example"] = secure { { a = "192.0.2.1" } }, ["TLSA _5269._tcp.a.example"] = good }, "192.0.2.1 false 1" },
   }
