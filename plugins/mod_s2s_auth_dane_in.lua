@@ -3,19 +3,14 @@
 -- connections is use_dane, mod_s2s).
 --
 -- Where DNSSEC vouches for the domain's SRV records and for TLSA records of a host they name, and the certificate shown is the
--- one a record describes (usage 3, or 1 together with a good chain), it is good for the domain. If not, nothing is lost: a server
--- may call with another certificate than it answers with; then mod_s2s_auth_certs judges as ever.
+-- one a record describes (usage 3, or 1 together with a good chain and name), it is good for the domain. If not, nothing is lost:
+-- a server may call with another certificate than it answers with; then mod_s2s_auth_certs judges as ever. So usage 0 could only
+-- repeat what that says; for usage 2, whose authority nobody else trusts, no RFC says how it would speak of those who call.
 
 local dial = require "couplet.dial"
 local peer_cert = require "couplet.peer_cert"
 
 local TARGETS_MAX = 8                  -- hosts whose records are looked at
-local PKIX_EE, DANE_EE = 1, 3
-
-local function good(record, cert, chain_is_good)
-  local usage = record:byte(1)
-  return (usage == DANE_EE or usage == PKIX_EE and chain_is_good) and peer_cert.described(record, cert)
-end
 
 module:hook("s2s-check-certificate", function(event)
   local session, domain, cert = event.session, event.host, event.cert
@@ -25,7 +20,7 @@ module:hook("s2s-check-certificate", function(event)
   for i = 1, math.min(#targets, TARGETS_MAX) do
     local target = targets[i]
     for _, record in ipairs(target.secure and dial.tlsa(target, budget) or {}) do
-      if good(record, cert, not event.tls.verify_errors[1]) then
+      if peer_cert.fits(record, cert, event.tls, domain, target.host) then
         session.log("debug", "certificate of %s: good by the TLSA records of %s", domain, target.host)
         session.cert_chain_status, session.cert_identity_status, session.cert_problem = "valid", "valid", nil
         return true

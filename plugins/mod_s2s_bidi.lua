@@ -6,6 +6,7 @@
 
 local s2s = require "couplet.s2s"
 local st = require "couplet.stanza"
+local task = require "couplet.task"
 
 local NS, FEATURE = "urn:xmpp:bidi", "urn:xmpp:features:bidi"
 
@@ -36,7 +37,14 @@ module:hook("s2s/authenticate", function(event)
   session.sends2s(st.stanza("bidi", { xmlns = NS }))
 end, 1000)
 
+local function carry(session, remote, here)
+  if s2s.may_carry(session, remote) then return s2s.adopt(session, remote, here) end
+  if session.destroyed then return end
+  session.log("info", "what goes to %s looks for its own way: its TLSA records describe another certificate", remote)
+end
+
+-- A task of its own: DNS may be asked.
 module:hook("s2s/proved", function(event)
   local session = event.session
-  if session.incoming or session.outgoing then s2s.adopt(session, event.host, event.here) end
+  if session.incoming or session.outgoing then task.spawn(carry, session, event.host, event.here) end
 end)

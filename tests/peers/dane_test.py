@@ -5,13 +5,21 @@ import pathlib
 import re
 import subprocess
 import sys
+import time
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
 from check import done, equal, test  # noqa: E402
-from federation import Lab, Raw, RawServer, User, header  # noqa: E402
+from federation import DEADLINE, Lab, Raw, RawServer, User, header  # noqa: E402
 
 lab = Lab(signed=True)
 mallory = RawServer()
+
+
+def wait_for(condition):
+    end = time.monotonic() + DEADLINE
+    while not condition():
+        assert time.monotonic() < end, here.log()[-3000:]
+        time.sleep(0.02)
 
 
 def openssl(*argv, data=None):
@@ -66,10 +74,15 @@ ROWS = [
 ]
 for _row in ROWS:
     publish(_row[0], _row[1], _row[3])
+publish("pkixname.lab", "pkixname-host.lab", [association(lab.authority.issue("else.lab")[0], "1 1 1")])
+publish("pkixhost.lab", "target2.lab", [association(lab.authority.issue("pkixhost.lab", "target2")[0], "1 1 1")])
+for _i in range(2):
+    publish("next%d.lab" % _i, "next%d-host.lab" % _i, ["3 1 1 " + "00" * 32] if _i else [])
 publish("direct.lab", "direct-host.lab", [association(own[0], "3 1 1")], "xmpps-server")
 publish("x.forged", "x-host.lab", [association(own[0], "3 1 1")])
 publish("tlsa.lab", "tlsa-host.forged", [association(own[0], "3 1 1")])
-here = lab.couplet("verona.lab", accounts={"romeo": "secret"}, config="use_dane = true\n", modules=["s2s_auth_dane_in"])
+here = lab.couplet("verona.lab", accounts={"romeo": "secret"}, config="use_dane = true\n", modules=["s2s_auth_dane_in", "s2s_bidi"])
+loose = lab.couplet("loose.lab", accounts={"romeo": "secret"}, config="use_dane = true\ns2s_require_encryption = false\ns2s_secure_auth = false\n")
 plain = lab.couplet("mantua.lab", accounts={"romeo": "secret"})
 ERROR = "<stream:error><not-authorized xmlns='urn:ietf:params:xml:ns:xmpp-streams'/><text[^>]*>The certificate of %s is not good: %s</text>"
 
@@ -131,9 +144,61 @@ def who_calls():
         ("ee.lab", own, None), ("eefull.lab", own, None), ("many.lab", own, None), ("direct.lab", own, None),
         ("eebad.lab", lab.authority.issue("eebad.lab"), None),                     # another one than it answers with, and good
         ("eebad.lab", own, SELF), ("pkixself.lab", own, SELF), ("ee.open", own, SELF), ("x.forged", own, SELF),
+        ("pkixname.lab", lab.authority.issue("else.lab"), "it does not name pkixname.lab"),
+        ("pkixhost.lab", lab.authority.issue("pkixhost.lab", "target2"), None),
         ("pkix.lab", lab.authority.issue("pkix.lab"), None), ("ta.lab", lab.authority.issue("ta.lab", "strange"), "self-signed certificate in certificate chain"),
     ):
         incoming(name, certificate, problem)
+
+
+@test("both ways on a stream of theirs: only where its certificate is what the records describe")
+def both_ways():
+    for name, certificate, goes_back in (("ee.lab", own, True), ("good.open", lab.authority.issue("good.open"), True),
+                                         ("none.lab", lab.authority.issue("none.lab"), True), ("many.lab", own, True),
+                                         ("eebad.lab", lab.authority.issue("eebad.lab"), False), ("ta.lab", lab.authority.issue("ta.lab"), False),
+                                         ("pkix.lab", lab.authority.issue("pkix.lab"), True)):
+        r = Raw.connect(here.s2s).opened_tls(lab, name, "verona.lab", certificate)
+        r.send("<bidi xmlns='urn:xmpp:bidi'/>").external(name).expect("<success")
+        r.text = ""
+        r.open(name, "verona.lab").expect("<stream:features>.*?</stream:features>")
+        r.send("<db:verify from='%s' to='verona.lab' id='1'>key</db:verify>" % name).expect("<db:verify ")
+        wait_for(lambda: re.search("what goes (from verona.lab )?to %s (goes back|looks for its own way)" % re.escape(name), here.log()))
+        romeo = User.login(lab, here)
+        romeo.ping(name)
+        if goes_back:
+            r.expect("<iq [^>]*to='%s'" % name)
+        else:
+            mallory.accept().close()
+        r.close()
+        romeo.close()
+
+
+@test("records promise TLS: without it there is no stream, whatever else is allowed")
+def promised():
+    for server, name, works in ((loose, "ee.lab", False), (loose, "none.lab", True)):
+        romeo = User.login(lab, server)
+        romeo.ping(name)
+        r = mallory.accept()
+        r.expect("<stream:stream[^>]*>")
+        r.send(header(from_=name, id="one") + "<stream:features><dialback xmlns='urn:xmpp:features:dialback'/></stream:features>")
+        r.expect("<db:result " if works else "<stream:error><policy-violation ")
+        r.close()
+        romeo.close()
+
+
+@test("a connection to the same machine is not shared by a domain that has records of its own")
+def shared():
+    romeo, certificate = User.login(lab, here), lab.authority.issue("next.lab", "wildcard")
+    dialback = "<dialback xmlns='urn:xmpp:features:dialback'><errors/></dialback>"
+    romeo.ping("next0.lab")
+    r = mallory.accept_tls(lab, "next0.lab", certificate, features=dialback)
+    r.expect("<db:result[^>]*>.*?</db:result>")
+    r.send("<db:result from='next0.lab' to='verona.lab' type='valid'/>").expect("<iq ")
+    romeo.ping("next1.lab")
+    again = mallory.accept_tls(lab, "next1.lab", certificate)
+    assert re.search(ERROR % ("next1.lab", NO_MATCH), again.ended()), again.text
+    for stream in (r, again, romeo):
+        stream.close()
 
 
 @test("with Debian's Prosody, which knows DANE for the servers it calls: certificates nobody vouches for, and both say they are good")
