@@ -19,6 +19,7 @@ local forwarded = require "couplet.forwarded"
 local hosts = require "couplet.hosts"
 local id = require "couplet.util.id"
 local listener = require "couplet.listener"
+local lockout = require "couplet.lockout"
 local router = require "couplet.router"
 local sha1 = require "couplet.util.hashes".sha1
 local st = require "couplet.stanza"
@@ -30,6 +31,7 @@ local ACCEPT, STREAMS = "jabber:component:accept", "urn:ietf:params:xml:ns:xmpp-
 local DISCO_INFO = "http://jabber.org/protocol/disco#info"
 local HEADER = "<?xml version='1.0'?><stream:stream xmlns='%s' xmlns:stream='http://etherx.jabber.org/streams' id='%s'%s>"
 local QUEUE_BYTES = 4 * 1024 * 1024            -- kept for one component
+local FREE_FAILURES, WAIT_MAX = 5, 60          -- wrong handshakes of one address that cost nothing; seconds further ones may cost
 
 module:config {
   component_secret = { type = "string", secret = true, doc = "what the component must know" },
@@ -51,7 +53,8 @@ module:config {
 }
 local config = module.config
 
-local homes = module:shared "homes"            -- host -> { module =, session = (the one connected), queue = {…} }
+-- host -> { module =, session = (the one connected), queue = {…}, failures = wrong handshakes, by address }
+local homes = module:shared "homes"
 local open = module:shared "open"              -- sessions with a connection
 
 -- For other plugins: the session of the component that is connected as this host.
@@ -89,6 +92,15 @@ local new_session = client_session.kind(methods)
 
 -- The way in: header, handshake, stanzas --------------------------------------------------------------------------------------
 
+local function address_of(session) return lockout.network(session.ip or "?") end
+
+local function too_early(session)
+  local seconds = homes[session.host].failures:wait(address_of(session))
+  if not seconds then return false end
+  session:close { condition = "policy-violation", text = ("Too many failed handshakes; try again in %.0f s"):format(seconds) }
+  return true
+end
+
 local function on_header(session, header, xmlns)
   if not session.notopen then return session:close "bad-format" end
   if xmlns ~= ACCEPT then
@@ -104,7 +116,7 @@ local function on_header(session, header, xmlns)
     return session:close { condition = "host-unknown", text = to:sub(1, 255) .. " is no external component of this server" }
   end
   session.host = host
-  session:open_stream()
+  if not too_early(session) then session:open_stream() end
 end
 
 -- XEP-0114 §3: SHA-1 of stream id and secret, in hex.
@@ -118,12 +130,15 @@ local function authenticate(event)
     session:close { condition = "not-authorized", text = "No secret is configured" }
     return true
   end
+  if too_early(session) then return true end     -- others may have failed meanwhile
   local token = event.stanza:get_text():match "^%s*(.-)%s*$"
   if not crypto.equals(token, sha1(session.streamid .. secret, true)) then
+    home.failures:failed(address_of(session), FREE_FAILURES, WAIT_MAX)
     session.log("warn", "refused component %s from %s: its secret is not ours", session.host, session.ip)
     session:close { condition = "not-authorized", text = "The handshake does not match" }
     return true
   end
+  home.failures:forget(address_of(session))
   local old = home.session
   if old and options:get_option_enum("component_conflict_resolve", "kick_new", "kick_old") ~= "kick_old" then
     session.log("warn", "refused component %s from %s: it is already connected from %s", session.host, session.ip, old.ip)
@@ -282,6 +297,7 @@ function module.add_host(host_module)
   local home = homes[host] or {}
   homes[host] = home
   home.module, home.reloading = host_module, nil
+  home.failures = home.failures or lockout.new(1000)
   for _, kind in ipairs { "message", "presence", "iq" } do
     for _, target in ipairs { "full", "bare", "host" } do host_module:hook(kind .. "/" .. target, deliver, -1) end
   end

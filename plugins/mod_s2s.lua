@@ -15,6 +15,7 @@ local core = require "couplet.core"
 local hosts = require "couplet.hosts"
 local id = require "couplet.util.id"
 local listener = require "couplet.listener"
+local network = require "couplet.lockout".network
 local router = require "couplet.router"
 local s2s = require "couplet.s2s"
 local link = require "couplet.s2s_link"
@@ -72,14 +73,6 @@ local outgoing = module:require "outgoing"
 local enabled = {}                     -- hosts that talk to other servers
 local streams = {}                     -- "remote here" -> incoming sessions proved for that pair, the oldest first
 local unproved = {}                    -- address -> incoming connections that have proved nothing
-
--- Whoever has one IPv6 address has its /64.
-local function address_group(ip)
-  if not ip:find(":", 1, true) or ip:find "%." then return ip end
-  local groups = {}
-  for group in (ip:match "^(.-)::" or ip):gmatch "[^:]+" do groups[#groups + 1] = group end
-  return table.concat(groups, ":", 1, math.min(4, #groups)) .. "::"
-end
 
 local function proved(session)
   local group = session.unproved_from
@@ -307,7 +300,7 @@ function kind.opened(conn)
     return
   end
   local session = s2s.new_incoming(conn)
-  local group = address_group(session.ip)
+  local group = network(session.ip)
   unproved[group] = (unproved[group] or 0) + 1
   session.unproved_from = group
   if unproved[group] > config.s2s_max_unproved_per_ip then

@@ -7,10 +7,12 @@
 --   log.register_sink_type(name, make)      make(settings) -> fn(source, level, text, time)
 --   log.quiet(level?)                only errors (or from level on), to standard error: tools
 --
--- A line never contains control characters of whoever caused it: a new line in a text goes on indented.
+-- A line never contains control characters of whoever caused it, nor what turns the direction of writing round (couplet.plain;
+-- util.format does the same to each argument). A new line that is left, ours then, goes on indented.
 
 local core = require "couplet.core"
 local logger = require "couplet.logger"
+local unseen = require "couplet.plain".unseen
 local system = core.system
 
 local log = { new = logger.init }
@@ -31,7 +33,7 @@ end
 
 local function clean(text)
   if text:find("[%c\x7f]") then text = text:gsub("[%c\x7f]", escape) end
-  if text:find("\xc2[\x80-\x9f]") then text = text:gsub("\xc2[\x80-\x9f]", "?") end    -- C1: terminals obey these as well
+  text = unseen(text)
   if #text > 16384 then text = text:sub(1, 16384) .. "..." end
   return text
 end

@@ -19,9 +19,8 @@
 -- anything is asked about the account, whether it exists or not; another address is not concerned. It is asked
 -- again before the verdict is told, so that guesses made side by side get no more answers than guesses in turn.
 
-local clock = require "couplet.clock"
 local jid = require "couplet.jid"
-local recent = require "couplet.recent"
+local lockout = require "couplet.lockout"
 local sessions = require "couplet.sessions"
 local task = require "couplet.task"
 local users = require "couplet.users"
@@ -35,22 +34,14 @@ local IN_FLIGHT = 8                    -- steps of one address that wait for the
 -- What the plugins of one host share.
 local function state_of(module)
   local state = module:shared "login/state"
-  if not state.note then
-    state.failures_of, state.note = recent.new(10000)    -- "account\0address" and "\0address" -> { count, last, free_at }
+  if not state.failures then
+    state.failures = lockout.new(10000)          -- "account\0address" and "\0address"
     state.lines = {}                   -- address -> { n = in flight, first, last, [first … last] = who waits }
   end
   return state
 end
 
-local function address_of(session)
-  local ip = session.ip or "?"
-  if ip:find(":", 1, true) and not ip:find("%d+%.%d+%.%d+%.%d+$") then      -- whoever has one address of a /64 has all
-    local head, groups = ip:match "^(.-)::" or ip, {}
-    for group in head:gmatch "[^:]+" do groups[#groups + 1] = group end
-    ip = table.concat(groups, ":", 1, math.min(4, #groups)) .. "::"
-  end
-  return ip
-end
+local function address_of(session) return lockout.network(session.ip or "?") end
 
 -- Steps that wait stand in line, so that a crowd of one address does not keep everybody else waiting.
 local function stand_in_line(lines, address)
@@ -109,7 +100,7 @@ local guesses = { ["not-authorized"] = true, ["account-disabled"] = true, ["temp
 
 function login.new(module, dialect)
   local self, state = {}, state_of(module)
-  local failures_of, note, lines = state.failures_of, state.note, state.lines
+  local failures, lines = state.failures, state.lines
 
   local secure_only = module:get_option_boolean("c2s_require_encryption", module:get_option_boolean("require_encryption", true))
   local allow_plain = module:get_option_boolean("allow_unencrypted_plain_auth", false)
@@ -144,20 +135,8 @@ function login.new(module, dialect)
 
   -- Too many failures -----------------------------------------------------------------------------------------------------
 
-  local function waiting(key)
-    local entry = failures_of(key)
-    return entry ~= nil and clock.mono() < entry.free_at
-  end
-
-  local function count_failure(key, allowed)
-    local now = clock.mono()
-    local entry = failures_of(key)
-    if not entry or now - entry.last > math.max(lockout_max, 60) then entry = { count = 0, free_at = 0 } end
-    entry.count, entry.last = entry.count + 1, now
-    local over = entry.count - allowed
-    if over > 0 then entry.free_at = now + math.min(2.0 ^ over, lockout_max) end
-    note(key, entry)
-  end
+  local function waiting(key) return failures:wait(key) ~= nil end
+  local function count_failure(key, allowed) failures:failed(key, allowed, lockout_max) end
 
   local function gate(session)
     local address = address_of(session)
@@ -331,7 +310,7 @@ function login.new(module, dialect)
     session.sasl_resource = handler.resource
     session.sasl_mechanism = handler.selected
     session.sasl_failures, session.sasl_misfits = nil, nil
-    note(session.username .. "\0" .. address_of(session), nil)
+    failures:forget(session.username .. "\0" .. address_of(session))
     module:fire_event("authentication-success", { session = session })
     session.sasl_handler = nil
     dialect.success(session, handler, data)

@@ -59,11 +59,27 @@ check.test("a stranger's text starts no line and moves no cursor", function()
     { "a\0b\127", "a\\000b\\127" },
     { "a\rb", "a\\013b" },
     { "tab\tstays", "tab\tstays" },
-    { "csi \xc2\x9b2J", "csi ?2J" },
+    { "csi \xc2\x9b2J", "csi <U+009B>2J" },
+    { "\u{202e}tfel\u{2069} \u{2028}\u{61c}", "<U+202E>tfel<U+2069> <U+2028><U+061C>" },
     { "grüße ☃", "grüße ☃" },
   }
   for i, row in ipairs(rows) do check.equal(log.clean(row[1]), row[2], "row " .. i) end
   check.ok(#log.clean(("x"):rep(100000)) < 17000)
+end)
+
+check.test("a stranger's text among the arguments stays on the line; a traceback does not", function()
+  local rows = {
+    { "bye\nerror c2s: forged\r\t\27[2J", "the other side says bye␊error c2s: forged␍\t␛[2J" },
+    { "\u{202e}gnorw\u{202c}", "the other side says <U+202E>gnorw<U+202C>" },
+    { "x\27\nstack traceback:\n\tin main", "the other side says x␛\n    stack traceback:\n    \tin main" },
+    { "grüße\u{200d} ☃", "the other side says grüße\u{200d} ☃" },
+  }
+  for i, row in ipairs(rows) do
+    local name = "arguments" .. i
+    log.setup({ { to = "file", filename = name, timestamps = false } }, base)
+    log.new("s2s")("info", "the other side says %s", row[1])
+    check.equal(content(name), "info s2s: " .. row[2] .. "\n", "row " .. i)
+  end
 end)
 
 check.test("what cannot be opened is said, and lines are not lost", function()

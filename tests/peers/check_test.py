@@ -146,7 +146,7 @@ def strange():
         raw.ended()
     rows = [(header(from_="dead.lab", id="1") + "<stream:error><host-unknown xmlns='urn:ietf:params:xml:ns:xmpp-streams'/><text "
              "xmlns='urn:ietf:params:xml:ns:xmpp-streams'>not \x7f here</text></stream:error></stream:stream>",
-             r"it ends the stream: host-unknown \(not \? here\)"),
+             r"it ends the stream: host-unknown \(not ␡ here\)"),
             (header(from_="strange.lab", id="1") + "<stream:features/>", "it offers no TLS"),
             (header(from_="strange.lab", id="1", version=None), "a server from before XMPP 1.0"),
             ("HTTP/1.1 400 Bad Request\r\n\r\n", "what it says is no XMPP")]

@@ -147,6 +147,35 @@ check.test("nothing without the right handshake", function()
   end)
 end)
 
+check.test("guesses at the secret are slowed down, per component and address", function()
+  with({}, function(host)
+    host:component("icq.example.org", "component", { component_secret = "prospero" })
+    fake.forget_log()
+    for _ = 1, 5 do has_error(handshake(connect "irc.example.org", "guess"), "not-authorized") end
+    local waiting = { connect "irc.example.org", connect "irc.example.org" }        -- made before it was too much
+    has_error(handshake(waiting[1], "guess"), "not-authorized")
+    check.ok(has_error(handshake(waiting[2], "prospero"), "policy-violation"):find "Too many failed handshakes; try again in 2 s")
+    has_error(connect "irc.example.org", "policy-violation")
+    check.equal(#fake.lines "warn", 6)                       -- one for each guess that was one
+    attach "icq.example.org"                                 -- no other component is concerned
+    local longest = 0
+    for _ = 1, 12 do
+      local waited = 0
+      while written(connect "irc.example.org"):find "policy%-violation" do
+        host:advance(1)
+        waited = waited + 1
+      end
+      longest = math.max(longest, waited)
+      has_error(handshake(connect "irc.example.org", "guess"), "not-authorized")
+    end
+    check.ok(longest > 32 and longest <= 61, longest)
+    host:advance(60)
+    attach "irc.example.org"                                 -- and what went before is forgotten
+    has_error(handshake(connect "irc.example.org", "guess"), "not-authorized")
+    has_error(handshake(connect "irc.example.org", "prospero"), "conflict")
+  end)
+end)
+
 check.test("a second connection: kick_new or kick_old", function()
   with({}, function(_, romeo)
     local first = attach "irc.example.org"
@@ -176,6 +205,8 @@ check.test("addresses of its stanzas are checked", function()
     check.ok(written(conn):find "<bad%-request")
     on.element(conn, st.message { from = "A@IRC.example.org/N", to = "romeo@example.org/orchard" })
     romeo:expect { name = "message", from = "a@irc.example.org/N" }
+    on.element(conn, st.message { from = "irc.example.org.", to = "romeo@example.org/orchard" })       -- RFC 7622 §3.2
+    romeo:expect { name = "message", from = "irc.example.org" }
     for _, from in ipairs { "example.org", "juliet@example.org", "x.irc.example.org", "remote.example", "@",
       "a@b@irc.example.org" } do
       conn = conn.is_closed and attach "irc.example.org" or conn

@@ -5,12 +5,14 @@
 --     add: a line to be put into a zone
 --   r:finish(subject) -> ok, text, data       what the command returns: refused if there were problems
 
+local line = require "couplet.plain".line
+
 local report = {}
 
 local Report = {}
 Report.__index = Report
 
-local function clean(text) return (tostring(text):gsub("%c", "?")) end
+local function clean(text) return line(tostring(text)) end
 
 local function say(r, kind, fmt, ...)
   local text = clean(select("#", ...) > 0 and fmt:format(...) or fmt)

@@ -3,14 +3,15 @@
 
 local type, tostring, select, pcall = type, tostring, select, pcall
 local sformat, unpack = string.format, table.unpack
+local line = require "couplet.plain".line
 
-local control = {}
-for i = 0, 31 do control[string.char(i)] = "\226\144" .. string.char(0x80 + i) end      -- U+2400 ...
-control["\127"] = "\226\144\161"
-control["\t"], control["\n"] = "\t", "\n"
-
+-- Of the new lines in an argument only those of a traceback stay: else whoever chose the text would write lines of his own.
 local function clean(s)
-  if s:find "[%c\127]" then s = s:gsub("[%c\127]", control) end
+  if not s:find("\nstack traceback:", 1, true) then
+    s = line(s)
+  elseif s:find "[%c\127]" then
+    s = s:gsub("[^\n\t]+", line)
+  end
   if not utf8.len(s) then
     s = sformat("%q", s):gsub("\\\n", "\\n"):gsub("[\128-\255]", function(c) return sformat("\\%03d", c:byte()) end)
   end
@@ -35,7 +36,8 @@ local function fit(directive, letter, value)
     if kind == "number" then return directive, value end
     return "[%s]", value == nil and "nil" or clean(tostring(value))
   elseif letter == "q" then
-    if kind == "string" or kind == "number" or kind == "boolean" or value == nil then return "%q", value end
+    if kind == "number" or kind == "boolean" or value == nil then return "%q", value end
+    if kind == "string" then return "%q", line(value) end
     return "%q", tostring(value)
   elseif letter == "s" then
     if value == nil then return "(%s)", "nil" end
