@@ -75,6 +75,7 @@ def until(user, to, condition):
 def disallow():
     with Two("disallow_s2s = true") as two:
         equal(ping(two.romeo, "mantua.lab"), "remote-server-not-found")
+        equal(two.here.ctl("--json", "s2s", "list"), (0, "[]\n"))
         Raw.connect(two.here.s2s).open("x.lab", "verona.lab").expect(STREAM_ERROR % "policy-violation")
         two.reload("")
         until(two.romeo, "mantua.lab", None)

@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: MIT
 """One stream for more than one pair of domains: both ways (XEP-0288), and several pairs outwards (XEP-0220 2.6)."""
 import asyncio
+import json
 import pathlib
+import re
 import sys
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
@@ -38,6 +40,8 @@ for _there in ("couplet", "prosody"):
                     else:
                         equal(proofs(pair.here.log()), {("to" if here_first else "from", "TLS", way)})
                     equal("goes back on this stream" in pair.here.log(), not here_first)
+                    assert re.search(r"verona.lab +<> mantua.lab .* %s +TLS" % way, pair.here.ctl("s2s", "list")[1])
+                    assert any(c["both_ways"] for c in json.loads(pair.here.ctl("--json", "s2s", "list")[1]))
                     await pair.bye()
 
         @test("%s, %s: the same over direct TLS" % (_there, _way))

@@ -2,6 +2,7 @@
 -- ctl/accounts: commands about accounts. They run in the server if it is up, else in coupletctl on the same storage.
 
 local commands = require "couplet.commands"
+local json_array = require "couplet.util.json".array
 
 local function account(address)
   local node, host, resource = require "couplet.jid".prepped_split(address)
@@ -83,7 +84,7 @@ commands.declare { name = "unregister", args = "USER HOST", help = "delete an ac
 commands.declare { name = "user list", args = "HOST [PATTERN]", help = "accounts of a host", min = 1, max = 2, where = "any",
   run = function(ctx, host, pattern)
     if not require "couplet.prosody".hosts[host] then return nil, "this server has no host " .. host end
-    local list = {}
+    local list = json_array()
     for name in users().users(host) do
       if not pattern or name:find(pattern, 1, true) then list[#list + 1] = name end
     end
@@ -139,7 +140,7 @@ commands.declare { name = "user clients", args = "JID", help = "clients an accou
       ctx:print("%s  %s  %s%s", c.id, os.date("%Y-%m-%d", c.last), table.concat({ c.software or "?", c.device }, ", "),
         c.resource and "  online as " .. c.resource or "")
     end
-    return true, #list .. (#list == 1 and " client" or " clients"), list
+    return true, #list .. (#list == 1 and " client" or " clients"), json_array(list)
   end }
 
 commands.declare { name = "user forget-client", args = "JID ID", min = 2,

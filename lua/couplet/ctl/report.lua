@@ -5,6 +5,7 @@
 --     add: a line to be put into a zone
 --   r:finish(subject) -> ok, text, data       what the command returns: refused if there were problems
 
+local json_array = require "couplet.util.json".array
 local line = require "couplet.plain".line
 
 local report = {}
@@ -36,6 +37,6 @@ function Report:finish(subject)
   return true, subject .. ": all is well", self.list
 end
 
-function report.new(ctx) return setmetatable({ ctx = ctx, list = {}, problems = 0 }, Report) end
+function report.new(ctx) return setmetatable({ ctx = ctx, list = json_array(), problems = 0 }, Report) end
 
 return report

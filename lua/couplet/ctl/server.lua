@@ -4,6 +4,7 @@
 local core = require "couplet.core"
 local commands = require "couplet.commands"
 local directory = require "couplet.directory"
+local json_array = require "couplet.util.json".array
 local prosody = require "couplet.prosody"
 
 local function age(seconds)
@@ -160,7 +161,7 @@ commands.declare { name = "module list", args = "[HOST]", help = "loaded plugins
     local list = host and { host } or sorted_hosts()
     if not host then table.insert(list, 1, "*") end
     for _, h in ipairs(list) do
-      local names = {}
+      local names = json_array()
       for name in pairs(require "couplet.plugin".get_modules(h) or {}) do names[#names + 1] = name end
       table.sort(names)
       if #names > 0 or host then ctx:print("%s: %s", h == "*" and "everywhere" or h, table.concat(names, " ")) end
@@ -185,7 +186,7 @@ commands.declare { name = "c2s list", args = "[HOST|JID]", help = "connected cli
     local node, host = nil, what
     if what and what:find("@", 1, true) then node, host = require "couplet.jid".prepped_split(what) end
     if no_host(host) then return nil, no_host(host) end
-    local data = {}
+    local data = json_array()
     for _, session in ipairs(sessions_of(host)) do
       if not node or session.username == node then
         local d = describe(session)
@@ -220,14 +221,34 @@ commands.declare { name = "c2s close", args = "JID|HOST|all [REASON]",
 
 -- --- other servers ---
 
+-- Pairs of domains a session carries stanzas of, in either direction, besides the one it was made for.
+local function further_pairs(session, here, remote)
+  local seen, list = { [here .. " " .. remote] = true }, json_array()
+  local function add(h, r)
+    if seen[h .. " " .. r] then return end
+    seen[h .. " " .. r] = true
+    list[#list + 1] = { host = h, remote = r }
+  end
+  for domain, known in pairs(session.hosts or {}) do
+    for h in pairs(known.authed and known.locals or {}) do add(h, domain) end
+  end
+  for _, l in ipairs(require "couplet.s2s_link".of(session)) do add(l.here, l.remote) end
+  return list
+end
+
 -- Those of one host of ours, or with one domain; "all".
 local function s2s_sessions(what)
   local list = {}
   for session in require "couplet.s2s".each() do
     local incoming = session.direction == "incoming"
     local here, remote = incoming and session.to_host or session.from_host, incoming and session.from_host or session.to_host
-    if not what or what == "all" or what == here or what == remote or incoming and session.hosts[what] then
-      list[#list + 1] = { session = session, here = here or "?", remote = remote or "?", incoming = incoming, ip = session.ip,
+    here, remote = here or "?", remote or "?"
+    local others = further_pairs(session, here, remote)
+    local meant = not what or what == "all" or what == here or what == remote
+    for _, pair in ipairs(others) do meant = meant or what == pair.host or what == pair.remote end
+    if meant then
+      list[#list + 1] = { session = session, here = here, remote = remote, incoming = incoming, ip = session.ip, others = others,
+        both_ways = (incoming and session.outgoing or not incoming and session.incoming) and session.authenticated_remote or false,
         state = session.authenticated_remote and session.mechanism or session.destroyed and "ended" or "not proved",
         secure = session.secure or false, waiting = session.sendq and session.sendq.last - session.sendq.first + 1 or 0 }
     end
@@ -240,16 +261,19 @@ local function s2s_sessions(what)
   return list
 end
 
-commands.declare { name = "s2s list", args = "[DOMAIN]", help = "connections with other servers", max = 1,
+commands.declare { name = "s2s list", args = "[DOMAIN]", help = "connections with other servers; <> is one for both directions",
+  max = 1,
   run = function(ctx, what)
-    local data = {}
+    local data = json_array()
     for _, entry in ipairs(s2s_sessions(what)) do
       local tls = entry.secure and entry.session.net and entry.session.net:tls()
-      ctx:print("%-24s %s %-24s %-22s %-10s %s%s", entry.here, entry.incoming and "<-" or "->", entry.remote,
-        entry.ip or "connecting", entry.state, tls and tls.version .. " " .. tls.cipher or "in the clear",
+      ctx:print("%-24s %s %-24s %-22s %-10s %s%s", entry.here, entry.both_ways and "<>" or entry.incoming and "<-" or "->",
+        entry.remote, entry.ip or "connecting", entry.state, tls and tls.version .. " " .. tls.cipher or "in the clear",
         entry.waiting > 0 and (", %d stanzas wait"):format(entry.waiting) or "")
+      for _, pair in ipairs(entry.others) do ctx:print("  carries %s, %s as well", pair.host, pair.remote) end
       data[#data + 1] = { host = entry.here, remote = entry.remote, direction = entry.session.direction, ip = entry.ip,
-        proved_by = entry.state, tls = tls and tls.version, waiting = entry.waiting }
+        both_ways = entry.both_ways, proved_by = entry.state, tls = tls and tls.version, waiting = entry.waiting,
+        further = entry.others }
     end
     return true, #data .. (#data == 1 and " connection" or " connections"), data
   end }
@@ -266,7 +290,7 @@ commands.declare { name = "s2s close", args = "DOMAIN|all", min = 1,
 
 commands.declare { name = "host list", help = "hosts, with their kind",
   run = function(ctx)
-    local data = {}
+    local data = json_array()
     for _, name in ipairs(sorted_hosts()) do
       local h = prosody.hosts[name]
       ctx:print("%s (%s)", name, h.type == "component" and "component " .. tostring(h.component_module or "") or h.type)
@@ -289,7 +313,7 @@ commands.declare { name = "host deactivate", args = "HOST [REASON]", help = "sto
 
 commands.declare { name = "port list", help = "listening ports",
   run = function(ctx)
-    local list = require "couplet.ports".get_active_services()
+    local list = json_array(require "couplet.ports".get_active_services())
     for _, p in ipairs(list) do ctx:print("%-18s %-24s %5d%s", p.service, p.interface, p.port, p.tls and " TLS" or "") end
     return true, nil, list
   end }
@@ -297,7 +321,7 @@ commands.declare { name = "port list", help = "listening ports",
 commands.declare { name = "cert list", help = "certificates of the hosts, and what is wrong with them", where = "any",
   bare = true,
   run = function(ctx)
-    local list = require "couplet.certs".report()
+    local list = json_array(require "couplet.certs".report())
     for _, e in ipairs(list) do
       ctx:print("%s: %s%s%s", e.host, e.certificate or "none",
         e.notafter and ", until " .. os.date("!%Y-%m-%d", e.notafter) or "",
