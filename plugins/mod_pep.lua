@@ -345,6 +345,7 @@ end
 
 module:add_identity("pubsub", "pep", module:get_option_string("name", "Couplet"))
 module:add_feature(lib.NS .. "#publish")
+module:add_feature(lib.NS .. "#publish-options")          -- profanity asks the host alone, and goes without them else
 
 module:hook("account-disco-info", function(event)
   event.reply:tag("identity", { category = "pubsub", type = "pep" }):up()

@@ -69,6 +69,8 @@ lib.errors = {
 function lib.error_reply(stanza, condition, text)
   local err = lib.errors.new(condition or "undefined-condition")
   local reply = st.error_reply(stanza, err.type, err.condition, text or err.text, nil)
+  -- profanity publishes its first OMEMO device list only when it is told by XEP-0086's number that there is none yet.
+  if err.condition == "item-not-found" then reply:get_child("error").attr.code = "404" end
   if err.extra then
     local tag = err.extra.tag or st.stanza(err.extra.condition, { xmlns = err.extra.namespace })
     reply:get_child "error":add_direct_child(st.clone(tag))

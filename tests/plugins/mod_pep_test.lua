@@ -172,7 +172,9 @@ check.test("access models: who may retrieve, and what others are told", function
   ask(romeo, "set", nil, "<query xmlns='jabber:iq:roster'><item jid='juliet@example.org'><group>Loves</group></item></query>")
   check.equal(configure(romeo, "urn:roster", { roster_groups_allowed = "Loves" }).attr.type, "result")
   check.equal(items(juliet, "romeo@example.org", "urn:roster").attr.type, "result")
-  check.equal(err(items(juliet, "romeo@example.org", "urn:nothing")), "cancel item-not-found")
+  local nothing = items(juliet, "romeo@example.org", "urn:nothing")
+  check.equal(err(nothing), "cancel item-not-found")
+  check.equal(nothing:get_child("error").attr.code, "404")               -- for profanity, see pubsub.lib.lua
   check.equal(err(items(juliet, "nobody@example.org", "urn:nothing")), "cancel item-not-found")
   host:close()
 end)
