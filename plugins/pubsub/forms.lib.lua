@@ -5,7 +5,7 @@
 --   forms.read_config(x, form_type, defaults?) -> config | nil, condition, text      what a submitted form sets, checked
 --   forms.metadata(values) -> <x/>
 --   forms.options(options, has_text, type?) -> <x/> of a subscription;  forms.read_options(x) -> table | nil
---   forms.authorization  dataform by which owners allow subscriptions (§8.6)
+--   forms.authorization  dataform by which owners allow subscriptions (§8.6);  forms.read_authorization(x) -> node, who, allow
 
 local dataforms = require "util.dataforms"
 
@@ -83,6 +83,19 @@ local function integer_or_max(text)
   return n and n >= 0 and n or nil
 end
 
+-- No form says two things: a field comes once, and one that has one value has one. -> true | nil, name of the field
+local function unambiguous(x, layout)
+  local many, seen = {}, {}
+  for _, f in ipairs(layout) do many[f.var or f.name] = f.type:find "%-multi$" ~= nil end
+  for tag in x:childtags "field" do
+    local var, values = tag.attr.var or "", 0
+    for _ in tag:childtags "value" do values = values + 1 end
+    if seen[var] or many[var] == false and values > 1 then return nil, var end
+    seen[var] = true
+  end
+  return true
+end
+
 local UNSUPPORTED = { access_model = "unsupported-access-model", node_type = "collections-unsupported" }
 local TEXT_BYTES = 2048                  -- of one field, all its values together
 
@@ -91,11 +104,13 @@ function forms.read_config(x, kind, complete)
   if not x or x.attr.type ~= "submit" then return nil, "bad-request", "A form that is submitted, please" end
   local form = dataforms.get_type(x)
   if form and form ~= NS .. "#" .. kind then return nil, "bad-request", "This is another form" end
+  local clear, which = unambiguous(x, forms.config)
+  if not clear then return nil, "bad-request", which .. " says more than one thing" end
   if complete then
     if not form then return nil, "bad-request", "The form has no FORM_TYPE" end
     for tag in x:childtags "field" do
       local known = tag.attr.var == "FORM_TYPE"
-      for _, f in ipairs(forms.config) do known = known or f.var == tag.attr.var end
+      for _, f in ipairs(forms.config) do known = known or f.var ~= nil and f.var == tag.attr.var end
       if not known then return nil, "precondition-not-met" end
     end
   end
@@ -153,7 +168,7 @@ end
 function forms.read_options(x)
   if not x or x.attr.type ~= "submit" then return nil end
   local form = dataforms.get_type(x)
-  if form and form ~= head.value then return nil end
+  if form and form ~= head.value or not unambiguous(x, every_option) then return nil end
   local values, problems = every_option:data(x)
   if problems then return nil end
   return { ["pubsub#deliver"] = values.deliver, ["pubsub#include_body"] = values.include_body }
@@ -166,5 +181,13 @@ forms.authorization = dataforms.new {
   field("jid-single", "subscriber_jid", "Who asks"),
   field("boolean", "allow", "Allow it?", { value = false }),
 }
+
+-- -> node, who, allow | nil: nothing that an owner could have meant
+function forms.read_authorization(x)
+  if x.attr.type ~= "submit" or not unambiguous(x, forms.authorization) then return nil end
+  local values, problems = forms.authorization:data(x)
+  if problems or not values.node or not values.subscriber_jid or values.allow == nil then return nil end
+  return values.node, values.subscriber_jid, values.allow
+end
 
 return forms

@@ -353,10 +353,8 @@ return function(lib)
   function lib.on_authorization(event, service)
     local x = event.stanza:get_child("x", "jabber:x:data")
     if not x or dataforms.get_type(x) ~= NS .. "#subscribe_authorization" or x.attr.type == "form" then return nil end
-    if x.attr.type ~= "submit" then return true end
-    local values, problems = forms.authorization:data(x)
-    if problems or not values.node or not values.subscriber_jid then return true end
-    service:approve_subscription(values.node, actor_of(event), values.subscriber_jid, values.allow == true)
+    local node, who, allow = forms.read_authorization(x)
+    if node then service:approve_subscription(node, actor_of(event), who, allow) end
     return true
   end
 
