@@ -1,0 +1,126 @@
+# SPDX-License-Identifier: MIT
+"""Every element a calling server can send in every state of its stream: what comes of it, and one line in the log where it ends."""
+import base64
+import pathlib
+import re
+import sys
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
+from check import done, equal, test  # noqa: E402
+from federation import Raw  # noqa: E402
+from federation_stranger import FEATURES, MESSAGE, STARTTLS, World  # noqa: E402
+
+SASL, TLS, SM = "urn:ietf:params:xml:ns:xmpp-sasl", "urn:ietf:params:xml:ns:xmpp-tls", "urn:xmpp:sm:3"
+
+
+def auth(text, mechanism="EXTERNAL"):
+    text = text and base64.b64encode(text.encode()).decode()
+    return "<auth xmlns='%s' mechanism='%s'>%s</auth>" % (SASL, mechanism, text)
+
+
+def sasl(name):
+    return "<%s xmlns='%s'/>" % (name, SASL)
+
+
+def db(name, **attributes):
+    attributes["from"] = attributes.pop("from_", None)
+    return "<db:%s%s>k</db:%s>" % (name, "".join(" %s='%s'" % pair for pair in sorted(attributes.items()) if pair[1]), name)
+
+
+NOT, INVALID, UNKNOWN = "!not-authorized", "!invalid-from", "!unsupported-stanza-type"
+ADDRESS, NAMESPACE = "!improper-addressing", "!bad-namespace-prefix"
+HERE = dict(from_="x.lab", to="verona.lab")
+
+# element; in the clear, under TLS, proved, with stream management. "!condition": the stream ends with that; else what comes back begins so
+ROWS = [
+    (MESSAGE % ("", "a@x.lab", "nobody@verona.lab", "x"), NOT, NOT, "", ""),
+    (MESSAGE % ("", "a@y.lab", "nobody@verona.lab", "x"), NOT, NOT, INVALID, INVALID),
+    (MESSAGE % ("", "a@x.lab", "nobody@arden.lab", "x"), NOT, NOT, "!host-unknown", "!host-unknown"),
+    (MESSAGE % (" xmlns='jabber:client'", "a@x.lab", "nobody@arden.lab", "x"), NOT, NOT, "!host-unknown", "!host-unknown"),
+    ("<iq type='get' id='b' from='x.lab'><query xmlns='jabber:iq:register'/></iq>", NOT, NOT, ADDRESS, ADDRESS),
+    ("<iq type='set' id='b' from='x.lab' to='verona.lab'><bind xmlns='urn:ietf:params:xml:ns:xmpp-bind'/></iq>", NOT, NOT, "", ""),
+    ("<stream:stream/>", *["!bad-format"] * 4),
+    (STARTTLS, "<proceed", *["<failure xmlns='%s'/></stream:stream>" % TLS] * 3),
+    ("<proceed xmlns='%s'/>" % TLS, *[UNKNOWN] * 4),
+    ("<failure xmlns='%s'/>" % TLS, *[UNKNOWN] * 4),
+    (auth("x.lab"), "<failure xmlns='%s'><encryption-required/>" % SASL, "<success", UNKNOWN, UNKNOWN),
+    (auth(""), "<failure xmlns='%s'><encryption-required/>" % SASL, "<success", UNKNOWN, UNKNOWN),
+    (auth("y.lab"), "<failure xmlns='%s'><encryption-required/>" % SASL, "<failure xmlns='%s'><invalid-authzid/>" % SASL, UNKNOWN, UNKNOWN),
+    (auth("verona.lab"), "<failure xmlns='%s'><encryption-required/>" % SASL, "<failure xmlns='%s'><invalid-authzid/>" % SASL, UNKNOWN, UNKNOWN),
+    (auth("\0romeo\0secret", "PLAIN"), "<failure xmlns='%s'><encryption-required/>" % SASL, "<failure xmlns='%s'><invalid-mechanism/>" % SASL,
+     UNKNOWN, UNKNOWN),
+    *[(sasl(name), *[UNKNOWN] * 4) for name in ("response", "abort", "success", "failure", "challenge")],
+    ("<authenticate xmlns='urn:xmpp:sasl:2' mechanism='PLAIN'/>", *[UNKNOWN] * 4),
+    (db("result", from_="arden.lab", to="verona.lab"), *[INVALID] * 4),
+    (db("result", from_="verona.lab", to="x.lab"), *[INVALID] * 4),
+    (db("result", from_="x.lab", to="nobody.lab"), *["<db:result from='nobody.lab' to='x.lab' type='error'><error type='cancel'><item-not-found"] * 4),
+    (db("result", to="verona.lab"), *[ADDRESS] * 4),
+    (db("result", from_="x.lab"), *[ADDRESS] * 4),
+    (db("result", type="valid", **HERE), *[UNKNOWN] * 4),
+    (db("result", type="invalid", **HERE), *[UNKNOWN] * 4),
+    (db("verify", id="1", **HERE), *["<db:verify from='verona.lab' id='1' to='x.lab' type='invalid'/>"] * 4),
+    (db("verify", **HERE), *[ADDRESS] * 4),
+    (db("verify", id="1", type="valid", **HERE), *[UNKNOWN] * 4),
+    ("<result from='x.lab' to='verona.lab' type='valid'/>", *[UNKNOWN] * 4),
+    ("<bidi xmlns='urn:xmpp:bidi'/>", "!policy-violation", "", UNKNOWN, UNKNOWN),
+    ("<enable xmlns='%s'/>" % SM, "<failed xmlns='%s'><unexpected-request" % SM, "<failed xmlns='%s'><unexpected-request" % SM, "<enabled xmlns='%s'/>" % SM,
+     "<failed xmlns='%s'><unexpected-request" % SM),
+    ("<resume xmlns='%s' previd='x' h='0'/>" % SM, *["<failed xmlns='%s'><feature-not-implemented" % SM] * 4),
+    ("<r xmlns='%s'/>" % SM, UNKNOWN, UNKNOWN, UNKNOWN, "<a xmlns='%s' h='0'/>" % SM),
+    ("<a xmlns='%s' h='9'/>" % SM, UNKNOWN, UNKNOWN, UNKNOWN, "!undefined-condition"),
+    ("<a xmlns='%s' h='-1'/>" % SM, UNKNOWN, UNKNOWN, UNKNOWN, "!undefined-condition"),
+    ("<enabled xmlns='%s'/>" % SM, *[UNKNOWN] * 4),
+    ("<failed xmlns='%s'/>" % SM, *[UNKNOWN] * 4),
+    ("<compress xmlns='http://jabber.org/protocol/compress'><method>zlib</method></compress>", *["<failure xmlns='http://jabber.org/protocol/compress'"] * 4),
+    ("<stream:features/>", *[UNKNOWN] * 4),
+    ("<stream:error><conflict xmlns='urn:ietf:params:xml:ns:xmpp-streams'/></stream:error>", *["</stream:stream>"] * 4),
+    ("<handshake>0</handshake>", *[UNKNOWN] * 4),
+    ("<active xmlns='urn:xmpp:csi:0'/>", *[UNKNOWN] * 4),
+    ("<x xmlns='y'/>", *[UNKNOWN] * 4),
+]
+PROBE = "<db:verify from='x.lab' to='nobody.lab' id='probe'>k</db:verify>"      # answered in every state
+
+
+def clear(w):
+    r = Raw.connect(w.here.s2s).open("x.lab", "verona.lab")
+    r.expect(FEATURES)
+    return r
+
+
+def managed(w):
+    r = w.proved()
+    r.send("<enable xmlns='%s'/>" % SM).expect("<enabled[^>]*/>")
+    return r
+
+
+@test("each element in each state; a stream that ends says why to the other side and in one line of the log")
+def elements():
+    with World("arden.lab", config="s2s_max_unproved_per_ip = 1000\n", modules=["s2s_bidi", "smacks", "compression", "sasl2", "register_ibr", "csi"]) as w:
+        for element, *outcomes in ROWS:
+            for state, want in zip((clear, World.call, World.proved, managed), outcomes):
+                r = state(w)
+                before, r.text = len(w.here.log()), ""
+                r.send(element).send(PROBE)
+                if want.startswith("!"):
+                    equal((element, state.__name__, re.search("<stream:error><([a-z-]+)", r.ended()).group(1)), (element, state.__name__, want[1:]))
+                    lines = [line for line in w.here.log()[before:].splitlines() if want[1:] in line and " debug " not in line]
+                    equal((element, len(lines)), (element, 1))
+                else:
+                    got = r.expect("(?s)^.*?(id='probe'|<proceed[^>]*>|<success[^>]*>|</stream:stream>)").group(0)
+                    got = re.sub("<db:verify[^>]*id='probe'", "", got)
+                    assert got.startswith(want) if want else not got, (element, state.__name__, got)
+                r.close()
+        equal(w.said("traceback"), 0)
+
+
+@test("SASL: so many failures, and the stream ends")
+def attempts():
+    with World() as w:
+        r = w.call()
+        for _ in range(3):
+            r.external("y.lab").expect("<failure[^>]*><invalid-authzid/>")
+        assert "policy-violation" in r.ended(), r.text
+        r.close()
+
+
+sys.exit(done() != 0)
