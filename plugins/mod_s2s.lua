@@ -213,20 +213,43 @@ end
 
 local KINDS = { message = true, presence = true, iq = true }
 
+local function domain_in(text)
+  local place = router.address(text)
+  if place then return place.host, true end
+  return s2s.domain((text:gsub("/.*$", ""):gsub("^[^@]*@", ""))), false
+end
+
+-- The rest of an address is its user's affair: the stream is everybody's, and goes on. The answer comes from the host, since the
+-- other side could not take such a sender either.
+local function malformed(session, stanza, here)
+  local origin = { send = function(reply)
+    reply.attr.from = here
+    return session.send(reply)
+  end }
+  router.reply_error(origin, stanza, "modify", "jid-malformed")
+  return false
+end
+
 -- RFC 6120 §8.1.1.2, §8.1.2.2: both addresses there, and of a pair that has been proved on this stream.
 local function check_addresses(session, stanza)
   local _, to, from = route_of(stanza)
-  local sender, place = from and router.address(from), to and router.address(to)
-  if not sender or not place then
+  local remote, good_from, here, good_to
+  if from and to then
+    remote, good_from = domain_in(from)
+    here, good_to = domain_in(to)
+  end
+  if not remote or not here then
     refuse(session, "improper-addressing", "A stanza between servers has a valid `to` and `from`")
     return false
   end
-  if s2s.authorized(session, sender.host, place.host) then return true end
-  local known = session.hosts[sender.host]
+  if s2s.authorized(session, remote, here) then
+    return good_from and good_to or good_from and malformed(session, stanza, here)
+  end
+  local known = session.hosts[remote]
   if known and known.authed then
-    refuse(session, "host-unknown", "Not proved for " .. place.host)
+    refuse(session, "host-unknown", "Not proved for " .. here)
   else
-    refuse(session, "invalid-from", "Not proved on this stream: " .. sender.host)
+    refuse(session, "invalid-from", "Not proved on this stream: " .. remote)
   end
   return false
 end

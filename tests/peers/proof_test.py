@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
 """Is a domain ever taken as proved that was not, for that host of ours, by the rules of that host? Each test is one way to try it."""
 import pathlib
+import re
 import sys
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
@@ -186,6 +187,54 @@ def answers():
         equal(w.said("proved by"), 0)
         for stream in (v, s, second):
             stream.close()
+
+
+@test("an address whose user part is none is one user's trouble, not the stream's")
+def malformed():
+    with World("arden.lab", modules=["s2s_bidi"]) as w:
+        r = w.call()
+        r.send("<bidi xmlns='urn:xmpp:bidi'/>").external("x.lab").expect("<success")
+        r.text = ""
+        r.open("x.lab", "verona.lab").expect(FEATURES)
+        long = "x" * 1100
+        for to in ("ro meo@verona.lab", "@verona.lab", "romeo@verona.lab/", long + "@verona.lab", "romeo@verona.lab/" + long):
+            r.send("<message id='1' from='a@x.lab' to='%s'><body>x</body></message>" % to)
+            r.expect("<message [^>]*type='error'[^>]*>.*?<error type='modify'><jid-malformed")
+            r.send("<message type='error' from='a@x.lab' to='%s'/>" % to)         # no answer to that
+        for from_ in ("a b@x.lab", "@x.lab", long + "@x.lab"):
+            r.send("<message from='%s' to='romeo@verona.lab'><body>x</body></message>" % from_)         # nobody to tell
+        r.send("<iq type='get' id='2' from='a@x.lab' to='verona.lab'><ping xmlns='urn:xmpp:ping'/></iq>")
+        got = r.expect("(?s)^.*?<iq [^>]*id='2'").group(0)
+        assert "<message" not in got, got
+        for from_, to, condition in (("a b@y.lab", "ro meo@verona.lab", "invalid-from"), ("a b@x.lab", "ro meo@arden.lab", "host-unknown"),
+                                     ("a@x.lab", "a@b@verona.lab", "improper-addressing"), ("a@x.lab", "a@", "improper-addressing"),
+                                     ("a@x..lab", "romeo@verona.lab", "improper-addressing")):
+            r = w.proved()
+            r.send(MESSAGE % ("", from_, to, "no")).expect(STREAM_ERROR % condition)
+            r.ended()
+
+
+@test("a host that is no more is proved to nobody, and a domain that is ours now is nobody else's, from the reload on")
+def hosts_change():
+    with World("arden.lab", config="s2s_secure_auth = false\n") as w:
+        r = w.proved()
+        r.send("<db:result from='x.lab' to='arden.lab'>key</db:result>")
+        s = w.ask("x.lab")
+        s.send("<db:verify from='x.lab' to='arden.lab' id='%s' type='valid'/>" % r.stream_id)
+        r.expect("<db:result[^>]*type='valid'")
+        text = w.here.config.read_text()
+        parts = re.split("(?=^VirtualHost)", text, flags=re.M)
+        w.here.config.write_text("".join(part for part in parts if not part.startswith('VirtualHost "arden.lab"')))
+        equal(w.here.ctl("reload")[0], 0)
+        r.send("<db:verify from='x.lab' to='arden.lab' id='1'>key</db:verify>").expect("<db:verify[^>]*type='error'.*?<item-not-found")
+        r.send(MESSAGE % ("", "a@x.lab", "romeo@arden.lab", "no")).expect(STREAM_ERROR % "host-unknown")
+        r.ended()
+        r = w.proved()
+        w.here.config.write_text(text + 'VirtualHost "x.lab"\n')
+        equal(w.here.ctl("reload")[0], 0)
+        r.expect(STREAM_ERROR % "policy-violation")
+        assert "x.lab is a domain of ours now" in r.ended()
+        s.close()
 
 
 EXTRAS = (MESSAGE % ("", "a@%s", "romeo@verona.lab", "no"), MESSAGE % (" xmlns='jabber:client'", "a@%s", "romeo@verona.lab", "no"),
