@@ -13,6 +13,7 @@
 --   link.opened(l)                                    what waits is sent
 --   link.drop(l, bounce | nil)                        it is no more; what waits goes back with that { condition, text }
 --   link.enqueue(l, stanza) -> bool                   false: no room
+--   link.multicast(here, remote, stanza, tos) -> bool  to all { to } there, serialised once, if the link is open; false: route each
 --   link.offer(here, remote, session)  link.offered(here, remote) -> session | nil      what could carry one at once
 --   link.take_back(here, remote, session)             it could not any more
 --   link.takes(session) -> bool                       is it not about to end?
@@ -33,6 +34,7 @@ local hosts = require "couplet.hosts"
 local prosody = require "couplet.prosody"
 local recent = require "couplet.recent"
 local router = require "couplet.router"
+local server_session = require "couplet.server_session"
 local st = require "couplet.stanza"
 local task = require "couplet.task"
 
@@ -85,6 +87,11 @@ function link.move(l, session)
   if before.links then before.links[l] = nil end
   before.sendq = nil
   carry(l, session)
+end
+
+function link.multicast(here, remote, stanza, tos)
+  local l = link.get(here, remote)
+  return l and l.open and not l.queue and not l.session.parting and server_session.multicast(l.session, stanza, tos) or false
 end
 
 -- May it carry more?

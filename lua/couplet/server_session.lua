@@ -3,6 +3,7 @@
 --
 --   server_session.new(direction, net | nil) -> session          direction "incoming" or "outgoing"; net: connection of the core
 --   server_session.attach(session, net)                           an outgoing session has its connection
+--   server_session.multicast(session, stanza, tos) -> bool        to all { to } of that server, serialised once; false: send each
 --   server_session.retire(session)                                over; who still holds it may read what it was
 --
 -- session.sends2s(x) writes to the connection. session.send(x) is for answers to a stanza that came in on it: they go their
@@ -64,6 +65,17 @@ local function sends2s(session, x)
   return rawsend(session, x) or keep(session, x)
 end
 
+function server_session.multicast(session, stanza, tos)
+  local net = session.net
+  if not net or session.leaving or session.filters or session.sends2s ~= session.own_sends2s
+    or attr_of(stanza, "xmlns") == "jabber:client" then return false end
+  local conns = {}
+  for i = 1, #tos do conns[i] = net end
+  if core.net.multicast(conns, stanza, tos) == 0 then return false end
+  session.active = os.time()
+  return true
+end
+
 local ROUTED = { message = true, presence = true, iq = true }
 
 local function answer(session, x)
@@ -108,6 +120,7 @@ function server_session.new(direction, net)
   session.log = logger.init(session.id)
   session.rawsend = function(bytes) return rawsend(session, bytes) end
   session.sends2s = function(x) return sends2s(session, x) end
+  session.own_sends2s = session.sends2s        -- so that a replacement can be told from it
   session.send = function(x) return answer(session, x) end
   session.filter = filters.runner(session)
   setmetatable(session, metatable)
@@ -122,7 +135,7 @@ function server_session.attach(session, net)
 end
 
 function server_session.retire(session)
-  for _, key in ipairs { "net", "conn", "send", "sends2s", "rawsend", "filter", "filters", "queue", "race", "timer",
+  for _, key in ipairs { "net", "conn", "send", "sends2s", "own_sends2s", "rawsend", "filter", "filters", "queue", "race", "timer",
     "features" } do
     session[key] = nil
   end

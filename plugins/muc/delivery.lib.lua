@@ -1,6 +1,6 @@
 -- SPDX-License-Identifier: MIT
--- muc/delivery: the way from a room to those inside: serialised once for all who are connected here and may have it directly,
--- routed to the rest. Adds methods to room_mt.
+-- muc/delivery: the way from a room to those inside: serialised once for all who are connected here and may have it directly, once
+-- for all of one other server, routed to the rest. Adds methods to room_mt.
 --
 -- Field: _audience, the addresses inside in lists beside one another, since all of them are gone through for each presence and
 -- each message: { full = { address }, who = { occupant }, sees = { real addresses? }, at = { [address] = place }, session =
@@ -10,6 +10,8 @@ local client_session = require "couplet.client_session"
 local net = require "couplet.core".net
 local directory = require "couplet.directory"
 local hosts = require "couplet.hosts"
+local jid = require "util.jid"
+local link = require "couplet.s2s_link"
 local router = require "couplet.router"
 local st = require "util.stanza"
 
@@ -120,6 +122,22 @@ return function(room_mt)
     return env and env.is_blocked or nobody
   end
 
+  -- To some at another server. Plugins that want to see what leaves are asked for each.
+  local function away(self, there, stanza, list)
+    local events = hosts.get(module.host).events
+    local entries, straight = events.entries "route/remote", #list > 1 and not events.wrapped "route/remote"
+    for i = 1, #entries do
+      local owner = entries[i].owner
+      straight = straight and owner ~= nil and owner.name == "s2s"
+    end
+    if straight and link.multicast(module.host, there, stanza, list) then return end
+    for i = 1, #list do
+      local copy = st.clone(stanza)
+      copy.attr.to = list[i]
+      self:route_stanza(copy)
+    end
+  end
+
   local plain, session_of = client_session.plain, directory.session
 
   -- stanza to all of list { full_jid }, in one go where that may be.
@@ -128,7 +146,7 @@ return function(room_mt)
     local blocked = {}                         -- of each host: who blocks whom; false: all is routed there
     local conns, tos, n, room_jid = {}, list, 0, self.jid
     local all = audience(self)
-    local known, at = all.session, all.at
+    local known, at, elsewhere = all.session, all.at, nil
     for i = 1, #list do
       local full = list[i]
       local session = known[full]              -- with a connection it is in the directory still
@@ -148,7 +166,12 @@ return function(room_mt)
         conns[n], tos[n] = session.net, full
       else
         if tos == list then tos = table.move(list, 1, n, 1, {}) end
-        if not blocks or not blocks(session.username, room_jid) then
+        local there = not session and jid.host(full)
+        if there and not hosts.get(there) then
+          elsewhere = elsewhere or {}
+          local others = elsewhere[there] or {}
+          elsewhere[there], others[#others + 1] = others, full
+        elseif not blocks or not blocks(session.username, room_jid) then
           local copy = st.clone(stanza)
           copy.attr.to = full
           if blocks then client_session.send(session, copy) else self:route_stanza(copy) end     -- send: filtered, or kept
@@ -156,6 +179,7 @@ return function(room_mt)
       end
     end
     if n > 0 then net.multicast(conns, stanza, tos, stanza.name == "presence" and #list >= BATCH_FROM) end
+    for there, others in pairs(elsewhere or {}) do away(self, there, stanza, others) end
   end
 
   -- To everybody, or to those for whom cond(nick, occupant) holds.

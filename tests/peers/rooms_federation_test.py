@@ -78,8 +78,14 @@ for _there in ("prosody", "ejabberd"):
             await romeo.join(ours, "Romeo")
             await unlock(romeo, ours)
             await juliet.join(ours, "Juliet")
-            romeo.send_message(ours, "But soft!", mtype="groupchat")
-            await juliet.hears("But soft!")
+            nurse = await Person(lab, "juliet@mantua.lab/tower").online(lab.there)
+            await nurse.join(ours, "Nurse")
+            for text in ("But soft!", "What light"):                     # to both there in one go
+                romeo.send_message(ours, text, mtype="groupchat")
+            for who in (juliet, nurse):
+                await who.hears("But soft!")
+                await who.hears("What light")
+            await nurse.bye()
             juliet.send_message(ours, "Ay me", mtype="groupchat")
             await romeo.hears("Ay me")
             await juliet.join(theirs, "Juliet")

@@ -131,4 +131,51 @@ check.test("muc_room_default_presence_broadcast; a plugin that comes later has i
   host:close()
 end)
 
+check.test("occupants of one other server get what is said in one go, unless a plugin wants to see it leave", function()
+  local host = rooms.new()
+  local link = require "couplet.s2s_link"
+  local events = require "couplet.hosts".get(rooms.ROOMS).events
+  local routed, together, open = {}, {}, true
+  local function note(event)
+    routed[#routed + 1] = event.stanza.attr.to
+    return true
+  end
+  local function from_there(name, kind)
+    host:run(function()
+      router.core_post_stanza({ type = "s2sin", host = rooms.ROOMS, from_host = name:match "@([^/]+)", to_host = rooms.ROOMS,
+        send = function() end }, st.presence { from = name, to = ROOM .. "/" .. name:match "^[^@]+", type = kind }
+        :tag("x", { xmlns = "http://jabber.org/protocol/muc" }):up())
+    end)
+  end
+  local real = link.multicast
+  link.multicast = function(here, there, stanza, tos)
+    if not open then return false end
+    table.sort(tos)
+    together[#together + 1] = ("%s > %s: %s to %s"):format(here, there, stanza:get_child_text "body" or stanza.name,
+      table.concat(tos, ","))
+    return true
+  end
+  local near = rooms.person(host, "near")
+  rooms.join(near, "Near", nil, nil, ROOM)
+  events.add_handler("route/remote", note, -1)
+  for _, name in ipairs { "a@far.example/x", "b@far.example/x", "c@other.example/x" } do from_there(name) end
+  local function say(text)
+    routed, together = {}, {}
+    near:send(("<message to='%s' type='groupchat'><body>%s</body></message>"):format(ROOM, text))
+    table.sort(routed)
+    return table.concat(together, " "), table.concat(routed, " ")
+  end
+  local all = "a@far.example/x b@far.example/x c@other.example/x"
+  local by, one = say "seen"                   -- that handler is nobody's we know
+  check.equal({ by, one }, { "", all })
+  events.entries "route/remote"[1].owner = { name = "s2s" }
+  by, one = say "two"
+  check.equal({ by, one }, { "rooms.example.org > far.example: two to a@far.example/x,b@far.example/x", "c@other.example/x" })
+  open = false                                 -- the link is not: each waits for it
+  by, one = say "three"
+  check.equal({ by, one }, { "", all })
+  link.multicast = real
+  host:close()
+end)
+
 check.done()
