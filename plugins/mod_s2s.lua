@@ -448,7 +448,9 @@ end
 -- A host of ours may have been another server's a moment ago: what was proved for it then, and what waits for it, is void.
 local function no_longer_remote(host)
   for session in s2s.each() do
-    if session.hosts and session.hosts[host] then session:close { condition = "policy-violation", text = host .. " is a domain of ours now" } end
+    if session.hosts and session.hosts[host] then
+      session:close { condition = "policy-violation", text = host .. " is a domain of ours now" }
+    end
   end
 end
 

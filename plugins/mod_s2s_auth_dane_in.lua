@@ -1,11 +1,11 @@
 -- SPDX-License-Identifier: MIT
--- mod_s2s_auth_dane_in: servers that call us, proved by the TLSA records of their domain (RFC 7673; DANE for outgoing
+-- mod_s2s_auth_dane_in: servers that call us, proved by the TLSA records of their domain (RFC 7712 §5.1; DANE for outgoing
 -- connections is use_dane, mod_s2s).
 --
 -- Where DNSSEC vouches for the domain's SRV records and for TLSA records of a host they name, and the certificate shown is the
 -- one a record describes (usage 3, or 1 together with a good chain and name), it is good for the domain. If not, nothing is lost:
--- a server may call with another certificate than it answers with; then mod_s2s_auth_certs judges as ever. So usage 0 could only
--- repeat what that says; for usage 2, whose authority nobody else trusts, no RFC says how it would speak of those who call.
+-- a server may call with another certificate than it answers with; then mod_s2s_auth_certs judges as ever. Usages 0 and 2
+-- prove no domain of XMPP's (RFC 7712 §5.1): 0 could only repeat what mod_s2s_auth_certs says.
 
 local dial = require "couplet.dial"
 local peer_cert = require "couplet.peer_cert"

@@ -25,6 +25,11 @@ check.test("identities", function()
     { "x", "DNS:w*.example.org", "www.example.org", false }, { "x", "DNS:*.*.org", "www.example.org", false },
     { "x", SRV .. "_xmpp-client.example.org", "example.org", true },
     { "x", SRV .. "_xmpp-server.example.org", "example.org", false },
+    { "x", SRV .. "_XMPP-Client.Example.org", "example.org", true },                    -- RFC 9525 §6.5
+    { "x", "DNS:192.0.2.1", "192.0.2.1", false }, { "x", "DNS:*.0.2.1", "192.0.2.1", false },     -- §6.4: no names
+    { "x", "IP:192.0.2.1", "192.0.2.1", true }, { "x", "IP:192.0.2.1", "192.0.2.2", false },
+    { "x", "IP:2001:db8::1", "[2001:db8::1]", true },
+    { "x", XMPP .. "a@example.org", "example.org", false },
     { "x", XMPP .. "example.org", "example.org", true }, { "x", XMPP .. "other.org", "example.org", false },
     { "example.org", nil, "example.org", true }, { "example.org", "DNS:other.org", "example.org", false },
     { "x", "DNS:xn--bcher-kva.example", "bücher.example", true },
@@ -32,6 +37,12 @@ check.test("identities", function()
   for i, row in ipairs(rows) do
     check.equal(x509.verify_identity(row[3], "_xmpp-client", certificate(row[1], row[2])), row[4], "row " .. i)
   end
+  -- domains differ though older rules (IDNA 2003) would make them one
+  local idn = { subject = function() return {} end, extensions = function()
+    return { ["2.5.29.17"] = { ["1.3.6.1.5.5.7.8.5"] = { "Stra\u{df}e.example" } } }
+  end }
+  check.ok(x509.verify_identity("stra\u{df}e.example", "_xmpp-server", idn))
+  check.ok(not x509.verify_identity("strasse.example", "_xmpp-server", idn))
   check.equal(x509.get_identities(certificate("x", "DNS:a.example," .. SRV .. "_xmpp-client.b.example," .. XMPP .. "c.example")),
     {
     ["a.example"] = { ["*"] = true }, ["b.example"] = { ["xmpp-client"] = true },

@@ -9,7 +9,7 @@
 --   x509.pem2der(text, kind?)  x509.der2pem(der, kind?)
 
 local crypto = require "couplet.core".crypto
-local nameprep = require "couplet.util.encodings".stringprep.nameprep
+local pton = require "couplet.util.net".pton
 local to_ascii = require "couplet.util.encodings".idna.to_ascii
 
 local x509 = { pem2der = crypto.pem2der, der2pem = crypto.der2pem }
@@ -96,11 +96,13 @@ function x509.verify_identity(host, service, cert)
   local ascii = to_ascii(host)
   if not ascii then return false end
   ascii = ascii:lower()
-  if any(names.xmpp_addrs, function(name) return nameprep(name) == nameprep(host) end) then return true end
+  if any(names.xmpp_addrs, function(name) return (to_ascii(name) or ""):lower() == ascii end) then return true end
   if any(names.srv_names, function(name)
     local kind, domain = name:match "^(_[^.]+)%.(.+)$"
-    return kind == service and domain ~= nil and dns_matches(domain, ascii)
+    return kind ~= nil and kind:lower() == service and dns_matches(domain, ascii)           -- RFC 9525 §6.5
   end) then return true end
+  local octets = pton(ascii:match "^%[(.+)%]$" or ascii)
+  if octets then return any(names.ips or {}, function(ip) return ip == octets end) end        -- §6.4: an address is no name
   if any(names.dns_names, function(name) return dns_matches(name, ascii) end) then return true end
   if names.dns_names[1] or names.srv_names[1] or names.xmpp_addrs[1] then return false end
   return any(names.common_names, function(name) return name:lower() == ascii end)     -- only where nothing better is said
