@@ -12,6 +12,7 @@ local datetime = require "couplet.util.datetime"
 local new_sasl = require "couplet.sasl".new
 local recent = require "couplet.recent"
 local st = require "couplet.stanza"
+local task = require "couplet.task"
 local users = require "couplet.users"
 
 local FAST = "urn:xmpp:fast:0"
@@ -47,6 +48,13 @@ end)
 -- Logging in --------------------------------------------------------------------------------------------------------------
 
 local SLOTS = { "new", "current" }
+local writes = 0                                 -- of tokens, as far as they are begun
+
+local function write(username, id, kept)
+  writes = writes + 1
+  return store:set_key(username, id, kept)
+end
+
 local counts, note_count = recent.new(10000)     -- what is kept of a token -> the last count told with it
 
 -- A request that was counted before, or is older than one that was, is somebody's copy. Early data, which can be copied without
@@ -57,13 +65,21 @@ local function replayed(token, count)
   return last ~= nil and count <= last
 end
 
--- The tokens it may be, as core.sasl wants them. The same is asked whether the account exists or not; the tokens last, so that
--- they are what they are when one of them is used.
+-- The tokens it may be, as core.sasl wants them. The same is asked whether the account exists or not, in one wait. The tokens
+-- must be what they are when one of them is used: if somebody has written some meanwhile they are read again.
 local function candidates(handler, username)
-  local fast = handler.fast
-  local enabled = users.user_is_enabled(username, host)
-  local kept, err = store:get_key(username, fast.id)
+  local fast, err, before = handler.fast, nil, nil
+  local enabled, role, kept = task.together(function() return users.user_is_enabled(username, host) end,
+    function() return (users.get_user_role(username, host)) end,
+    function()
+      local found
+      found, err = store:get_key(username, fast.id)
+      before = writes
+      return found
+    end)
+  if before ~= writes then kept, err = store:get_key(username, fast.id) end
   if not kept and err then return nil, nil, true end
+  handler.own_role = role
   local list, now = {}, os.time()
   fast.kept, fast.tried = kept, {}
   for _, slot in ipairs(SLOTS) do
@@ -95,7 +111,7 @@ local function used(handler, place)
   else
     return nil
   end
-  local ok, err = store:set_key(handler.username, fast.id, kept)
+  local ok, err = write(handler.username, fast.id, kept)
   if not ok then
     module:log("error", "a token of %s cannot be stored: %s", handler.username, err)
     return "temporary-auth-failure"
@@ -143,7 +159,7 @@ local function issue(username, id, mechanism)
   if current then current.count = counts(current.text or current.initiator) or current.count end
   kept.new = token                               -- one that was never used is gone
   local ok
-  ok, err = store:set_key(username, id, kept)
+  ok, err = write(username, id, kept)
   if not ok then return nil, err end
   return text, token.expires
 end
@@ -174,11 +190,12 @@ end, 20)
 -- Their end ---------------------------------------------------------------------------------------------------------------
 
 module:hook("sasl2/client-forgotten", function(event)
-  store:set_key(event.username, event.id, nil)
+  write(event.username, event.id, nil)
 end)
 
 local function revoke(event)
   if event.host ~= host then return end
+  writes = writes + 1
   local ok, err = store:set(event.username, nil)
   if not ok then module:log("error", "the tokens of %s cannot be revoked: %s", event.username, err) end
 end

@@ -195,6 +195,7 @@ function login.new(module, dialect)
   local function add_bindings(session, handler, tls)
     if not tls or not handler.add_cb_handler then return {} end
     local bindings, types = tls.bindings or {}, {}
+    handler.cb_types = types
     for _, kind in ipairs { "tls-exporter", "tls-server-end-point", "tls-unique" } do
       local data = bindings[kind]
       if kind == "tls-server-end-point" and end_point_hash and end_point_hash ~= "auto" then
@@ -220,23 +221,29 @@ function login.new(module, dialect)
 
   function self.allowed(mechanism) return not disabled:contains(mechanism) end
 
-  function self.equip(session, handler)
+  function self.equip(session, handler, tls)
     handler.secret = state.secret
     handler.gate = gate(session)
-    local types = add_bindings(session, handler, tls_of(session))
+    local offered = session.sasl_handler
+    if offered and offered.cb_types then         -- of the same connection
+      handler.cb, handler.userdata, handler.cb_types = offered.cb, offered.userdata, offered.cb_types
+    else
+      add_bindings(session, handler, tls or tls_of(session))
+    end
     usable(session, handler)
-    return types
+    return handler.cb_types or {}
   end
 
   -- A handler for this session and the channel binding types it can use.
   local function new_handler(session)
     local handler = users.get_sasl_handler(module.host, session)
     if not handler then return nil end
-    local names = certificate_accounts(tls_of(session))
+    local tls = tls_of(session)
+    local names = certificate_accounts(tls)
     if names and handler.extended and not handler.profile.external then
       handler = handler:extended { external = external(names) }
     end
-    return handler, self.equip(session, handler)
+    return handler, self.equip(session, handler, tls)
   end
 
   -- All plugins that offer something on this stream offer the same.
@@ -301,7 +308,7 @@ function login.new(module, dialect)
       local condition, text = dialect.accepts(session, handler)
       if condition then return fail(session, handler, condition, text) end
     end
-    local ok, err = sessions.make_authenticated(session, handler.username, handler.role)
+    local ok, err = sessions.make_authenticated(session, handler.username, handler.role or handler.own_role)
     if session.destroyed then return true end
     if not ok then
       session.log("warn", "SASL succeeded, but the session cannot be authenticated: %s", err)

@@ -98,26 +98,23 @@ local function binding_function(self, kind)
   return self.cb and self.cb[kind] or type(shared) == "table" and shared[kind] or nil
 end
 
+local function available(self, name)
+  local types = bindings_of[name]
+  if not types then return true end
+  for kind in pairs(types) do
+    if binding_function(self, kind) then return true end
+  end
+  return false
+end
+
 function handler:mechanisms()
   local map = {}
-  for name in pairs(self.mechs) do
-    local types = bindings_of[name]
-    if not types then
-      map[name] = true
-    else
-      for kind in pairs(types) do
-        if binding_function(self, kind) then
-          map[name] = true
-          break
-        end
-      end
-    end
-  end
+  for name in pairs(self.mechs) do map[name] = available(self, name) or nil end
   return map
 end
 
 function handler:select(name)
-  if self.selected or not registered[name] or not self:mechanisms()[name] then return nil end
+  if self.selected or not registered[name] or not self.mechs[name] or not available(self, name) then return nil end
   self.selected = name
   return true
 end

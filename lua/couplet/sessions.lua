@@ -26,6 +26,7 @@ local hosts = require "couplet.hosts"
 local id = require "couplet.util.id"
 local prosody = require "couplet.prosody"
 local st = require "couplet.stanza"
+local task = require "couplet.task"
 local count = require "couplet.util.iterators".count
 
 local nodeprep, resourceprep = encodings.stringprep.nodeprep, encodings.stringprep.resourceprep
@@ -59,8 +60,9 @@ function sessions.make_authenticated(session, username, role)
     session.role = role
   elseif role then
     session.role = users.get_role_by_name(role, session.host)
-  else
-    session.role = users.get_user_role(username, session.host)
+  else                                     -- the roster will be wanted as soon as a resource is bound
+    session.role = task.together(function() return (users.get_user_role(username, session.host)) end,
+      function() require "couplet.roster".load_roster(username, session.host) end)
   end
   session.log("info", "authenticated as %s@%s from IP: %s", username, session.host, session.ip or "?")
   return true

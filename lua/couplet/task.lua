@@ -4,6 +4,7 @@
 --   task.spawn(fn, ...)            runs fn now, until it ends or waits; errors are logged with their traceback
 --   task.await(start) -> values    start(done) begins something; returns what done(...) is called with, later or at once
 --   task.sleep(seconds)
+--   task.together(fn, …) -> result of each         side by side; what they read first of a database is one read, of one state
 --   task.queue(handler) -> q       q:push(a, b) calls handler(a, b), one after the other, waits included; q:count()
 --   task.new(fn, ...) -> t         like spawn, with t:cancel(), t:status() "running" | "waiting" | "done" | "cancelled"
 --   task.ready() -> bool           would await suspend (true), or wait in place?
@@ -231,6 +232,46 @@ function Task:cancel()
   cancelled[co] = true
   if status(co) == "suspended" then close(co) end
   return true
+end
+
+-- --- several at once ---
+
+-- Whoever can do in one what several ask leaves a function here while they begin: send(answered) calls answered() when all who
+-- asked have had their answer. [whoever] = what it likes.
+task.gathering = nil
+
+-- One wait instead of one after the other. What the last one has found is what it is when this returns, unless one waited for
+-- more than its first answer. An error of one is raised when all have ended.
+function task.together(...)
+  local n, open, results, failure, finish = select("#", ...), 0, {}, nil, nil
+  local outer, gathered = task.gathering, {}
+  local function run(fn, i)
+    local ok, result = xpcall(fn, traceback)
+    if ok then results[i] = result else failure = failure or result end
+    open = open - 1
+    if finish then finish() end
+  end
+  for i = 1, n do
+    open, task.gathering = open + 1, gathered
+    task.spawn(run, (select(i, ...)), i)
+    task.gathering = outer
+  end
+  if open > 0 then
+    task.await(function(done)
+      local underway = #gathered
+      function finish()
+        if open == 0 and underway == 0 then done() end
+      end
+      for _, send in ipairs(gathered) do
+        send(function()
+          underway = underway - 1
+          finish()
+        end)
+      end
+    end)
+  end
+  if failure then error(failure, 0) end
+  return unpack(results, 1, n)
 end
 
 -- --- the coroutine library for plugins ---

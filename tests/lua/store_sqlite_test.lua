@@ -80,6 +80,42 @@ check.test("sqlite: items settle in the indexes; what is changed or deleted ther
   settle.enough = enough
 end)
 
+check.test("sqlite: what is asked together is one read, of one state", function()
+  local driver = database.driver("together.example", options)
+  local one, two = driver:open("one"), driver:open("two", "map")
+  one:set("romeo", { a = 1 })
+  two:set("romeo", "key", "value")
+  local function reads() return database.numbers()[options.file].reads end
+  local function get() return one:get "romeo" end
+  local function get_key() return two:get("romeo", "key") end
+  local function nobody() return (one:get "nobody") end
+  local found
+  local function ask(...)
+    local before, done = reads(), false
+    local fns = table.pack(...)
+    task.spawn(function()
+      found = table.pack(pcall(task.together, table.unpack(fns, 1, fns.n)))
+      done = true
+    end)
+    while not done do core.loop.once() end
+    return reads() - before
+  end
+  check.equal(ask(get, nobody, get_key), 1)
+  check.equal(found, { true, { a = 1 }, nil, "value", n = 4 })
+  check.equal(ask(), 0)
+  check.equal(ask(function() return 7 end), 0)
+  check.equal(found, { true, 7, n = 2 })
+  check.equal(ask(function() return { get(), get_key() } end, get_key), 2)         -- one goes on alone
+  check.equal(found, { true, { { a = 1 }, "value" }, "value", n = 3 })
+  check.equal(ask(function() return task.together(get, get) end, get), 2)
+  check.equal(ask(get, function() get() error("trouble", 0) end, get_key), 1)
+  check.ok(not found[1] and found[2]:find "^trouble")
+  check.equal({ task.together(get, get_key) }, { { a = 1 }, "value" })             -- outside of a task, waiting in place
+  -- A write under way lies over what is read.
+  check.equal(ask(get, function() task.spawn(two.set, two, "romeo", "key", "new") return get_key() end), 0 + 1)
+  check.equal(found[3], "new")
+end)
+
 check.test("sqlite: a file of the first version is brought up to date", function()
   local place = { file = dir .. "/first.sqlite", synchronous = "off" }
   local old = core.store.open { driver = "sqlite", place = place.file, schema = { dialect.schema[1] }, synchronous = "off" }

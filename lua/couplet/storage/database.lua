@@ -46,10 +46,35 @@ local function ready(self, statements)
   return self.db, statements
 end
 
+-- Several reads as one. answered(): all who asked have had their answer.
+local function read_all(db, reads, answered)
+  local statements = {}
+  for _, read in ipairs(reads) do table.move(read.statements, 1, #read.statements, #statements + 1, statements) end
+  db:read(statements, function(...)
+    local cells, at = table.pack(...), 1
+    for _, read in ipairs(reads) do
+      local stop = at + 2 * #read.statements
+      if cells[1] then read.done(table.unpack(cells, at, stop - 1)) else read.done(...) end
+      at = stop
+    end
+    answered()
+  end)
+end
+
 -- -> rows, n, rows2, n2, … | nil, message, code
 function methods:read(statements)
   local db = ready(self, statements)
-  return task.await(function(done) db:read(statements, done) end)
+  local gathering = task.gathering
+  if not gathering or not task.ready() then      -- whoever waits in place is answered first
+    return task.await(function(done) db:read(statements, done) end)
+  end
+  local reads = gathering[self]
+  if not reads then
+    reads = {}
+    gathering[self] = reads
+    gathering[#gathering + 1] = function(answered) read_all(db, reads, answered) end
+  end
+  return task.await(function(done) reads[#reads + 1] = { statements = statements, done = done } end)
 end
 
 -- Hands the write over now. done(changes, rows, n) | done(nil, message, code)
