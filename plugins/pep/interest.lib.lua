@@ -16,15 +16,34 @@ local st = require "util.stanza"
 
 local CAPS, INFO = "http://jabber.org/protocol/caps", "http://jabber.org/protocol/disco#info"
 local HASHES, REMOTE_MAX, ASK_SECONDS = 5000, 2000, 10
+local ASKED_MAX, WAITING_MAX = 5000, 1000        -- hashes asked for at once, resources that wait for one of them
 local NODES_MAX, NAMES_BYTES = 200, 8192         -- that one resource may want to hear of
 
 local interest = {}
 local host = module.host
 local known, learn = recent.new(HASHES)          -- hash -> set
 local told, note_told = recent.new(HASHES)       -- account \0 full_jid -> set: they have got what was there while nobody was
-local asked = {}                                 -- hash -> { those who wait for the answer }
+local asked, n_asked = {}, 0                     -- hash -> { those who wait for the answer, how many are asked, … }
+local got, note_got = recent.new(HASHES)         -- account \0 full_jid -> set of nodes it was told the last item of
 local remote = {}                                -- username -> { full_jid = set }, while the account is online
 local changed = function() end
+
+-- What is new in the set since the resource came. Names of one resource, whatever it says in how many presences, have a bound;
+-- whoever goes to and fro is not told again (XEP-0163 §4.3.3).
+local function news(key, set)
+  local before = got(key)
+  if not before then
+    note_got(key, set)                           -- shared with all whose clients say the same
+    return set
+  end
+  local both, out, n = {}, {}, 0
+  for node in pairs(before) do both[node], n = true, n + 1 end
+  for node in pairs(set) do
+    if not before[node] and n < 2 * NODES_MAX then out[node], both[node], n = true, true, n + 1 end
+  end
+  if next(out) then note_got(key, both) end
+  return out
+end
 
 function interest.of(session) return session.pep_interest end
 function interest.remote(username) return remote[username] or {} end
@@ -55,24 +74,28 @@ end
 
 local ask
 
--- The next of those who wait is asked, if the one before gave no answer that proves the hash.
+-- Those who wait are asked in their turn, twice as many each time nobody has proved the hash: no crowd that keeps silent makes
+-- the honest ones wait for long.
 local function answered(ver, who, set, proved)
-  local waiting = asked[ver]
-  asked[ver] = nil
+  local open = asked[ver]
+  open.in_flight = open.in_flight - 1
   if set then who.done(set) end
-  if proved then learn(ver, set) end
-  local nextone
-  for _, other in ipairs(waiting or {}) do
-    if proved then
-      other.done(set)
-    elseif not nextone then
-      nextone = other
-      asked[ver] = {}
-    else
-      table.insert(asked[ver], other)
-    end
+  if proved and not open.proved then
+    open.proved = set
+    learn(ver, set)
+    for _, other in ipairs(open.waiting) do other.done(set) end
+    open.waiting = {}
   end
-  if nextone then ask(ver, nextone) end
+  if open.in_flight > 0 then return end
+  open.width = open.width * 2
+  local next_ones = table.move(open.waiting, 1, math.min(open.width, #open.waiting), 1, {})
+  open.waiting = table.move(open.waiting, #next_ones + 1, #open.waiting, 1, {})
+  if not next_ones[1] then
+    asked[ver], n_asked = nil, n_asked - 1
+    return
+  end
+  open.in_flight = #next_ones
+  for _, other in ipairs(next_ones) do ask(ver, other) end
 end
 
 function ask(ver, who)
@@ -93,11 +116,14 @@ local function find(stanza, from, to, done)
   local set = known(ver)
   if set then return done(set) end
   local who = { node = node, from = from, to = to, done = done }
-  if asked[ver] then
-    if #asked[ver] < 1000 then table.insert(asked[ver], who) end
+  local open = asked[ver]
+  if open and open.proved then return done(open.proved) end
+  if open then
+    if #open.waiting < WAITING_MAX then table.insert(open.waiting, who) end
     return
   end
-  asked[ver] = {}
+  if n_asked >= ASKED_MAX then return done(nil) end
+  asked[ver], n_asked = { waiting = {}, in_flight = 1, width = 1 }, n_asked + 1
   ask(ver, who)
 end
 
@@ -108,10 +134,14 @@ module:hook("presence/broadcast", function(event)
   local ver = caps and caps.attr.ver
   if not event.initial and ver == session.pep_ver then return end
   session.pep_ver = ver
+  if event.initial then
+    session.pep_interest = nil
+    note_got(session.full_jid, nil)
+  end
   find(stanza, session.username .. "@" .. host, session.full_jid, function(set)
     if session.destroyed or session.pep_ver ~= ver then return end
     session.pep_interest = set
-    if set and session.presence then changed(session, session.username, session.full_jid, set) end
+    if set and session.presence then changed(session, session.username, session.full_jid, news(session.full_jid, set)) end
   end)
 end)
 
@@ -132,7 +162,7 @@ local function note_remote(username, from, set)
   end
   remote[username] = all
   all[from] = set
-  changed(nil, username, from, set)
+  changed(nil, username, from, news(username .. "\0" .. from, set))
 end
 
 local function in_roster(username, contact)
@@ -147,6 +177,7 @@ module:hook("presence/bare", function(event)
   if kind == "unavailable" then
     local list = remote[username]
     note_told(username .. "\0" .. from, nil)
+    note_got(username .. "\0" .. from, nil)
     if list then
       list[from] = nil
       if not next(list) then remote[username] = nil end

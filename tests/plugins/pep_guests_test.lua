@@ -55,16 +55,19 @@ local function info(...)
   return query
 end
 
+-- Answers what is asked, and returns all that has come.
 local function answer(client, query)
-  for _, stanza in ipairs(client:received()) do
+  local list = client:received()
+  for _, stanza in ipairs(list) do
     if stanza.name == "iq" and stanza.attr.type == "get" then client:send(tostring(st.reply(stanza):add_child(query))) end
   end
+  return list
 end
 
 local function online(client, ...)
   local query = info(...)
   client:send("<presence>" .. CAPS:format(calculate_hash(query)) .. "</presence>")
-  answer(client, query)
+  return answer(client, query)
 end
 
 local function events(list)
@@ -257,6 +260,99 @@ check.test("what one client may want to hear of has bounds", function()
   for _, name in ipairs { "urn:001", "urn:300" } do publish(romeo, name, "1") end
   check.equal(heard(juliet), { "urn:001 item 1" })
   host:close()
+end)
+
+check.test("who changes his mind to and fro is told what is new to him, once, until he goes and comes", function()
+  local host, romeo, juliet = new()
+  local function told(...)
+    local list = events(online(juliet, ...))
+    table.move(heard(juliet), 1, 100, #list + 1, list)
+    table.sort(list)
+    return list
+  end
+  publish(romeo, "urn:a", "1")
+  publish(romeo, "urn:b", "1")
+  check.equal(told "urn:a", { "urn:a item 1" })
+  check.equal(told "urn:b", { "urn:b item 1" })
+  for _ = 1, 5 do
+    check.equal(told "urn:a", {})
+    check.equal(told("urn:a", "urn:b"), {})
+  end
+  publish(romeo, "urn:b", "2")
+  check.equal(heard(juliet), { "urn:b item 2" })
+  juliet:send "<presence type='unavailable'/>"
+  check.equal(told("urn:a", "urn:b"), { "urn:a item 1", "urn:b item 2" })
+  local names = {}
+  for round = 1, 5 do                                      -- new names without end
+    for i = 1, 200 do names[i] = ("urn:%d:%d"):format(round, i) end
+    online(juliet, table.unpack(names))
+  end
+  publish(romeo, "urn:late", "1")
+  check.equal(told "urn:late", {})
+  publish(romeo, "urn:late", "2")
+  check.equal(heard(juliet), { "urn:late item 2" })        -- news come all the same
+  check.equal(host:close(), {})
+end)
+
+check.test("a crowd that says a hash and keeps silent, or lies, makes an honest client wait for a minute at most", function()
+  local host, romeo, juliet = new()
+  publish(romeo, "urn:n", "1", { access_model = "open" })
+  local ver = calculate_hash(info "urn:n")
+  local crowd = {}
+  for i = 1, 30 do
+    crowd[i] = host:client(("m%d@example.org/x"):format(i))
+    crowd[i]:send("<presence>" .. CAPS:format(ver) .. "</presence>")
+    if i % 3 == 0 then answer(crowd[i], info("urn:n", "urn:evil")) end
+  end
+  juliet:send("<presence>" .. CAPS:format(ver) .. "</presence>")
+  for _ = 1, 6 do
+    answer(juliet, info "urn:n")
+    host:advance(10)
+  end
+  publish(romeo, "urn:n", "2")
+  check.equal(heard(juliet)[1], "urn:n item 2")
+  -- and now everybody's client is known
+  local nurse = host:client "nurse@example.org/hall"
+  nurse:send("<presence>" .. CAPS:format(ver) .. "</presence>")
+  for _, stanza in ipairs(nurse:received()) do check.ok(stanza.name ~= "iq") end
+  check.equal(host:close(), {})
+end)
+
+check.test("hashes without end: so many are asked for at once, the rest are not, and later ones are again", function()
+  local host = new()
+  local mallory = host:client "mallory@example.org/den"
+  local asked = 0
+  for i = 1, 6000 do
+    mallory:send("<presence>" .. CAPS:format("hash" .. i) .. "</presence>")
+    for _, stanza in ipairs(mallory:received()) do asked = asked + (stanza.name == "iq" and 1 or 0) end
+  end
+  check.equal(asked, 5000)
+  host:advance(11)
+  mallory:send("<presence>" .. CAPS:format("another") .. "</presence>")
+  check.ok(mallory:expect { name = "iq", type = "get" })
+  check.equal(host:close(), {})
+end)
+
+check.test("an answer as large as a stanza may be, and one that is none", function()
+  local host, romeo, juliet = new()
+  publish(romeo, "urn:n", "1")
+  local query = info "urn:n"
+  for i = 1, 4000 do query:tag("feature", { var = ("urn:feature:%04d"):format(i) }):up() end
+  juliet:send("<presence>" .. CAPS:format(calculate_hash(query)) .. "</presence>")
+  answer(juliet, query)
+  check.equal(heard(juliet), { "urn:n item 1" })
+  juliet:send "<presence type='unavailable'/>"
+  juliet:send("<presence>" .. CAPS:format "nonsense" .. "</presence>")
+  for _, stanza in ipairs(juliet:received()) do
+    if stanza.name == "iq" then juliet:send(("<iq type='result' id='%s' to='romeo@example.org'/>"):format(stanza.attr.id)) end
+  end
+  publish(romeo, "urn:n", "2")
+  check.equal(heard(juliet), {})
+  for _, odd in ipairs { "ver='" .. ("x"):rep(65) .. "'", "ver=''", "", "ver='x' hash='md5'" } do
+    juliet:send(("<presence><c xmlns='http://jabber.org/protocol/caps' node='urn:client' %s/></presence>"):format(odd))
+    for _, stanza in ipairs(juliet:received()) do check.ok(stanza.name ~= "iq", odd) end
+  end
+  check.equal(host:close(), {})
 end)
 
 check.test("contacts on other servers: the last item when they come, news, and after a reload; then nothing", function()

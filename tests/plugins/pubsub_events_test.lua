@@ -62,8 +62,8 @@ check.test("an account's service tells all that happens, and the host hears of i
   publish(romeo, nil, "urn:first", "0")                    -- from here on the service is in memory
   told()
   publish(romeo, nil, "urn:n", "1", OPEN)
-  check.equal(told(), { "node-created urn:n romeo@example.org/orchard", "pep-item-published romeo urn:n", "item-published urn:n 1",
-    "of that node 1" })
+  check.equal(told(), { "node-created urn:n romeo@example.org/orchard", "pep-item-published romeo urn:n",
+    "item-published urn:n 1", "of that node 1" })
   check.equal(watcher.seen.item.tags[1].name, "x")
   ask(juliet, "romeo@example.org", "set", "<subscribe node='urn:n' jid='juliet@example.org'/>")
   check.equal(told(), { "subscription-added urn:n juliet@example.org" })
