@@ -5,6 +5,7 @@
 --   certs.client_context(host, tlsa?) -> context | nil, message     for connections to other servers; tlsa: records of DANE
 --   certs.direct(service) -> context | nil, message             for ports that start with TLS: picks the host by SNI
 --   certs.same_authorities(host, other, service) -> bool        do both trust the same? "*": who names no host
+--   certs.authorities_file(host) -> path | nil                  its cafile, if the configuration names one
 --   certs.create_context(host, mode, …) -> context, message, settings    made anew; further tables override settings
 --   certs.find_host_cert(host) -> { certificate =, key = } | nil
 --   certs.generate(host, days?) -> { certificate =, key = } | nil, message     self-made, into the certificates directory
@@ -326,6 +327,8 @@ end
 function certs.same_authorities(a, b, service)
   return a == b or authorities(spelled_out({}, a, service)) == authorities(spelled_out({}, b, service))
 end
+
+function certs.authorities_file(host) return settings_for(host, nil, false).ca_file end
 
 local function build(settings)
   if not settings.certificate then return nil, "no certificate" end

@@ -17,7 +17,7 @@ hosts = ("verona.lab", "arden.lab", "padua.lab", "noaddress.lab", "wrong.open")
 here = lab.couplet(*hosts, config="use_dane = true\nc2s_ports = { %d }\nc2s_direct_tls_ports = { }\n" % c2s)
 there = lab.couplet("mantua.lab")
 mallory = RawServer()
-for _kind in ("expired", "selfsigned", "strange"):
+for _kind in ("expired", "selfsigned", "strange", "cn"):
     lab.zone[_kind + ".lab"] = [("127.0.0.1", mallory.port)]
 lab.zone["dead.lab"] = [("127.0.0.1", free_port())]
 lab.zone["closed.lab"] = [(".", 0)]
@@ -79,7 +79,7 @@ def others():
 @test("check certs: file, days left, names, chain")
 def certs():
     says(ctl(0, "certs", "verona.lab"), r"ok +file .*verona.lab-good.crt, key .*verona.lab-good.key", r"ok +good until \d{4}-\d\d-\d\d: 29 days left",
-         r"ok +it names verona.lab", r"holds one certificate only, made by ca")
+         r"ok +it names verona.lab", r"note +ca is an authority of your own cafile, .*ca.crt: other servers and clients need it there")
     rows = [("expired", "it expired on 2020-02-01; get a new one, then `coupletctl reload`"), ("wrong", "it does not name padua.lab, but nobody.lab"),
             ("selfsigned", "it is self-made"), ("mail", "it is not made for TLS servers")]
     good = lab.authority.issue("padua.lab")
@@ -91,7 +91,7 @@ def certs():
     chain = lab.authority.issue("padua.lab", "chain")
     for to, path in zip(good, chain):
         shutil.copy(path, to)
-    says(ctl(0, "certs", "padua.lab"), "the chain has 2 certificates, the last made by ca")
+    says(ctl(0, "certs", "padua.lab"), "the chain has 2 certificates, the last made by ca", "ca is an authority of your own cafile")
     good[0].write_text(good[0].read_text() + lab.authority.issue("verona.lab")[0].read_text())
     says(ctl(1, "certs", "padua.lab"), r"certificate 2 \(middle\) was not made by the one behind it \(verona.lab\)")
     shutil.copy(lab.authority.issue("verona.lab")[1], good[1])
@@ -135,6 +135,34 @@ def bad():
         says(ctl(1, "connectivity", name, "verona.lab"), "PROBLEM +its certificate is not good: " + said, "neither EXTERNAL nor dialback",
              r's2s_insecure_domains = \{ "%s" \}' % name)
         other.join()
+
+
+@test("check connectivity: what our own configuration says about that domain")
+def policy():
+    kept = here.config.read_text()
+
+    def with_config(text, code, *said, kind="selfsigned", absent=()):
+        here.config.write_text(text + kept)
+        name = kind + ".lab"
+        other = threading.Thread(target=lambda: mallory.accept_tls(lab, name, lab.authority.issue(name, kind)).ended())
+        other.start()
+        out = ctl(code, "connectivity", name, "verona.lab")
+        says(out, *said)
+        other.join()
+        for line in absent:
+            assert line not in out, "%r in:\n%s" % (line, out)
+    with_config('s2s_insecure_domains = { "selfsigned.lab" }\n', 0, "note +its certificate is not good: self-signed certificate; but none is needed "
+                r"\(s2s_insecure_domains names it\): dialback may prove it", absent=("PROBLEM", "would let"))
+    with_config("s2s_secure_auth = false\n", 0, r"none is needed \(s2s_secure_auth is false\)")
+    with_config('s2s_secure_auth = false\ns2s_secure_domains = { "selfsigned.lab" }\n', 1, "PROBLEM +its certificate is not good")
+    with_config("s2s_secure_auth = false\n", 0, r"its certificate names nobody \(it has no subjectAltName", kind="cn")
+    lists = 's2s_blacklist = { "Selfsigned.lab" }\ns2s_whitelist = { "mantua.lab" }\n'
+    moved, kept = kept, kept.replace("modules_enabled = {", 'modules_enabled = { "s2s_blacklist", "s2s_whitelist",')
+    with_config(lists + "s2s_secure_auth = false\n", 1, "PROBLEM +s2s_blacklist names selfsigned.lab: verona.lab does not talk to it",
+                "PROBLEM +s2s_whitelist does not name selfsigned.lab", absent=("can be reached",))
+    kept = moved
+    with_config("s2s_secure_auth = false\ndisallow_s2s = true\n", 1, "PROBLEM +disallow_s2s: verona.lab talks to no other server")
+    here.config.write_text(kept)
 
 
 @test("check connectivity: what the other side says when it ends the stream, and when it says nothing useful")

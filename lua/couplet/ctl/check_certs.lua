@@ -13,13 +13,14 @@ local x509 = require "couplet.util.x509"
 local check_certs = {}
 
 local SOON = 14                        -- days
+local SYSTEM = "/etc/ssl/certs/ca-certificates.crt"
 
 local function date(t) return os.date("!%Y-%m-%d", t) end
 
 -- The certificates of a file, in order.
 local function chain_of(path)
   local out = {}
-  local text = system.read_file(path, 1 << 18) or ""
+  local text = system.read_file(path, 1 << 20) or ""
   for block in text:gmatch "%-%-%-%-%-BEGIN CERTIFICATE%-%-%-%-%-.-%-%-%-%-%-END CERTIFICATE%-%-%-%-%-" do
     out[#out + 1] = x509.load(block)
   end
@@ -39,7 +40,15 @@ local function common(name)
   return name[1] and name[1].value or "?"
 end
 
-local function check_chain(r, path, chain)
+-- Is who made it among the authorities of that file?
+local function is_root(cert, file)
+  for _, root in ipairs(chain_of(file)) do
+    if root.self_issued and same_name(cert:issuer(), root:subject()) then return true end
+  end
+  return false
+end
+
+local function check_chain(r, host, path, chain)
   local leaf = chain[1]
   if leaf.self_issued then
     return r:problem("it is self-made: other servers and clients refuse it. An authority such as Let's Encrypt makes good ones")
@@ -54,11 +63,16 @@ local function check_chain(r, path, chain)
         chain[i + 1]:notafter())
     end
   end
-  if #chain == 1 then
+  local maker = common(chain[#chain]:issuer())
+  if #chain > 1 then r:ok("the chain has %d certificates, the last made by %s", #chain, maker) end
+  local cafile = certs.authorities_file(host)
+  if cafile and is_root(chain[#chain], cafile) then
+    r:note("%s is an authority of your own cafile, %s: other servers and clients need it there, too", maker, cafile)
+  elseif is_root(chain[#chain], SYSTEM) then
+    if #chain == 1 then r:ok("it was made by %s, a root that this machine knows", maker) end
+  elseif #chain == 1 then
     r:note("%s holds one certificate only, made by %s. If that is no root, others miss the one in between: use the file with "
-      .. "the whole chain (fullchain.pem)", path, common(leaf:issuer()))
-  else
-    r:ok("the chain has %d certificates, the last made by %s", #chain, common(chain[#chain]:issuer()))
+      .. "the whole chain (fullchain.pem)", path, maker)
   end
 end
 
@@ -88,7 +102,7 @@ local function check_host(r, entry)
       table.concat(entry.names, ", "), entry.host)
   end
   if not leaf.server_use then r:problem("it is not made for TLS servers (extended key usage serverAuth)") end
-  check_chain(r, entry.certificate, chain)
+  check_chain(r, entry.host, entry.certificate, chain)
 end
 
 function check_certs.run(ctx, host)

@@ -9,8 +9,10 @@ local clock = require "couplet.clock"
 local config = require "couplet.config"
 local core = require "couplet.core"
 local dial = require "couplet.dial"
+local options = require "couplet.options"
 local peer_cert = require "couplet.peer_cert"
 local report = require "couplet.ctl.report"
+local s2s = require "couplet.s2s"
 local st = require "couplet.stanza"
 local task = require "couplet.task"
 local to_ascii = require "couplet.util.encodings".idna.to_ascii
@@ -123,17 +125,33 @@ local function offered(features)
   return names[1] and table.concat(names, ", "):sub(1, 300) or "nothing", table.concat(mechanisms, " ")
 end
 
-local function check_certificate(r, tls, domain, candidate)
+-- mod_s2s_auth_certs: -> does a host need a good certificate of that domain, what says so
+local function needs_certificate(host, domain)
+  local owner = { host = host, log = function() end }
+  local function listed(option) return options.get_option_set(owner, option, {}):contains(domain) end
+  if options.get_option_boolean(owner, "s2s_secure_auth", true) then
+    return not listed "s2s_insecure_domains", "s2s_insecure_domains names it"
+  end
+  return listed "s2s_secure_domains", "s2s_secure_auth is false"
+end
+
+local function check_certificate(r, tls, from, domain, candidate)
   local cert = tls.peer_cert and x509.load(tls.peer_cert)
   local days = cert and (core.crypto.x509_parse(tls.peer_cert).notafter - os.time()) // 86400
   r:ok("TLS: %s, %s", tls.version, tls.cipher)
   if cert then
-    r:note("its certificate names %s; %s", table.concat(peer_cert.names(cert), ", "):sub(1, 300),
+    local names = table.concat(peer_cert.names(cert), ", "):sub(1, 300)
+    r:note("its certificate names %s; %s", names ~= "" and names or "nobody (it has no subjectAltName, and nothing else counts)",
       (days < 0 and "expired %d days ago" or "%d days left"):format(math.abs(days)))
   end
   local _, _, problem = peer_cert.judge(tls, cert, domain, candidate.secure and candidate.host or nil)
   if not problem then
     r:ok("its certificate is good%s", tls.dane and " (DANE, usage " .. tls.dane .. ")" or "")
+    return true
+  end
+  local needed, exception = needs_certificate(from, domain)
+  if not needed then
+    r:note("its certificate is not good: %s; but none is needed (%s): dialback may prove it", problem, exception)
     return true
   end
   r:problem("its certificate is not good: %s", problem)
@@ -176,7 +194,7 @@ local function talk(r, line, from, domain, candidate)
     tls, err = starttls(r, line, features, from, domain, candidate)
     if not tls then return nil, err end
   end
-  local good = check_certificate(r, tls, domain, candidate)
+  local good = check_certificate(r, tls, from, domain, candidate)
   features, err = line:stream(called, domain)
   if not features then
     if err:find "certificate" or err:find "not%-authorized" then
@@ -232,6 +250,22 @@ local function try(r, from, domain, candidate)
   return good == true
 end
 
+-- What the configuration of a host says against that domain. The way is tried all the same.
+local function refused_here(r, from, domain)
+  local before = r.problems
+  if options.get_option_boolean({ host = from, log = function() end }, "disallow_s2s", false) then
+    r:problem("disallow_s2s: %s talks to no other server", from)
+  end
+  local enabled = require "couplet.plugin".get_modules_for_host(from)
+  for _, row in ipairs { { "s2s_blacklist", true, "names" }, { "s2s_whitelist", false, "does not name" } } do
+    local option, bad, says = table.unpack(row)
+    if enabled:contains(option) and (s2s.listed(from, option)[domain] == true) == bad then
+      r:problem("%s %s %s: %s does not talk to it", option, says, domain, from)
+    end
+  end
+  return r.problems > before
+end
+
 function check_connectivity.run(ctx, domain, from)
   local r = report.new(ctx)
   local prep = require "couplet.jid".prep
@@ -244,10 +278,8 @@ function check_connectivity.run(ctx, domain, from)
   end
   from = from or config.hosts()[1]
   if not from then return nil, "the configuration has no host that could call" end
-  if config.get(from, "disallow_s2s") == true then
-    r:note("disallow_s2s: %s talks to no other server; tried all the same", from)
-  end
   r:title("from %s to %s", from, domain)
+  local refused = refused_here(r, from, domain)
   local next = dial.candidates(domain, { dane = config.get("*", "use_dane") == true })
   local good, tried = false, 0
   while tried < ADDRESSES_MAX do
@@ -262,7 +294,7 @@ function check_connectivity.run(ctx, domain, from)
     tried = tried + 1
     good = try(r, from, domain, candidate) or good
   end
-  if good and r.problems > 0 then r:note("all the same %s can be reached", domain) end
+  if good and r.problems > 0 and not refused then r:note("all the same %s can be reached", domain) end
   return r:finish(domain)
 end
 
