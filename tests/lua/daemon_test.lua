@@ -459,9 +459,20 @@ check.test("check config", function()
     { "interfaces = 'localhost'", 1, 'error: .*config.lua:1: interfaces: "localhost" is no address' },
     { "archive_expires_after = '2 days'", 0, "all is well" },
     { "archive_expires_after = 'soon'", 1, "a time, like" },
+    { "s2s_blacklist = { 'x' }", 0, "lua:1: option 's2s_blacklist' does nothing: the plugin s2s_blacklist is not enabled" },
+    { "s2s_blacklist = { 'x' } modules_enabled = { 's2s_blacklist' }", 0, "all is well" },
+    { "mam_include_total = true", 0, "does nothing: the plugin mam or muc_mam is not enabled" },
+    { "mam_include_total = true modules_enabled = { 'mam' }", 0, "all is well" },
+    { "c2s_require_encryption = true s2s_secure_auth = false", 0, "all is well" },
+    { "", 0, "config.lua:3: option 's2s_blacklist' does nothing: the plugin s2s_blacklist is not enabled on localhost",
+      "s2s_blacklist = { 'x' }\nVirtualHost 'b.localhost' self_signed = true modules_enabled = { 's2s_blacklist' }" },
+    { "", 0, "all is well",
+      "VirtualHost 'b.localhost' self_signed = true modules_enabled = { 'vcard_legacy' } vcard_max_size = 2000" },
+    { "autocreate_on_publish = true", 0, "all is well", "Component 'ps.localhost' 'pubsub'" },
+    { "vcard_max_size = 5 modules_enabled = { 'vcard' }", 1, "is 5, but 1024 or more is allowed" },
   }
   for i, row in ipairs(rows) do
-    with(row[1] .. '\nVirtualHost "localhost"\n', function(s)
+    with(row[1] .. '\nVirtualHost "localhost"\n' .. (row[4] or ""), function(s)
       local code, text = s:ctl("check config")
       check.equal(code, row[2], ("row %d: %s"):format(i, text))
       check.ok(text:find(row[3]), ("row %d: %s"):format(i, text))

@@ -75,7 +75,7 @@ local function declared_in(text, found, plugin)
       for name, d in pairs(options) do
         if type(name) == "string" and type(d) == "table" then
           found[name] = { type = by_declaration[d.type] or "any", plugin = plugin, min = d.min, max = d.max, enum = d.enum,
-            doc = d.doc, default = d.default ~= nil and written(d.default) or nil }
+            doc = d.doc, declared = true, default = d.default ~= nil and written(d.default) or nil }
         end
       end
     elseif block then
@@ -86,16 +86,30 @@ local function declared_in(text, found, plugin)
   end
 end
 
+-- What is declared counts more than what is only read; who reads it is kept in any case.
+local function merge(found, here, plugin)
+  for name, o in pairs(here) do
+    local before = found[name]
+    local readers = before and before.readers or {}
+    readers[plugin] = true
+    if not before or o.declared then found[name] = o end
+    found[name].readers = readers
+  end
+end
+
 local function read_plugin(path, found, plugin)
   local text = system.read_file(path, 1 << 20)
-  if not text then return end
-  declared_in(text, found, plugin)
-  for getter, name, behind in text:gmatch("get_option_?([%l_]*)%s*%(?%s*[\"']([%w_]+)[\"']()") do
-    if not found[name] then
-      found[name] = { type = by_getter[getter] or "any", plugin = plugin,
+  if not text then return "" end
+  local here = {}
+  declared_in(text, here, plugin)
+  for getter, name, behind in text:gmatch "get_option_?([%l_]*)%s*%(?%s*[\"']([%w_]+)[\"']()" do
+    if not here[name] then
+      here[name] = { type = by_getter[getter] or "any", plugin = plugin,
         default = text:match("^%s*,%s*([^,()\n]+)[,)]", behind) }
     end
   end
+  merge(found, here, plugin)
+  return text
 end
 
 -- The library reads options of its own: config.get(host, "name").
@@ -105,7 +119,7 @@ local function read_library(found)
     for _, path in ipairs(system.glob(here:gsub("/[^/]*$", "") .. pattern) or {}) do
       local text = not path:find("/known_options") and system.read_file(path, 1 << 20) or ""
       for name in text:gmatch("config%.r?a?w?get%([^\n\"]-,%s*\"([%w_]+)\"") do
-        found[name] = found[name] or { type = "any", plugin = "couplet" }
+        merge(found, { [name] = { type = "any", plugin = "couplet" } }, "couplet")
       end
       read_plugin(path, found, "couplet")
     end
@@ -127,11 +141,16 @@ local function plugin_files()
   return files
 end
 
+-- names: plugin -> { needs = plugins it loads or takes libraries of, global = bool }
 function check.plugin_options()
   local found, names = {}, {}
   for _, file in ipairs(plugin_files()) do
-    read_plugin(file.path, found, file.name)
-    if file.path:find("mod_[%w_]+%.lua$") then names[file.name] = true end
+    local text = read_plugin(file.path, found, file.name)
+    local plugin = names[file.name] or { needs = {} }
+    for word in text:gmatch "module:depends%s*%(?%s*[\"']([%w_]+)" do plugin.needs[word] = true end
+    for word in text:gmatch "module:require%s*%(?%s*[\"']([%w_]+)/" do plugin.needs[word] = true end
+    plugin.global = plugin.global or text:find "module:set_global" ~= nil
+    if file.path:find("mod_[%w_]+%.lua$") then names[file.name] = plugin end
   end
   read_library(found)
   return found, names
@@ -184,12 +203,50 @@ local function wanted(types)
   return table.concat(out, ", or ")
 end
 
+-- --- what is enabled ---
+
+-- host -> plugins it has, with what these need; "*": those of all hosts
+local function enabled_plugins(names)
+  local modules_for = require "couplet.plugin".get_modules_for_host
+  local on = { ["*"] = {} }
+  local function add(host, name)
+    if on[host][name] then return end
+    on[host][name], on["*"][name] = true, true
+    for needed in pairs(names[name] and names[name].needs or {}) do add(host, needed) end
+  end
+  for _, host in ipairs(config.hosts()) do
+    on[host] = {}
+    for name in modules_for(host):items() do add(host, name) end
+  end
+  return on
+end
+
+-- An option of plugins that are here and not enabled does nothing: -> their names. Where accounts and data are kept is chosen in
+-- other ways.
+local function sleeping(option, plugins, on, host)
+  local list = {}
+  for reader in pairs(option.readers) do
+    local plugin = plugins[reader]
+    if not plugin or reader:find "^auth" or reader:find "^storage_" then return nil end
+    if on[host][reader] or plugin.global and on["*"][reader] then return nil end
+    list[#list + 1] = reader
+  end
+  table.sort(list)
+  return table.concat(list, " or ")
+end
+
 -- --- the parts ---
 
-local function check_options(add, of_plugins)
+local function range(o)
+  if not o.min then return ("at most %s"):format(o.max) end
+  return o.max and ("%s to %s"):format(o.min, o.max) or ("%s or more"):format(o.min)
+end
+
+local function check_options(add, of_plugins, plugins)
   local names = {}
   for name, o in pairs(known.options) do if not o.none then names[name] = true end end
   for name in pairs(of_plugins) do names[name] = true end
+  local on = plugins and enabled_plugins(plugins)
   for host, options in pairs(config.getconfig()) do
     for key, value in next, options do
       local place = config.place(host, key) or config.file()
@@ -215,9 +272,13 @@ local function check_options(add, of_plugins)
                 table.concat(list, ", ")))
             end
           elseif n and (plugin.min and n < plugin.min or plugin.max and n > plugin.max) then
-            add("error", here .. ("option '%s' is %s, but %s to %s is allowed"):format(key, shown(value), plugin.min or "",
-              plugin.max or ""))
+            add("error", here .. ("option '%s' is %s, but %s is allowed"):format(key, shown(value), range(plugin)))
           end
+        end
+        local off = on and on[host] and not option and sleeping(plugin, plugins, on, host)
+        if off then
+          add("warning", here .. ("option '%s' does nothing: the plugin %s is not enabled%s"):format(key, off,
+            host ~= "*" and " on " .. host or ""), place)
         end
         if option and not option.host and not option.none and host ~= "*" and not plugin and known.options[key] then
           add("warning", here .. ("option '%s' belongs above the first VirtualHost; below a host it does nothing"):format(key),
@@ -320,7 +381,7 @@ function check.run()
   require "couplet.plugin".configure()
   local of_plugins, names = check.plugin_options()
   local first = #findings
-  check_options(add, of_plugins)
+  check_options(add, of_plugins, names)
   check_plugins(add, names)
   local function line(f) return tonumber(f.text:match(":(%d+): ")) or 0 end
   local sorted = table.move(findings, first + 1, #findings, 1, {})

@@ -248,7 +248,7 @@ local function s2s_sessions(what)
     for _, pair in ipairs(others) do meant = meant or what == pair.host or what == pair.remote end
     if meant then
       list[#list + 1] = { session = session, here = here, remote = remote, incoming = incoming, ip = session.ip, others = others,
-        both_ways = (incoming and session.outgoing or not incoming and session.incoming) and session.authenticated_remote or false,
+        both_ways = session.authenticated_remote and session[incoming and "outgoing" or "incoming"] or false,
         state = session.authenticated_remote and session.mechanism or session.destroyed and "ended" or "not proved",
         secure = session.secure or false, waiting = session.sendq and session.sendq.last - session.sendq.first + 1 or 0 }
     end
