@@ -58,6 +58,9 @@ config.fields = {
     options = { "anyone", "participants", "moderators", "none" } },
   { name = "allow_modpm", label = "Everybody may write to moderators", type = "boolean",
     var = "{http://prosody.im/protocol/muc}roomconfig_allowmodpm", default = false },
+  { name = "registration", label = "Who may register (in rooms for members alone nobody, or whom an admin lets)", type = "list-single",
+    var = "x-roomconfig_registration", default = "open", options = { { value = "open", label = "Everybody" },
+    { value = "approval", label = "Whom an admin lets" }, { value = "closed", label = "Nobody" } } },
   { name = "pubsub", label = "Node of publish–subscribe that belongs to it (XMPP URI)", field = "pubsub", type = "text-single" },
   { name = "max_users", label = "Occupants at most", field = "maxusers", type = "text-single", datatype = "xs:positiveInteger" },
 }

@@ -1,13 +1,30 @@
 -- SPDX-License-Identifier: MIT
--- muc/register: becoming a member with a nickname of one's own (XEP-0045 §7.10). Adds methods to room_mt.
+-- muc/register: becoming a member with a nickname of one's own (XEP-0045 §7.10), at once or when an admin has said yes (§9.9).
+-- Adds methods to room_mt.
+--
+-- Field: _data.registrations { [bare address] = what was submitted }: they wait for an admin, also over a restart.
 
 local dataforms = require "util.dataforms"
+local id = require "util.id"
 local jid = require "util.jid"
 local st = require "util.stanza"
 
+local util = module:require "muc/util"
+
 local REGISTER, FORM = "jabber:iq:register", "http://jabber.org/protocol/muc#register"
+local WHO = "x-register_jid"
+local WAITING_MAX = 100                        -- requests of one room
+local OUTSIDE_MAX = 20                         -- admins who are not here and are written to
 
 return function(room_mt)
+  -- "open": everybody; "approval": whom an admin lets; "closed": nobody. A room for members alone is never open, whatever its form
+  -- said before it became one.
+  function room_mt:get_registration()
+    local value = self._data.registration
+    if self:get_members_only() then return value == "approval" and value or "closed" end
+    return value or "open"
+  end
+
   local function layout(room)
     local form = dataforms.new {
       title = "Registration with " .. room.jid,
@@ -16,6 +33,98 @@ return function(room_mt)
     }
     module:fire_event("muc-registration-form", { room = room, form = form })
     return form
+  end
+
+  -- To those who may decide, here or elsewhere.
+  local function ask_admins(room, who, values)
+    local form = layout(room)
+    form.title = "Registration request"
+    table.insert(form, 2, { name = WHO, type = "jid-single", label = "Who asks" })
+    form[#form + 1] = { name = "muc#register_allow", type = "boolean", label = "Allow this person to register with the room?",
+      value = false }
+    local shown = { [WHO] = who }
+    for k, v in pairs(values) do shown[k] = v end
+    local message = st.message({ from = room.jid, id = id.medium() }):add_child(form:form(shown))
+    local here, outside = {}, 0
+    room:broadcast(message, function(_, occupant)
+      local decides = util.valid_affiliations[room:get_affiliation(occupant.bare_jid)] >= util.valid_affiliations.admin
+      here[occupant.bare_jid] = decides or nil
+      return decides
+    end)
+    for admin, affiliation in room:each_affiliation() do
+      if (affiliation == "owner" or affiliation == "admin") and not here[admin] and outside < OUTSIDE_MAX then
+        outside = outside + 1
+        local copy = st.clone(message)
+        copy.attr.to = admin
+        room:route_stanza(copy)
+      end
+    end
+  end
+
+  -- -> true | nil, type, condition, text
+  local function wait_for_admins(room, who, values)
+    local waiting, n = room._data.registrations or {}, 0
+    for _ in pairs(waiting) do n = n + 1 end
+    if not waiting[who] and n >= WAITING_MAX then return nil, "wait", "resource-constraint", "Too many wait already" end
+    if not util.may_write_to_strangers(who) then return nil, "wait", "policy-violation", "Enough requests for now" end
+    room._data.registrations = waiting
+    local before = waiting[who]
+    waiting[who] = values
+    if not room:save() then
+      waiting[who] = before
+      return nil, "wait", "internal-server-error"
+    end
+    ask_admins(room, who, values)
+    return true
+  end
+
+  local function done_with(room, who)
+    local waiting = room._data.registrations
+    if not waiting or not waiting[who] then return end
+    waiting[who] = nil
+    if not next(waiting) then room._data.registrations = nil end
+    return true
+  end
+
+  -- Whoever has been put on a list does not wait any more.
+  module:hook("muc-set-affiliation", function(event)
+    if event.affiliation ~= "none" and done_with(event.room, event.jid) then event.room:save() end
+  end)
+
+  -- An admin's answer (§9.9).
+  function room_mt:handle_registration_answer(origin, stanza, x)
+    local function refuse(...)
+      origin.send(st.error_reply(stanza, ...))
+      return true
+    end
+    local actor = jid.bare(stanza.attr.from)
+    if util.valid_affiliations[self:get_affiliation(actor)] < util.valid_affiliations.admin then
+      return refuse("auth", "forbidden")
+    end
+    if x.attr.type == "cancel" then return true end                    -- it waits on, for another admin
+    local values, problems = dataforms.new {
+      { name = "FORM_TYPE", type = "hidden", value = FORM }, { name = WHO, type = "jid-single" },
+      { name = "muc#register_roomnick", type = "text-single" }, { name = "muc#register_allow", type = "boolean", required = true },
+    }:data(x)
+    if x.attr.type ~= "submit" or problems then return refuse("modify", "bad-request") end
+    local who = values[WHO]
+    local waiting = self._data.registrations or {}
+    for asker, wanted in pairs(waiting) do
+      if not who and wanted["muc#register_roomnick"] == values["muc#register_roomnick"] then who = asker end
+    end
+    local wanted = who and waiting[who]
+    if not wanted then return refuse("cancel", "item-not-found", "Nobody of that name waits") end
+    if values["muc#register_allow"] then
+      local nick = wanted["muc#register_roomnick"]
+      local other, registered = self:get_occupant_by_nick(self.jid .. "/" .. nick), self:get_registered_jid(nick)
+      if other and other.bare_jid ~= who or registered and registered ~= who then return refuse("cancel", "conflict") end
+      local affiliation = self:get_affiliation(who)
+      local ok, kind, condition, text = self:set_affiliation(stanza.attr.from, who, affiliation == "none" and "member" or affiliation,
+        nil, { reserved_nickname = nick })
+      if not ok then return refuse(kind, condition, text) end
+    end
+    if done_with(self, who) and not self:save() then return refuse("wait", "internal-server-error") end
+    return true
   end
 
   function room_mt:handle_register_iq(origin, stanza)
@@ -29,7 +138,8 @@ return function(room_mt)
     if affiliation == "outcast" then return refuse("auth", "forbidden") end
     if not self:get_persistent() then return refuse("cancel", "service-unavailable", "This room does not stay") end
     if module:fire_event("muc-register-iq", { room = self, origin = origin, stanza = stanza }) then return true end
-    local nick = self:get_registered_nick(who)
+    local nick, rule = self:get_registered_nick(who), self:get_registration()
+    if affiliation == "none" and rule == "closed" then return refuse("cancel", "not-allowed", "Ask an owner") end
     if stanza.attr.type == "get" then
       local reply = st.reply(stanza):query(REGISTER)
       if nick then
@@ -46,10 +156,10 @@ return function(room_mt)
       elseif nick then
         self:set_affiliation_data(who, "reserved_nickname", nil)
       end
+      if done_with(self, who) and not self:save() then return refuse("wait", "internal-server-error") end
       origin.send(st.reply(stanza))
       return true
     end
-    if self:get_members_only() and affiliation == "none" then return refuse("cancel", "not-allowed", "Ask an owner") end
     local x = query:get_child("x", "jabber:x:data")
     if not x or x.attr.type ~= "submit" then return refuse("modify", "bad-request") end
     if dataforms.get_type(x) ~= FORM then return refuse("modify", "bad-request") end
@@ -68,8 +178,14 @@ return function(room_mt)
     if event.allowed == false then
       return refuse(event.error and event.error.type or "cancel", event.error and event.error.condition or "not-allowed")
     end
-    local ok, kind, condition = self:set_affiliation(true, who, affiliation == "none" and "member" or affiliation, nil, data)
-    if not ok then return refuse(kind, condition) end
+    local ok, kind, condition, text
+    if affiliation == "none" and rule == "approval" then
+      values["muc#register_roomnick"] = want
+      ok, kind, condition, text = wait_for_admins(self, who, values)
+    else
+      ok, kind, condition, text = self:set_affiliation(true, who, affiliation == "none" and "member" or affiliation, nil, data)
+    end
+    if not ok then return refuse(kind, condition, text) end
     origin.send(st.reply(stanza))
     return true
   end
