@@ -47,4 +47,10 @@ ulimit -n "$(ulimit -Hn)"
 START_NS=$(date +%s%N); export START_NS
 nohup "${COUPLET:-$source/build/bin/couplet}" --config "$run/config.lua" > "$run/out.log" 2>&1 &
 echo $! > "$run/pids"
-python3 "$measure/peers/waitport.py" "$port" 900
+python3 "$measure/peers/waitport.py" "$port" 900 &
+waiting=$!
+while kill -0 $waiting 2> /dev/null; do
+    kill -0 "$(cat "$run/pids")" 2> /dev/null || { kill $waiting; cat "$run/out.log" >&2; exit 1; }
+    sleep 0.2
+done
+wait $waiting
