@@ -218,6 +218,9 @@ local function new_service(username)
   }
   service.user, service.owner, service.publish_event = username, bare, "pep-publish-item"
   service.item = { service = service, jid = bare }
+  function service.may_enlist(_, who)                      -- nobody is sent an account's news who has not asked for it
+    return who == bare or jid.bare(who) == bare or rostermanager.is_contact_subscribed(username, host, jid.bare(who))
+  end
   for _, name in ipairs { "item-published", "item-retracted", "node-purged", "node-deleted" } do
     service.events.add_handler(name, function(event) module:fire_event("pep-" .. name, event) end)
   end
@@ -355,37 +358,13 @@ end)
 module:hook("account-disco-items-node", function(event) return lib.list_commands(event, bare_of(username_of(event))) end, 1)
 module:hook("account-disco-info-node", lib.describe_command, 1)
 
-module:hook("account-disco-items", function(event)
-  local service = get_pep_service(username_of(event))
-  if not service then return end
-  local _, nodes = service:get_nodes(event.stanza.attr.from)
-  local names = {}
-  for name in pairs(nodes) do names[#names + 1] = name end
-  table.sort(names)
-  for _, name in ipairs(names) do
-    local title = nodes[name].config.title
-    event.reply:tag("item", { jid = bare_of(service.user), node = name, name = title ~= "" and title or nil }):up()
-  end
-end)
-
-module:hook("account-disco-info-node", function(event)
-  local service = get_pep_service(username_of(event))
-  local ok, metadata = false, nil
-  if service then ok, metadata = service:get_node_metadata(event.node, event.stanza.attr.from) end
-  if not ok then return end
-  event.exists = true
-  event.reply:tag("identity", { category = "pubsub", type = "leaf" }):up():tag("feature", { var = lib.NS }):up()
-    :add_child(lib.forms.metadata(metadata))
-end)
-
-module:hook("account-disco-items-node", function(event)
-  local service = get_pep_service(username_of(event))
-  local ok, items = false, nil
-  if service then ok, items = service:get_items(event.node, event.stanza.attr.from) end
-  if not ok then return end
-  event.exists = true
-  for _, id in ipairs(items) do event.reply:tag("item", { jid = bare_of(service.user), name = id }):up() end
-end)
+for event_name, answer in pairs { ["account-disco-items"] = lib.disco_nodes, ["account-disco-info-node"] = lib.disco_node,
+  ["account-disco-items-node"] = lib.disco_items } do
+  module:hook(event_name, function(event)
+    local service = get_pep_service(username_of(event))
+    if service then answer(event, service, bare_of(service.user)) end
+  end)
+end
 
 -- Deleted accounts: their data goes with all other stores; and nobody who gets the name later shall find himself in the lists of
 -- others' nodes.

@@ -153,15 +153,7 @@ local without = { ["auto-create"] = not config.autocreate_on_publish, ["last-pub
 for _, feature in ipairs(lib.features(without)) do module:add_feature(feature) end
 
 module:hook("host-disco-items", function(event)
-  if not load() then return end
-  local _, visible = exports.service:get_nodes(event.stanza.attr.from)
-  local names = {}
-  for name in pairs(visible) do names[#names + 1] = name end
-  table.sort(names)
-  for _, name in ipairs(names) do
-    local title = visible[name].config.title
-    event.reply:tag("item", { jid = host, node = name, name = title ~= "" and title or nil }):up()
-  end
+  if load() then lib.disco_nodes(event, exports.service, host) end
 end)
 
 module:add_feature(lib.COMMANDS)
@@ -169,20 +161,11 @@ module:hook("host-disco-items-node", function(event) return lib.list_commands(ev
 module:hook("host-disco-info-node", lib.describe_command, 1)
 
 module:hook("host-disco-info-node", function(event)
-  local ok, metadata = false, nil
-  if load() then ok, metadata = exports.service:get_node_metadata(event.node, event.stanza.attr.from) end
-  if not ok then return end
-  event.exists = true
-  event.reply:tag("identity", { category = "pubsub", type = "leaf" }):up():tag("feature", { var = lib.NS }):up()
-    :add_child(lib.forms.metadata(metadata))
+  if load() then lib.disco_node(event, exports.service) end
 end)
 
 module:hook("host-disco-items-node", function(event)
-  local ok, items = false, nil
-  if load() then ok, items = exports.service:get_items(event.node, event.stanza.attr.from) end
-  if not ok then return end
-  event.exists = true
-  for _, id in ipairs(items) do event.reply:tag("item", { jid = host, name = id }):up() end
+  if load() then lib.disco_items(event, exports.service, host) end
 end)
 
 set_service(new_service())

@@ -56,6 +56,7 @@ return function(lib)
 
   -- Items ------------------------------------------------------------------------------------------------------------------
 
+  local URI_BYTES = 1024
   local PAGE_MAX = 1000                  -- items, and the bytes of an answer, so that nobody's client is drowned
   local PAGE_BYTES = 2 * 1024 * 1024
 
@@ -94,7 +95,7 @@ return function(lib)
     end
     for i = first, last do out:add_child(items[items[i]]) end
     local reply = reply_with(event, out)
-    local cut = not wanted and not action.attr.max_items and (n >= PAGE_MAX or last - first + 1 < n)      -- §6.5.4
+    local cut = items.more or last - first + 1 < n or not wanted and not action.attr.max_items and n >= PAGE_MAX      -- §6.5.4
     if page.rsm and not wanted or cut then
       local all = math.tointeger(items.count)
       reply.tags[1]:add_direct_child(rsm.generate { first = items[first], last = items[last], count = all })
@@ -267,7 +268,11 @@ return function(lib)
     if not node then return nil, "nodeid-required" end
     local condition = service:why_not(node, actor_of(event), "delete")
     if condition then return nil, condition end
-    service.nodes[node].redirect = redirect and (redirect.attr.uri or ""):sub(1, 1024) or nil
+    local uri = redirect and redirect.attr.uri
+    if redirect and not (uri and #uri <= URI_BYTES and uri:find "^%a[%w+.-]*:[^%c%s]+$") then
+      return nil, "bad-request", "A URI of no more than a thousand bytes, please"
+    end
+    service.nodes[node].redirect = uri
     local ok
     ok, condition = service:delete(node, actor_of(event))
     if not ok then return nil, condition end
@@ -325,6 +330,9 @@ return function(lib)
       if want == "none" then return (service:remove_subscription(node, actor, who)) end
       if want ~= "subscribed" then return false end
       if service:approve_subscription(node, actor, who, true) then return true end
+      local _, _, state = service:get_subscription(node, true, who)
+      if state == "subscribed" then return true end
+      if service.may_enlist and not service:may_enlist(who) then return false end
       return (service:add_subscription(node, true, who))
     end, function(node, who)
       local _, _, state = service:get_subscription(node, true, who)

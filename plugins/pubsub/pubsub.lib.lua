@@ -182,6 +182,7 @@ function Items:items(spec)
     if query.reverse then query.before = list[#list] else query.after = list[#list] end
   until n < query.limit or left <= 0 or bytes <= 0
   if spec.max == 0 then return { count = total } end
+  items.more = left > 0 and bytes <= 0
   items.count = items.count or total
   local n = #list
   for i, id in ipairs(list) do items[query.reverse and n + 1 - i or i] = id end
@@ -300,6 +301,7 @@ end
 
 module:require "pubsub/watch"(lib)
 module:require "pubsub/pending"(lib)
+module:require "pubsub/disco"(lib)
 lib.handle = module:require "pubsub/handlers"(lib)
 
 local FEATURES = { "access-authorize", "access-open", "access-whitelist", "auto-create", "config-node", "config-node-max",

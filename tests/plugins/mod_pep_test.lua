@@ -365,6 +365,28 @@ check.test("§8.9: affiliations, each change on its own; the only owner stays", 
   host:close()
 end)
 
+check.test("§8.8: an owner makes subscribers of contacts, not of strangers who have not asked", function()
+  local host = new()
+  local romeo, juliet, nurse = host:client "romeo@example.org/orchard", host:client "juliet@example.org/balcony",
+    host:client "nurse@example.org/hall"
+  befriend(host, romeo, juliet)
+  nurse:send "<presence/>"
+  nurse:received()
+  publish(romeo, "urn:n", "1", nil, publish_options { access_model = "open" })
+  local function enlist(who)
+    return ask(romeo, "set", nil, pubsub(("<subscriptions node='urn:n'><subscription jid='%s' subscription='subscribed'/>"
+      .. "</subscriptions>"):format(who), true))
+  end
+  for _, row in ipairs { { "juliet@example.org", "result" }, { "romeo@example.org/orchard", "result" },
+    { "nurse@example.org", "error" }, { "paris@far.example", "error" } } do
+    check.equal(enlist(row[1]).attr.type, row[2], row[1])
+  end
+  check.equal(nurse:received(), {})
+  ask(nurse, "set", "romeo@example.org", pubsub "<subscribe node='urn:n' jid='nurse@example.org'/>")
+  check.equal(enlist("nurse@example.org").attr.type, "result")       -- she is one already, by herself
+  host:close()
+end)
+
 check.test("§5: discovery of an account, its nodes and what they are", function()
   local host = new()
   local romeo, juliet = host:client "romeo@example.org/orchard", host:client "juliet@example.org/balcony"

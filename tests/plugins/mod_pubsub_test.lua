@@ -242,6 +242,49 @@ check.test("a node of many items, or of large ones: in order, and no more at onc
   host:close()
 end)
 
+check.test("§5.2: nodes in pages, and no more at once than who asks should get", function()
+  local host, _, romeo = new()
+  local service = plugin.get_module(SERVICE, "pubsub").service
+  host:run(function()
+    for i = 1, 500 do assert(service:create(("n%03d"):format(i), true, { title = ("t"):rep(2000) })) end
+    assert(service:create("secret", true, { access_model = "whitelist" }))
+  end)
+  local function page(set)
+    local query = ask(romeo, "get", ("<query xmlns='http://jabber.org/protocol/disco#items'>%s</query>"):format(set and
+      ("<set xmlns='http://jabber.org/protocol/rsm'>%s</set>"):format(set) or ""), nil, true).tags[1]
+    local list = {}
+    for item in query:childtags "item" do list[#list + 1] = item.attr.node end
+    local rsm = query:get_child("set", "http://jabber.org/protocol/rsm")
+    local first = rsm and rsm:get_child "first"
+    return ("%s-%s of %s"):format(list[1], list[#list], rsm and rsm:get_child_text "count"), first and first.attr.index
+  end
+  check.equal({ page "<max>10</max>" }, { "n001-n010 of 500", "0" })
+  check.equal({ page "<max>10</max><after>n010</after>" }, { "n011-n020 of 500", "10" })
+  check.equal({ page "<max>10</max><before/>" }, { "n491-n500 of 500", "490" })
+  check.equal({ page "<max>10</max><before>n491</before>" }, { "n481-n490 of 500", "480" })
+  check.equal({ page "<max>0</max>" }, { "nil-nil of 500" })
+  check.equal({ page "<after>n500</after>" }, { "nil-nil of 500" })
+  local got = page(nil)                                    -- half a megabyte is enough
+  check.ok(got:find "^n001%-n2%d%d of 500$", got)
+  host:close()
+end)
+
+check.test("many large items asked for by their ids: as many as an answer may hold, and it says so", function()
+  local host, admin, romeo = new()
+  create(admin, "n", { max_items = "max" })
+  local inner, large = {}, "<x xmlns='u'>" .. ("x"):rep(200000) .. "</x>"
+  for i = 1, 30 do
+    publish(admin, "n", tostring(i), large)
+    inner[i] = ("<item id='%d'/>"):format(i)
+  end
+  local reply = ask(romeo, "get", "<items node='n'>" .. table.concat(inner) .. "</items>").tags[1]
+  check.equal(#reply.tags[1].tags, 11)
+  check.ok(reply:get_child("set", "http://jabber.org/protocol/rsm"))
+  check.ok(not ask(romeo, "get", "<items node='n'><item id='1'/></items>").tags[1]:get_child("set",
+    "http://jabber.org/protocol/rsm"))
+  host:close()
+end)
+
 check.test("one user makes so many nodes, administrators all there can be; who is deleted is in no list", function()
   local host, admin, romeo, juliet = new { pubsub_create = "local", pubsub_max_nodes_per_user = 3, pubsub_max_nodes = 6 }
   for i = 1, 3 do check.equal(result(create(romeo, "r" .. i)), "ok") end

@@ -216,6 +216,11 @@ local rows = {
   { "8.3.2", "some", "get", "<default type='collection'/>", lacks "collections", true },
   { "8.4.3.1", "publisher", "set", "<delete node='n'/>", FORBIDDEN, true },
   { "8.4.3.2", "owner", "set", "<delete node='none'/>", NOT_FOUND, true },
+  { "8.4.1", "owner", "set", "<delete node='n'><redirect/></delete>", BAD, true },
+  { "8.4.1", "owner", "set", "<delete node='n'><redirect uri='elsewhere'/></delete>", BAD, true },
+  { "8.4.1", "owner", "set", "<delete node='n'><redirect uri='xmpp:a b'/></delete>", BAD, true },
+  { "8.4.1", "owner", "set", "<delete node='n'><redirect uri='xmpp:" .. ("ä"):rep(600) .. "'/></delete>", BAD, true },
+  { "8.4.1", "owner", "set", "<delete node='n'><redirect uri='https://example.org/ä'/></delete>", "ok", true },
   { "8.5.3.2", "publisher", "set", "<purge node='n'/>", FORBIDDEN, true },
   { "8.5.3.3", "owner", "set", "<purge node='bell'/>", lacks "persistent-items", true },
   { "8.5.3.4", "owner", "set", "<purge node='none'/>", NOT_FOUND, true },
@@ -441,6 +446,15 @@ check.test("§5.1, §5.4, §10: features that are there, and what is told of a n
   end
   -- §6.1.7: only where items are sent unasked; §7.1.4: only where nodes come by themselves
   check.ok(not info:find("#last-published'", 1, true) and not info:find("#auto-create'", 1, true))
+  -- §5.5
+  local list = ask(who.some, "get", "<query xmlns='http://jabber.org/protocol/disco#items' node='n'/>").tags[1]
+  check.equal(names(ask(who.some, "get", "<query xmlns='http://jabber.org/protocol/disco#items' node='n'/>"),
+    "{http://jabber.org/protocol/disco#items}query", "jid", "name"), { SERVICE .. " 1", SERVICE .. " 2", SERVICE .. " 3" })
+  check.equal(list.tags[1].attr.node, nil)
+  for _, node in ipairs { "closed", "asked", "none" } do
+    check.equal(result(ask(who.some, "get", ("<query xmlns='http://jabber.org/protocol/disco#items' node='%s'/>"):format(node))),
+      NOT_FOUND)
+  end
   local node = ask(who.some, "get", "<query xmlns='http://jabber.org/protocol/disco#info' node='n'/>")
   local told = {}
   for tag in node.tags[1]:get_child("x", "jabber:x:data"):childtags "field" do told[tag.attr.var] = tag:get_child_text "value" end

@@ -20,9 +20,9 @@ class Talk:
         self.server, self.kept, self.accounts = server, {}, PASSWORDS
 
 
-def logged_in(server, username):
+def logged_in(server, username, resource="pubsub"):
     c = Client(username, Talk(server))
-    c.login(username, "pubsub")
+    c.login(username, resource)
     return c
 
 
@@ -121,6 +121,36 @@ def nodes(_, server):
     equal(made + 1, 200)                               # urn:o is one of them
     tybalt.sock.close()
     juliet.sock.close()
+
+
+@test("two who publish under one id at once: one item in the end, and all have heard the last of it last")
+def racing(server, _):
+    juliet, one, other = (logged_in(server, "juliet", name) for name in ("listener", "one", "other"))
+    request(juliet, "s", "<publish node='urn:race'><item id='0'><x xmlns='urn:x'/></item></publish>")
+    equal(answer(juliet, "s")[1].attrs["type"], "result")
+    request(juliet, "sub", "<subscribe node='urn:race' jid='juliet@localhost/listener'/>")
+    equal(answer(juliet, "sub")[1].attrs["type"], "result")
+    for i in range(200):
+        for client, name in ((one, "a"), (other, "b")):
+            request(client, "p%d" % i, "<publish node='urn:race'><item id='same'><x xmlns='urn:x' n='%s%d'/></item></publish>" % (name, i))
+    for client in (one, other):
+        for i in range(200):
+            equal(answer(client, "p%d" % i)[1].attrs["type"], "result")
+    request(juliet, "look", "<items node='urn:race'/>", kind="get")
+    heard = []
+    while True:
+        event = juliet.next()
+        if event[1].name == "message":
+            heard += [x.attrs["n"] for x in event[1].elements()[0].elements()[0].elements()[0].elements() if "n" in x.attrs]
+        elif event[1].attrs.get("id") == "look":
+            break
+    items = event[1].elements()[0].elements()[0].elements()
+    equal([item.attrs["id"] for item in items], ["same"])
+    equal(items[0].elements()[0].attrs["n"], heard[-1])
+    equal(len(heard), 400)
+    equal([n for n in heard if n[0] == "a"], ["a%d" % i for i in range(200)])
+    for client in (juliet, one, other):
+        client.sock.close()
 
 
 HOSTS = 'VirtualHost "localhost"\nComponent "pubsub.localhost" "pubsub"\n'

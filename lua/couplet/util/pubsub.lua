@@ -9,7 +9,8 @@
 --                                  options._defaults_only)
 --   retract(node, actor, id, notify?)
 --   get_items(node, actor, ids?, spec?) -> items     ids on 1…n, items under their ids; newest last. spec { max, after, before,
---                                  reverse } as RSM says; items.count, items.first_index then
+--                                  reverse } as RSM says; items.count then. spec.bytes:
+--                                  no more are read after so many; items.more: there are
 --   get_last_item(node, actor) -> id, item, when     get_nodes(actor) -> { node = object }
 --   add_subscription(node, actor, jid, options?) -> state     "subscribed" | "pending"
 --   remove_subscription(node, actor, jid)  get_subscription(node, actor, jid) -> options | nil, state
@@ -473,11 +474,18 @@ function service_mt:get_items(name, actor, ids, spec)
   if type(ids) == "string" then ids = { ids } end
   local store = store_of(self, object)
   if ids then
-    local out = {}
+    local out, bytes = {}, spec and spec.bytes or math.huge
     for _, item_id in ipairs(ids) do
+      if bytes <= 0 then
+        out.more = true
+        break
+      end
       local item, publisher = store:get(item_id)
       if not item and publisher == false then return false, "internal-server-error" end
-      if item and not out[item_id] then out[#out + 1], out[item_id] = item_id, item end
+      if item and not out[item_id] then
+        out[#out + 1], out[item_id] = item_id, item
+        bytes = bytes - item:size()
+      end
     end
     return true, out
   end
