@@ -2,49 +2,35 @@
 /* postgres.c - PostgreSQL: one writer thread with group commit through a pipeline, readers on job threads. What a connection
  * does is in postgres_db.
  *
- * Locks: `lock` guards the queue and the list of idle readers, held for a few instructions; a connection is used by one
- * thread at a time. A server that is away is waited for, for as long as a statement may take (patience); after that requests
- * fail at once until it is back. What was sent over a connection that broke may be done or not: it is sent once more if doing
- * it twice is doing it once (`again`), else it fails.
+ * A connection is used by one thread at a time. A server that is away is waited for, for as long as a statement may take
+ * (patience); after that requests fail at once until it is back. What was sent over a connection that broke may be done or
+ * not: it is sent once more if doing it twice is doing it once (`again`), else it fails.
  */
 #include "store/store.h"
 
-#include <errno.h>
 #include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 #include "base/clock.h"
 #include "base/mem.h"
 #include "base/rand.h"
 #include "base/thread.h"
-#include "logic.h"
 #include "store/postgres_db.h"
+#include "store/queue.h"
 
-enum { READERS_MAX = 16, COLLISIONS_MAX = 5, TRIES_MAX = 20 };
+enum { COLLISIONS_MAX = 5, TRIES_MAX = 20 };
 
 struct postgres {
 	struct store store;
 	struct postgres_place place;
-	int waiting_max;
-	size_t waiting_bytes_max;
-
-	pthread_mutex_t lock;
-	pthread_cond_t some;
-	struct msg *first, **last;        /* writes waiting, oldest first */
-	int waiting;
-	size_t waiting_bytes;
-	bool stop;
-	struct postgres_db *idle[READERS_MAX];
-	int idles;
+	struct store_queue queue;
 
 	pthread_t writer_id;
 	struct postgres_db *writer;       /* writer thread only */
 
-	_Atomic uint64_t reads, writes, commits;
-	_Atomic int largest_batch;
+	_Atomic uint64_t commits;
 };
 
 static void pause_ms(struct postgres *s, int ms)
@@ -67,9 +53,7 @@ static void read_work(struct job *job)
 {
 	struct store_request *r = (struct store_request *)job;
 	struct postgres *s = (struct postgres *)r->store;
-	pthread_mutex_lock(&s->lock);
-	struct postgres_db *c = s->idles ? s->idle[--s->idles] : NULL;
-	pthread_mutex_unlock(&s->lock);
+	struct postgres_db *c = store_queue_reader(&s->queue);
 	if (!c)
 		c = mem_zero(sizeof *c);
 	enum postgres_fault f;
@@ -95,30 +79,17 @@ static void read_work(struct job *job)
 		postgres_db_well(&s->place, c);
 	if (f == FAULT_LOST || f == FAULT_AGAIN)
 		postgres_db_close(c);
-	s->reads++;
-	pthread_mutex_lock(&s->lock);
-	if (s->idles < READERS_MAX) {
-		s->idle[s->idles++] = c;
-		c = NULL;
-	}
-	pthread_mutex_unlock(&s->lock);
-	if (c) {
+	s->queue.reads++;
+	if ((c = store_queue_rest(&s->queue, c))) {
 		postgres_db_close(c);
 		free(c);
 	}
 }
 
-static void read_done(struct job *job)
-{
-	struct store_request *r = (struct store_request *)job;
-	r->answer(r);
-}
-
 static enum status postgres_read(struct store *store, struct store_request *r)
 {
-	r->job.work = read_work;
-	r->job.done = read_done;
-	return job_run(JOB_STORE, &r->job);
+	(void)store;
+	return store_queue_read(r, read_work);
 }
 
 /* --- writing (the writer thread) ---------------------------------------------------------------------------------------- */
@@ -209,32 +180,6 @@ static void run_batch(struct postgres *s, struct store_request **from, int n)
 	}
 }
 
-static void deliver_answer(struct msg *msg)
-{
-	struct store_request *r = (struct store_request *)msg;
-	r->answer(r);
-}
-
-/* Waits for writes and takes up to a batch of them. Returns 0 when asked to stop and none is left. */
-static int take(struct postgres *s, struct store_request **all)
-{
-	int n = 0;
-	pthread_mutex_lock(&s->lock);
-	while (!s->first && !s->stop)
-		pthread_cond_wait(&s->some, &s->lock);
-	while (s->first && n < STORE_BATCH_MAX) {
-		struct store_request *r = (struct store_request *)s->first;
-		s->first = r->job.msg.next;
-		s->waiting--;
-		s->waiting_bytes -= r->in.len;
-		all[n++] = r;
-	}
-	if (!s->first)
-		s->last = &s->first;
-	pthread_mutex_unlock(&s->lock);
-	return n;
-}
-
 static void *writer(void *arg)
 {
 	struct postgres *s = arg;
@@ -242,36 +187,16 @@ static void *writer(void *arg)
 	struct store_request *all[STORE_BATCH_MAX];
 	postgres_db_ready(&s->place, s->writer);      /* makes the tables, before the first request comes */
 	int n;
-	while ((n = take(s, all))) {
-		if (n > s->largest_batch)
-			s->largest_batch = n;
+	while ((n = store_queue_take(&s->queue, all, 0))) {
 		run_batch(s, all, n);
-		s->writes += (uint64_t)n;
-		for (int i = 0; i < n; i++) {
-			all[i]->job.msg.deliver = deliver_answer;
-			lane_post(logic_lane(), &all[i]->job.msg);
-		}
+		store_queue_answer(&s->queue, all, n);
 	}
 	return NULL;
 }
 
 static enum status postgres_write(struct store *store, struct store_request *r)
 {
-	struct postgres *s = (struct postgres *)store;
-	pthread_mutex_lock(&s->lock);
-	if (s->waiting >= s->waiting_max || s->waiting_bytes + r->in.len > s->waiting_bytes_max) {
-		pthread_mutex_unlock(&s->lock);
-		return ST_LIMIT;
-	}
-	r->job.msg.next = NULL;
-	*s->last = &r->job.msg;
-	s->last = &r->job.msg.next;
-	s->waiting++;
-	s->waiting_bytes += r->in.len;
-	if (s->waiting == 1)
-		pthread_cond_signal(&s->some);
-	pthread_mutex_unlock(&s->lock);
-	return ST_OK;
+	return store_queue_add(&((struct postgres *)store)->queue, r);
 }
 
 /* --- the driver --------------------------------------------------------------------------------------------------------- */
@@ -313,13 +238,9 @@ static struct store *postgres_open(const struct store_config *config)
 	s->place.patience_ms = config->busy_ms;
 	rand_bytes(&s->place.fence, sizeof s->place.fence);
 	s->place.fence &= INT64_MAX;
-	s->waiting_max = config->waiting_max;
-	s->waiting_bytes_max = config->waiting_bytes_max;
-	s->last = &s->first;
+	store_queue_init(&s->queue, config);
 	s->writer = mem_zero(sizeof *s->writer);
 	s->writer->writes = true;
-	pthread_mutex_init(&s->lock, NULL);
-	pthread_cond_init(&s->some, NULL);
 	thread_start(&s->writer_id, writer, s);
 	return &s->store;
 }
@@ -350,11 +271,8 @@ static int postgres_statement(struct store *store, struct str sql, struct str ba
 static void postgres_numbers(struct store *store, struct store_numbers *out)
 {
 	struct postgres *s = (struct postgres *)store;
-	pthread_mutex_lock(&s->lock);
-	int waiting = s->waiting;
-	pthread_mutex_unlock(&s->lock);
-	*out = (struct store_numbers){ .reads = s->reads, .writes = s->writes, .commits = s->commits, .failures = s->place.failures,
-		.waiting = waiting, .largest_batch = s->largest_batch };
+	*out = (struct store_numbers){ .commits = s->commits, .failures = s->place.failures };
+	store_queue_numbers(&s->queue, out);
 }
 
 static void postgres_close(struct store **store)
@@ -364,14 +282,11 @@ static void postgres_close(struct store **store)
 		return;
 	*store = NULL;
 	s->place.stop = true;
-	pthread_mutex_lock(&s->lock);
-	s->stop = true;
-	pthread_cond_broadcast(&s->some);
-	pthread_mutex_unlock(&s->lock);
+	store_queue_stop(&s->queue);
 	pthread_join(s->writer_id, NULL);
-	for (int i = 0; i < s->idles; i++) {
-		postgres_db_close(s->idle[i]);
-		free(s->idle[i]);
+	for (struct postgres_db *c; (c = store_queue_reader(&s->queue));) {
+		postgres_db_close(c);
+		free(c);
 	}
 	postgres_db_close(s->writer);
 	free(s->writer);
@@ -385,8 +300,7 @@ static void postgres_close(struct store **store)
 	mem_wipe(s->place.conninfo, strlen(s->place.conninfo));
 	free(s->place.conninfo);
 	free(s->place.name);
-	pthread_cond_destroy(&s->some);
-	pthread_mutex_destroy(&s->lock);
+	store_queue_free(&s->queue);
 	free(s);
 }
 

@@ -2,26 +2,22 @@
 /* sqlite.c - the embedded database: one writer thread with group commit, readers on job threads, checkpoints on a thread
  * of their own, all in WAL mode. What a connection does is in sqlite_db.
  *
- * Locks: `lock` guards the queue and the list of idle readers, held for a few instructions; a connection is used by one
- * thread at a time. Trouble (full disk, locked, damaged, gone) fails the requests it meets and closes the connection;
- * the next request opens it anew, so that a repaired database works without a restart.
+ * A connection is used by one thread at a time. Trouble (full disk, locked, damaged, gone) fails the requests it meets and
+ * closes the connection; the next request opens it anew, so that a repaired database works without a restart.
  */
 #include "store/store.h"
 
-#include <errno.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 #include "base/mem.h"
 #include "base/thread.h"
-#include "logic.h"
 #include "store/sqlite_db.h"
+#include "store/queue.h"
 
 enum {
-	READERS_MAX = 16,
 	CHECKPOINT_PAGES = 1000,          /* 4 MB of WAL: the checkpointer is woken */
 	CHECKPOINT_HARD = 20000,          /* 80 MB: it cannot keep up, so the writer waits for one */
 	CHECKPOINT_IDLE_MS = 1000,
@@ -30,25 +26,19 @@ enum {
 struct sqlite {
 	struct store store;
 	struct sqlite_file file;
-	int waiting_max;
-	size_t waiting_bytes_max;
+	struct store_queue queue;
 
-	pthread_mutex_t lock;
-	pthread_cond_t some, checkpoint;
-	struct msg *first, **last;        /* writes waiting, oldest first */
-	int waiting;
-	size_t waiting_bytes;
+	pthread_mutex_t lock;             /* of the two below */
+	pthread_cond_t checkpoint;
 	bool stop, checkpoint_wanted;
-	struct sqlite_db *idle[READERS_MAX];
-	int idles;
 
 	pthread_t writer_id, checkpointer_id;
 	struct sqlite_db writer;          /* writer thread only, as is what follows */
 	int wal_checkpointed;
 	bool unchecked;
 
-	_Atomic uint64_t reads, writes, commits, checkpoints;
-	_Atomic int largest_batch, wal_seen;
+	_Atomic uint64_t commits, checkpoints;
+	_Atomic int wal_seen;
 };
 
 /* --- reading (job threads) ---------------------------------------------------------------------------------------------- */
@@ -57,9 +47,7 @@ static void read_work(struct job *job)
 {
 	struct store_request *r = (struct store_request *)job;
 	struct sqlite *s = (struct sqlite *)r->store;
-	pthread_mutex_lock(&s->lock);
-	struct sqlite_db *c = s->idles ? s->idle[--s->idles] : NULL;
-	pthread_mutex_unlock(&s->lock);
+	struct sqlite_db *c = store_queue_reader(&s->queue);
 	if (!c)
 		c = mem_zero(sizeof *c);
 	int rc = sqlite_db_ready(&s->file, c);
@@ -78,30 +66,17 @@ static void read_work(struct job *job)
 	} else {
 		sqlite_db_fail(&s->file, c, r, rc);
 	}
-	s->reads++;
-	pthread_mutex_lock(&s->lock);
-	if (s->idles < READERS_MAX) {
-		s->idle[s->idles++] = c;
-		c = NULL;
-	}
-	pthread_mutex_unlock(&s->lock);
-	if (c) {
+	s->queue.reads++;
+	if ((c = store_queue_rest(&s->queue, c))) {
 		sqlite_db_close(c);
 		free(c);
 	}
 }
 
-static void read_done(struct job *job)
-{
-	struct store_request *r = (struct store_request *)job;
-	r->answer(r);
-}
-
 static enum status sqlite_read(struct store *store, struct store_request *r)
 {
-	r->job.work = read_work;
-	r->job.done = read_done;
-	return job_run(JOB_STORE, &r->job);
+	(void)store;
+	return store_queue_read(r, read_work);
 }
 
 /* --- writing (the writer thread) ---------------------------------------------------------------------------------------- */
@@ -183,12 +158,6 @@ static void run_batch(struct sqlite *s, struct store_request **all, int n)
 	}
 }
 
-static void deliver_answer(struct msg *msg)
-{
-	struct store_request *r = (struct store_request *)msg;
-	r->answer(r);
-}
-
 static void ask_checkpoint(struct sqlite *s)
 {
 	pthread_mutex_lock(&s->lock);
@@ -212,38 +181,6 @@ static void watch_wal(struct sqlite *s)
 	}
 }
 
-/* Waits for writes and takes up to a batch of them. Returns 0 when asked to stop and none is left. */
-static int take(struct sqlite *s, struct store_request **all)
-{
-	int n = 0;
-	pthread_mutex_lock(&s->lock);
-	while (!s->first && !s->stop) {
-		if (!s->unchecked) {
-			pthread_cond_wait(&s->some, &s->lock);
-			continue;
-		}
-		struct timespec until;
-		clock_gettime(CLOCK_MONOTONIC, &until);
-		until.tv_sec += CHECKPOINT_IDLE_MS / 1000;
-		if (pthread_cond_timedwait(&s->some, &s->lock, &until) == ETIMEDOUT) {
-			s->unchecked = false;
-			s->checkpoint_wanted = true;
-			pthread_cond_signal(&s->checkpoint);
-		}
-	}
-	while (s->first && n < STORE_BATCH_MAX) {
-		struct store_request *r = (struct store_request *)s->first;
-		s->first = r->job.msg.next;
-		s->waiting--;
-		s->waiting_bytes -= r->in.len;
-		all[n++] = r;
-	}
-	if (!s->first)
-		s->last = &s->first;
-	pthread_mutex_unlock(&s->lock);
-	return n;
-}
-
 static void *writer(void *arg)
 {
 	struct sqlite *s = arg;
@@ -251,15 +188,14 @@ static void *writer(void *arg)
 	struct store_request *all[STORE_BATCH_MAX];
 	sqlite_db_ready(&s->file, &s->writer);        /* makes the file, before the first request comes */
 	int n;
-	while ((n = take(s, all))) {
-		if (n > s->largest_batch)
-			s->largest_batch = n;
-		run_batch(s, all, n);
-		s->writes += (uint64_t)n;
-		for (int i = 0; i < n; i++) {
-			all[i]->job.msg.deliver = deliver_answer;
-			lane_post(logic_lane(), &all[i]->job.msg);
+	while ((n = store_queue_take(&s->queue, all, s->unchecked ? CHECKPOINT_IDLE_MS : 0))) {
+		if (n == STORE_QUIET) {
+			s->unchecked = false;
+			ask_checkpoint(s);
+			continue;
 		}
+		run_batch(s, all, n);
+		store_queue_answer(&s->queue, all, n);
 		s->unchecked = true;
 		watch_wal(s);
 	}
@@ -268,21 +204,7 @@ static void *writer(void *arg)
 
 static enum status sqlite_write(struct store *store, struct store_request *r)
 {
-	struct sqlite *s = (struct sqlite *)store;
-	pthread_mutex_lock(&s->lock);
-	if (s->waiting >= s->waiting_max || s->waiting_bytes + r->in.len > s->waiting_bytes_max) {
-		pthread_mutex_unlock(&s->lock);
-		return ST_LIMIT;
-	}
-	r->job.msg.next = NULL;
-	*s->last = &r->job.msg;
-	s->last = &r->job.msg.next;
-	s->waiting++;
-	s->waiting_bytes += r->in.len;
-	if (s->waiting == 1)
-		pthread_cond_signal(&s->some);
-	pthread_mutex_unlock(&s->lock);
-	return ST_OK;
+	return store_queue_add(&((struct sqlite *)store)->queue, r);
 }
 
 /* --- checkpoints -------------------------------------------------------------------------------------------------------- */
@@ -331,17 +253,10 @@ static struct store *sqlite_open(const struct store_config *config)
 		s->file.schema[i] = mem_copy(config->schema[i].p, config->schema[i].n);
 	s->file.sync = config->sync;
 	s->file.busy_ms = config->busy_ms;
-	s->waiting_max = config->waiting_max;
-	s->waiting_bytes_max = config->waiting_bytes_max;
 	s->file.page_max = config->page_max;
-	s->last = &s->first;
-	pthread_condattr_t mono;
-	pthread_condattr_init(&mono);
-	pthread_condattr_setclock(&mono, CLOCK_MONOTONIC);
+	store_queue_init(&s->queue, config);
 	pthread_mutex_init(&s->lock, NULL);
-	pthread_cond_init(&s->some, &mono);
-	pthread_cond_init(&s->checkpoint, &mono);
-	pthread_condattr_destroy(&mono);
+	pthread_cond_init(&s->checkpoint, NULL);
 	thread_start(&s->writer_id, writer, s);
 	thread_start(&s->checkpointer_id, checkpointer, s);
 	return &s->store;
@@ -360,13 +275,10 @@ static int sqlite_statement(struct store *store, struct str sql, struct str batc
 static void sqlite_numbers(struct store *store, struct store_numbers *out)
 {
 	struct sqlite *s = (struct sqlite *)store;
-	pthread_mutex_lock(&s->lock);
-	int waiting = s->waiting;
-	pthread_mutex_unlock(&s->lock);
 	*out = (struct store_numbers){
-		.reads = s->reads, .writes = s->writes, .commits = s->commits, .failures = s->file.failures,
-		.checkpoints = s->checkpoints, .waiting = waiting, .largest_batch = s->largest_batch, .wal_pages = s->wal_seen,
+		.commits = s->commits, .failures = s->file.failures, .checkpoints = s->checkpoints, .wal_pages = s->wal_seen,
 	};
+	store_queue_numbers(&s->queue, out);
 }
 
 static void sqlite_close(struct store **store)
@@ -375,16 +287,16 @@ static void sqlite_close(struct store **store)
 	if (!s)
 		return;
 	*store = NULL;
+	store_queue_stop(&s->queue);
 	pthread_mutex_lock(&s->lock);
 	s->stop = true;
-	pthread_cond_broadcast(&s->some);
 	pthread_cond_broadcast(&s->checkpoint);
 	pthread_mutex_unlock(&s->lock);
 	pthread_join(s->writer_id, NULL);
 	pthread_join(s->checkpointer_id, NULL);
-	for (int i = 0; i < s->idles; i++) {
-		sqlite_db_close(s->idle[i]);
-		free(s->idle[i]);
+	for (struct sqlite_db *c; (c = store_queue_reader(&s->queue));) {
+		sqlite_db_close(c);
+		free(c);
 	}
 	sqlite_db_close(&s->writer);                 /* the last one: SQLite checkpoints and removes the WAL */
 	for (int i = 0; i < s->file.n_sql; i++)
@@ -394,7 +306,7 @@ static void sqlite_close(struct store **store)
 	free(s->file.schema);
 	free(s->file.name);
 	free(s->file.directory);
-	pthread_cond_destroy(&s->some);
+	store_queue_free(&s->queue);
 	pthread_cond_destroy(&s->checkpoint);
 	pthread_mutex_destroy(&s->lock);
 	free(s);
