@@ -115,7 +115,24 @@ local function key_of(stanza)
   if item and items.attr.node then return table.concat({ from, items.attr.node, item.attr.id or "" }, "\0") end
 end
 
+-- Closes the gaps: who changes his presence a thousand times has left as many.
+local function compact(queue)
+  local last, places = 0, {}
+  for i = 1, queue.last do
+    local stanza = queue[i]
+    queue[i] = nil
+    if stanza then
+      last = last + 1
+      queue[last] = stanza
+      local key = key_of(stanza)
+      if key then places[key] = last end
+    end
+  end
+  queue.last, queue.places = last, places
+end
+
 local function hold(queue, stanza)
+  if queue.last >= 2 * queue.count + 64 then compact(queue) end
   local key = key_of(stanza)
   local before = key and queue.places[key]
   if before then

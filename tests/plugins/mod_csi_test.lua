@@ -126,6 +126,30 @@ check.test("no more than csi_queue_size stanzas, nor 64 KiB, wait", function()
   check.equal(host:close(), {})
 end)
 
+-- The table under a local name of the plugin, by way of a function that uses it.
+local function upvalue(fn, name)
+  for i = 1, 100 do
+    local found, value = debug.getupvalue(fn, i)
+    if found == name then return value end
+  end
+end
+
+check.test("a contact that changes its presence without end takes one place, and the order stays", function()
+  local host, phone, juliet = verona()
+  csi(phone, "inactive")
+  juliet:send(CHATSTATE:format "c1")
+  for i = 1, 2000 do juliet:send(PRESENCE:format("p" .. i, "")) end
+  juliet:send(CHATSTATE:format "c2")
+  juliet:send(PRESENCE:format("last", ""))
+  check.equal(phone.session.csi_counter, 3)
+  local filter = phone.session.filters["stanzas/out"][1].run
+  local held = upvalue(filter, "held")
+  check.ok(held[phone.session].last < 100, "no place is left for what was replaced")
+  csi(phone, "active")
+  check.equal(seen(phone), { "c1", "c2", "last" })
+  check.equal(host:close(), {})
+end)
+
 check.test("nothing is lost when a session ends, hibernates or the plugin goes", function()
   local host, phone, juliet = verona()
   csi(phone, "inactive")
