@@ -126,10 +126,12 @@ local function remove(username, fits)
   end)
 end
 
-local function drop_oldest(username, all)
+-- newest: the one just made; several may be of one second.
+local function drop_oldest(username, all, newest)
   local list = {}
   for key, info in pairs(all) do list[#list + 1] = { key = key, info = info } end
-  table.sort(list, function(a, b) return (a.info.timestamp or 0) > (b.info.timestamp or 0) end)
+  local function time(entry) return entry.info == newest and math.huge or entry.info.timestamp or 0 end
+  table.sort(list, function(a, b) return time(a) > time(b) end)
   for i = config.push_max_devices + 1, #list do
     all[list[i].key] = nil
     release(username, identifier_of(list[i].info.jid, list[i].info.node))
@@ -172,7 +174,7 @@ module:hook("iq-set/self/urn:xmpp:push:0:enable", function(event)
   local identifier = identifier_of(service, node)
   local ok, err = change(origin.username, function(all)
     all[key_of(identifier)] = info
-    drop_oldest(origin.username, all)
+    drop_oldest(origin.username, all, info)
     return true
   end)
   if not ok then return router.fail(origin, stanza, err) end

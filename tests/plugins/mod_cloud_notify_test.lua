@@ -318,6 +318,14 @@ check.test("no more than push_max_devices, the newest; no more than push_max_per
   check.equal(nodes(), { "b", "c", "d" })
   for _, node in ipairs { "b", "c" } do register(host, node) end       -- they are waked anew
   check.equal(#nodes(), 1)                     -- 4 a minute
+  for i = 1, 1000 do                           -- within one second: the last is among them
+    register(host, "n" .. i)
+    local found, n = false, 0
+    for _, info in pairs(host:store("cloud_notify"):get "romeo") do
+      n, found = n + 1, found or info.node == "n" .. i
+    end
+    check.ok(n == 3 and found, i)
+  end
   finish(host)
 end)
 
