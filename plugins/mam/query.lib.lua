@@ -22,6 +22,7 @@ local parse_xml = require "couplet.util.xml".parse
 
 local XMLNS = "urn:xmpp:mam:2"
 local IDS_MAX = 200                            -- in one query
+local QUERYID_BYTES = 1024                     -- it comes back with each result
 local SCAN, SCAN_MAX = 200, 5000               -- items read at a time when looking for one resource, and in one query
 local PIECE = 65536                            -- bytes sent between two looks at the connection
 
@@ -98,6 +99,9 @@ local function parse_set(q, set, most)
 end
 
 function query.parse(element, most)
+  if #(element.attr.queryid or "") > QUERYID_BYTES then
+    return nil, "modify", "policy-violation", ("A queryid has at most %d bytes"):format(QUERYID_BYTES)
+  end
   local q = { limit = most, id = element.attr.queryid, flip = element:get_child "flip-page" ~= nil }
   local x, set = element:get_child("x", "jabber:x:data"), element:get_child("set", rsm.xmlns)
   for _, part in ipairs { { parse_form, x }, { parse_set, set } } do

@@ -375,6 +375,8 @@ check.test("bad questions get the error of the XEP, and nobody else notices", fu
     romeo:send("<iq type='set' id='bad" .. i .. "'><query xmlns='urn:xmpp:mam:2'>" .. xml .. "</query></iq>")
     equal(select(2, romeo:expect { name = "iq", id = "bad" .. i }:get_error()), "bad-request", xml)
   end
+  romeo:send("<iq type='set' id='long'><query xmlns='urn:xmpp:mam:2' queryid='" .. ("q"):rep(1025) .. "'/></iq>")
+  equal(select(2, romeo:expect { name = "iq", id = "long" }:get_error()), "policy-violation")
   equal(#ask(romeo), 20)
   equal(fake.lines "error", {})
   host:close()
