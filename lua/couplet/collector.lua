@@ -9,7 +9,7 @@
 
 local core = require "couplet.core"
 local loop, system = core.loop, core.system
-local cpu = os.clock
+local cpu = loop.cpu                     -- of this thread: a busy I/O thread does not make its slices shorter
 
 local collector = {}
 
