@@ -118,7 +118,7 @@ return function(room_mt)
 
   -- They go, all at once and before anybody is told, so that those who stay alone hear of each.
   -- list { { occupant, code } }
-  function room_mt:_put_out(list, actor, reason)
+  function room_mt:_put_out(list, actor, reason, hold)
     local gone = {}
     for _, item in ipairs(list) do
       local occupant = item[1]
@@ -130,17 +130,27 @@ return function(room_mt)
       end
     end
     for _, item in ipairs(gone) do
-      pace(self:occupant_count())
+      if not hold then pace(self:occupant_count()) end
       local occupant = item[1]
-      self:publicise_occupant_status(occupant, util.x(nil, { item[2] }), nil, actor, reason, item[3], true)
+      self:publicise_occupant_status(occupant, util.x(nil, { item[2] }), nil, actor, reason, item[3], true, nil, hold)
       module:fire_event("muc-occupant-left", { room = self, nick = occupant.nick, occupant = occupant })
     end
   end
 
+  -- What others are told of a change waits for the answer to who has asked for it, if there is one (hold).
+  local function publicise(self, hold, occupant, actor, reason, prev_role)
+    local function tell()
+      if self._occupants[occupant.nick] ~= occupant then return end    -- gone meanwhile
+      self:publicise_occupant_status(occupant, util.x(), nil, actor, reason, prev_role)
+      if occupant.role == "moderator" and prev_role ~= "moderator" and self:get_whois() ~= "anyone" then show_all(self, occupant) end
+    end
+    if hold then hold[#hold + 1] = tell else tell() end
+  end
+
   -- Occupants whose affiliation has changed: what they are now, and why they must go.
-  local function apply(self, event, changed)
+  local function apply(self, event, changed, hold)
     local actor, reason, old, new = event.actor, event.reason, event.previous_affiliation, event.affiliation
-    local is_anyone, leave, n = self:get_whois() == "anyone", {}, 0
+    local leave, n = {}, 0
     for _, occupant in ipairs(changed) do
       -- Else a handler has waited and it is gone, or a whole domain has changed and the account is on a list itself.
       if self._occupants[occupant.nick] == occupant and self:get_affiliation(occupant.bare_jid) == new then
@@ -153,17 +163,16 @@ return function(room_mt)
           role = prev_role
         end
         if role then
-          pace(self:occupant_count())
+          if not hold then pace(self:occupant_count()) end
           occupant.role = role
           self:save_occupant(occupant)
-          self:publicise_occupant_status(occupant, util.x(), nil, actor, reason, prev_role)
-          if not is_anyone and role == "moderator" and prev_role ~= "moderator" then show_all(self, occupant) end
+          publicise(self, hold, occupant, actor, reason, prev_role)
         else
           leave[#leave + 1] = { occupant, new == "outcast" and 301 or self:get_members_only() and 321 or nil }
         end
       end
     end
-    self:_put_out(leave, actor, reason)
+    self:_put_out(leave, actor, reason, hold)
     return n > 0
   end
 
@@ -219,7 +228,7 @@ return function(room_mt)
   end
 
   -- All of them, in one write with what also() changes, then to the occupants. -> true | nil, type, condition, text
-  local function commit(self, events, also)
+  local function commit(self, events, also, hold)
     local new = 0
     for _, event in ipairs(events) do
       if event.affiliation ~= "none" and not self._affiliations[event.jid] then new = new + 1 end
@@ -258,18 +267,18 @@ return function(room_mt)
     end
     local changed = of_addresses(self, events)
     for _, event in ipairs(events) do
-      event.in_room = apply(self, event, changed[event.jid])
+      event.in_room = apply(self, event, changed[event.jid], hold)
       module:fire_event("muc-set-affiliation", event)
     end
     tell_absent(self, events)
     return true
   end
 
-  -- -> true | nil, type, condition, text
-  function room_mt:set_affiliation(actor, who, affiliation, reason, data)
+  -- hold: see publicise_occupant_status. -> true | nil, type, condition, text
+  function room_mt:set_affiliation(actor, who, affiliation, reason, data, hold)
     local event, kind, condition, text = prepare(self, actor, who, affiliation, reason, data)
     if not event then return nil, kind, condition, text end
-    return commit(self, { event })
+    return commit(self, { event }, nil, hold)
   end
 
   function room_mt:affiliation_count()
@@ -301,7 +310,7 @@ return function(room_mt)
   end
 
   -- role nil: out. -> true | nil, type, condition, text
-  function room_mt:set_role(actor, nick, role, reason)
+  function room_mt:set_role(actor, nick, role, reason, hold)
     if role == "none" then role = nil end
     if role and not role_ranks[role] then return nil, "modify", "not-acceptable" end
     local occupant = self:get_occupant_by_nick(nick)
@@ -318,11 +327,10 @@ return function(room_mt)
     if role then
       occupant.role = role
       self:save_occupant(occupant)
-      self:publicise_occupant_status(occupant, util.x(), nil, actor, reason, prev_role)
-      if role == "moderator" and prev_role ~= "moderator" and self:get_whois() ~= "anyone" then show_all(self, occupant) end
+      publicise(self, hold, occupant, actor, reason, prev_role)
       return true
     end
-    self:_put_out({ { occupant, 307 } }, actor, reason)
+    self:_put_out({ { occupant, 307 } }, actor, reason, hold)
     return true
   end
 
@@ -446,7 +454,7 @@ return function(room_mt)
 
   -- Many at once, so that all of them are kept or none; with them what also() does in memory.
   -- list { { jid, affiliation, reason?, data? } } -> true | nil, type, condition, text
-  function room_mt:set_affiliations(actor, list, also)
+  function room_mt:set_affiliations(actor, list, also, hold)
     local left, events = {}, {}                -- one by one each may be fine, and together leave no owner
     for who in self:each_affiliation "owner" do left[who] = true end
     local had = next(left)
@@ -457,15 +465,15 @@ return function(room_mt)
       if not event then return nil, kind, condition, text end
       events[i] = event
     end
-    return commit(self, events, also)
+    return commit(self, events, also, hold)
   end
 
   -- One by the method, which plugins may have replaced.
-  local function set_lists(self, actor, list)
+  local function set_lists(self, actor, list, hold)
     local want = list[1]
     if not want then return true end
-    if list[2] then return self:set_affiliations(actor, list) end
-    return self:set_affiliation(actor, want.jid, want.affiliation, want.reason, want.data)
+    if list[2] then return self:set_affiliations(actor, list, nil, hold) end
+    return self:set_affiliation(actor, want.jid, want.affiliation, want.reason, want.data, hold)
   end
 
   function room_mt:handle_admin_query_set_command(origin, stanza)
@@ -484,15 +492,17 @@ return function(room_mt)
     end
     local lists = {}
     for _, want in ipairs(wanted) do if want.affiliation then lists[#lists + 1] = want end end
-    local ok, kind, condition, text = set_lists(self, actor, lists)
-    if not ok then return error_to(origin, stanza, kind, condition, text) end
-    for _, want in ipairs(wanted) do
-      if want.role then
-        ok, kind, condition, text = self:set_role(actor, want.nick, want.role, want.reason)
-        if not ok then return error_to(origin, stanza, kind, condition, text) end
-      end
+    -- Who leaves hears of it, then who has asked, then all others (§8.2).
+    local hold = {}
+    local ok, kind, condition, text = set_lists(self, actor, lists, hold)
+    for _, want in ipairs(ok and wanted or {}) do
+      if ok and want.role then ok, kind, condition, text = self:set_role(actor, want.nick, want.role, want.reason, hold) end
     end
-    origin.send(st.reply(stanza))
+    if ok then origin.send(st.reply(stanza)) else error_to(origin, stanza, kind, condition, text) end
+    for _, tell in ipairs(hold) do
+      pace(self:occupant_count())
+      tell()
+    end
     return true
   end
 

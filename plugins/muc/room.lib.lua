@@ -145,8 +145,9 @@ local function base_presence(self, occupant, real_jid)
 end
 
 -- Tells everybody what has become of an occupant. x: <x/> with status codes for all, or { base = …, self = … } where the
--- occupant itself hears more. prev_role, force_unavailable, recipient: as plugins know them.
-function room_mt:publicise_occupant_status(occupant, x, nick, actor, reason, prev_role, force_unavailable, recipient)
+-- occupant itself hears more. prev_role, force_unavailable, recipient: as plugins know them. hold: a list; whoever leaves hears
+-- of it now, what is said to the others is put there as a function, for after the answer to who has asked for it (§8.2).
+function room_mt:publicise_occupant_status(occupant, x, nick, actor, reason, prev_role, force_unavailable, recipient, hold)
   self:changed(occupant.nick)
   local base_x, self_x = x.base or x, x.self or x.base or x
   local actor_nick = actor and actor ~= true and select(3, jid.split(self:get_occupant_jid(actor) or "")) or nil
@@ -178,28 +179,39 @@ function room_mt:publicise_occupant_status(occupant, x, nick, actor, reason, pre
   -- Whoever has just lost a role that is shown leaves, for all but moderators.
   local vanished = not to_all and prev_role and shown[prev_role]
 
-  local me = self._occupants[occupant.nick]
-  local full_list, anonymous_list = self:_listeners(me, not (to_all and not recipient) and function(other)
-    return (to_all or other.role == "moderator") and (not recipient or other == recipient)
-  end or nil)
-  local left_list = {}
-  if vanished then
-    local seeing, blind = self:_listeners(me, function(other)
-      return other.role ~= "moderator" and (not recipient or other == recipient)
-    end)
-    left_list = table.move(seeing, 1, #seeing, #blind + 1, blind)
+  local function tell_others()
+    local me = self._occupants[occupant.nick]
+    local full_list, anonymous_list = self:_listeners(me, not (to_all and not recipient) and function(other)
+      return (to_all or other.role == "moderator") and (not recipient or other == recipient)
+    end or nil)
+    local left_list = {}
+    if vanished then
+      local seeing, blind = self:_listeners(me, function(other)
+        return other.role ~= "moderator" and (not recipient or other == recipient)
+      end)
+      left_list = table.move(seeing, 1, #seeing, #blind + 1, blind)
+    end
+    if #anonymous_list > 0 then self:multicast(build(base_x, true), anonymous_list) end
+    if #full_list > 0 then self:multicast(build(base_x, false), full_list) end
+    if #left_list > 0 then
+      local x_left = util.x { affiliation = self:get_affiliation(occupant.bare_jid), role = "none" }
+      self:multicast(self:build_unavailable_presence(occupant.nick):add_child(x_left), left_list)
+    end
   end
-  if #anonymous_list > 0 then self:multicast(build(base_x, true), anonymous_list) end
-  if #full_list > 0 then self:multicast(build(base_x, false), full_list) end
-  if #left_list > 0 then
-    local x_left = util.x { affiliation = self:get_affiliation(occupant.bare_jid), role = "none" }
-    self:multicast(self:build_unavailable_presence(occupant.nick):add_child(x_left), left_list)
+  local function tell_self()
+    if recipient and recipient ~= occupant then return end
+    for full in pairs(occupant.sessions) do
+      local stanza = build(self_x, self:is_anonymous_for(full), true)
+      stanza.attr.to = full
+      self:route_stanza(stanza)
+    end
   end
-  if recipient and recipient ~= occupant then return end
-  for full in pairs(occupant.sessions) do
-    local stanza = build(self_x, self:is_anonymous_for(full), true)
-    stanza.attr.to = full
-    self:route_stanza(stanza)
+  if hold then
+    tell_self()
+    hold[#hold + 1] = tell_others
+  else
+    tell_others()
+    tell_self()
   end
 end
 
