@@ -14,6 +14,7 @@ local util = module:require "muc/util"
 
 local OWNER, CONFIG = "http://jabber.org/protocol/muc#owner", "http://jabber.org/protocol/muc#roomconfig"
 local TEXT_BYTES = 1024
+local CONTACTS_MAX = 20
 
 local config = {}
 
@@ -61,6 +62,10 @@ config.fields = {
   { name = "registration", label = "Who may register (in rooms for members alone nobody, or whom an admin lets)", type = "list-single",
     var = "x-roomconfig_registration", default = "open", options = { { value = "open", label = "Everybody" },
     { value = "approval", label = "Whom an admin lets" }, { value = "closed", label = "Nobody" } } },
+  { name = "contacts", label = "Whom to ask about the room", type = "jid-multi", var = "x-roomconfig_contactjid" },
+  { name = "logs", label = "Where its logs are read (URL)", type = "text-single", var = "x-roomconfig_logs" },
+  { name = "ldap_group", label = "LDAP group of its members (a name to show)", type = "text-single",
+    var = "x-roomconfig_ldapgroup" },
   { name = "pubsub", label = "Node of publish–subscribe that belongs to it (XMPP URI)", field = "pubsub", type = "text-single" },
   { name = "max_users", label = "Occupants at most", field = "maxusers", type = "text-single", datatype = "xs:positiveInteger" },
 }
@@ -130,6 +135,13 @@ function config.install(room_mt)
     return changed
   end
 
+  function room_mt:set_contacts(list)
+    if list and not list[1] then list = nil end
+    if table.concat(self:get_contacts() or {}, "\0") == table.concat(list or {}, "\0") then return false end
+    self._data.contacts = list
+    return true
+  end
+
   local set_historylength = room_mt.set_historylength
   function room_mt:set_historylength(n)
     return set_historylength(self, math.max(0, math.min(math.floor(tonumber(n) or 20), module.config.max_history_messages)))
@@ -186,6 +198,7 @@ function config.install(room_mt)
 
   local function valid(field, value)
     if type(value) == "string" and #value > TEXT_BYTES then return false end
+    if field.type == "jid-multi" and #value > CONTACTS_MAX then return false end
     if not field.options then return true end
     local known = {}
     for _, one in ipairs(field.options) do known[type(one) == "table" and one.value or one] = true end
@@ -362,17 +375,21 @@ function config.install(room_mt)
         reply:tag("feature", { var = feature }):up()
       end
     end
-    local function info(name, kind, value, label)
-      table.insert(event.form, { name = "muc#roominfo_" .. name, type = kind, label = label })
-      event.formdata["muc#roominfo_" .. name] = value
+    local function add(name, kind, value, label)
+      table.insert(event.form, { name = name, type = kind, label = label })
+      event.formdata[name] = value
     end
+    local function info(name, ...) return add("muc#roominfo_" .. name, ...) end
     info("description", "text-single", room:get_description() or "", "Description")
     if room:get_language() then info("lang", "text-single", room:get_language(), "Language") end
-    if room:get_pubsub() then info("pubsub", "text-single", room:get_pubsub(), "Node of publish–subscribe") end
+    if room:get_contacts() then info("contactjid", "jid-multi", room:get_contacts(), "Whom to ask about it") end
+    if room:get_logs() then info("logs", "text-single", room:get_logs(), "Where its logs are read") end
+    if room:get_ldap_group() then info("ldapgroup", "text-single", room:get_ldap_group(), "LDAP group of its members") end
+    if room:get_pubsub() then add("muc#roomconfig_pubsub", "text-single", room:get_pubsub(), "Node of publish–subscribe") end
     info("occupants", "text-single", ("%d"):format(room:occupant_count()), "Number of occupants")
-    info("changesubject", "boolean", room:get_changesubject(), "Everybody may change the subject")
+    add("muc#roomconfig_changesubject", "boolean", room:get_changesubject(), "Everybody may change the subject")
     info("subjectmod", "boolean", room:get_changesubject(), "Occupants may change the subject")
-    info("maxhistoryfetch", "text-single", ("%d"):format(room:get_historylength()), "Messages shown to those who come")
+    add("muc#maxhistoryfetch", "text-single", ("%d"):format(room:get_historylength()), "Messages shown to those who come")
     local asker = event.reply.attr.to
     if room:get_occupant_by_real_jid(asker) or not room:get_members_only() and not room:get_password() then
       info("subject", "text-single", select(2, room:get_subject()) or "", "Subject")

@@ -233,15 +233,57 @@ check.test("§8.5, §9, §17.4: what lists say of each", function()
   host:close()
 end)
 
+check.test("§8.2, §8.3, §9.1: who goes is told first, then who has asked, then all others", function()
+  for i, row in ipairs {                       -- items, what their sender hears in order; who goes
+    { role("Guest", "none"), { "iq result", "-Guest none/none 307" }, "guest" },
+    { role("Guest", "none") .. role("Member", "none"), { "iq result", "-Guest none/none 307", "-Member member/none 307" }, "guest" },
+    { affiliation("guest", "outcast"), { "iq result", "-Guest outcast/none 301" }, "guest" },
+    { affiliation("guest", "outcast") .. affiliation("outside", "outcast"), { "iq result", "-Guest outcast/none 301" }, "guest" },
+    { role("Guest", "visitor"), { "iq result", "+Guest none/visitor" } },
+    { affiliation("guest", "member"), { "iq result", "+Guest member/participant" } },
+  } do
+    local host, who = cast()
+    local order = {}
+    for _, name in ipairs { "boss", "guest", "owner" } do
+      local session = who[name].session
+      local send = session.send
+      session.send = function(x)
+        order[#order + 1] = name .. " " .. x.name
+        return send(x)
+      end
+    end
+    who.boss:send(("<iq type='set' id='k' to='%s'><query xmlns='%s#admin'>%s</query></iq>"):format(ROOM, MUC, row[1]))
+    check.equal({ i, rooms.told(who.boss) }, { i, row[2] })
+    if row[3] then
+      check.equal({ i, order[1], order[2] }, { i, row[3] .. " presence", "boss iq" })
+    else
+      check.equal({ i, order[1] }, { i, "boss iq" })
+    end
+    check.equal(#rooms.told(who.owner), #row[2] - 1)
+    host:close()
+  end
+end)
+
 check.test("§16.5: fields of the configuration, and what discovery tells of them", function()
   local host, who = cast()
   check.equal(rooms.result(rooms.configure(who.owner, { roomname = "Verona", roomdesc = "Two households", lang = "it",
-    pubsub = "xmpp:pubsub.example.org?;node=verona", changesubject = "1", historylength = "7" })), "ok")
+    pubsub = "xmpp:pubsub.example.org?;node=verona", changesubject = "1", historylength = "7",
+    ["x-roomconfig_contactjid"] = { "owner@example.org", "friar@example.org" },
+    ["x-roomconfig_logs"] = "https://example.org/logs/", ["x-roomconfig_ldapgroup"] = "cn=verona,dc=example,dc=org" })), "ok")
   local info = tostring(rooms.ask(who.guest, "get", "<query xmlns='http://jabber.org/protocol/disco#info'/>"))
-  for field, value in pairs { description = "Two households", lang = "it", pubsub = "xmpp:pubsub.example.org?;node=verona",
-    occupants = "5", changesubject = "1", maxhistoryfetch = "7" } do
-    check.equal(info:match("muc#roominfo_" .. field .. "'[^>]*><value>(.-)</value>"), value, field)
+  for field, value in pairs { roominfo_description = "Two households", roominfo_lang = "it", roominfo_occupants = "5",
+    roomconfig_pubsub = "xmpp:pubsub.example.org?;node=verona", roomconfig_changesubject = "1", roominfo_subjectmod = "1",
+    maxhistoryfetch = "7", roominfo_logs = "https://example.org/logs/", roominfo_ldapgroup = "cn=verona,dc=example,dc=org",
+    roominfo_contactjid = "owner@example.org</value><value>friar@example.org" } do
+    check.equal(info:match("'muc#" .. field .. "'[^>]*>.-<value>(.-)</value></field>"), value, field)
   end
+  for _, row in ipairs { { ["x-roomconfig_contactjid"] = "not an address@" }, { ["x-roomconfig_logs"] = ("x"):rep(1025) },
+    { ["x-roomconfig_contactjid"] = (function() local t = {} for i = 1, 21 do t[i] = i .. "@example.org" end return t end)() } } do
+    check.equal(rooms.result(rooms.configure(who.owner, row)), "modify not-acceptable")
+  end
+  check.equal(rooms.result(rooms.configure(who.owner, { ["x-roomconfig_contactjid"] = {}, ["x-roomconfig_logs"] = "" })), "ok")
+  local bare = tostring(rooms.ask(who.guest, "get", "<query xmlns='http://jabber.org/protocol/disco#info'/>"))
+  check.ok(not bare:find "contactjid" and not bare:find "roominfo_logs")
   check.ok(info:find("name='Verona'", 1, true))
   local form = tostring(rooms.ask(who.owner, "get", ("<query xmlns='%s#owner'/>"):format(MUC)))
   for _, field in ipairs { "allowinvites", "allowpm", "changesubject", "getmemberlist", "lang", "maxusers", "membersonly",
