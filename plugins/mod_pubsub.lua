@@ -2,8 +2,9 @@
 -- mod_pubsub: a publish-subscribe service on a domain (XEP-0060): `Component "pubsub.example.com" "pubsub"`.
 --
 -- Exports: service, get_service(), set_service(new), handle_pubsub_iq(event), check_node_config, is_item_stanza.
--- Administrators of the host own every node; others do what nodes allow. Data: store "pubsub_nodes" (keyval: node ->
--- configuration), archives "pubsub_NODE" (items). Event pubsub-publish-item as pep-publish-item, without user.
+-- Administrators of the host own every node; others do what nodes allow. Event pubsub-publish-item as pep-publish-item, without
+-- user. Data: stores "pubsub_nodes" (keyval: node -> configuration, affiliations), "pubsub_people" (keyval+: node -> subscribers,
+-- those who wait), archives "pubsub_NODE" (items).
 
 local jid = require "util.jid"
 local pubsub = require "util.pubsub"
@@ -29,6 +30,7 @@ module:config {
 local config = module.config
 local host = module.host
 local nodes = module:open_store("pubsub_nodes", "keyval")
+local people = module:open_store("pubsub_people", "keyval+")
 local SLICE = 200                                          -- notifications before others have their turn
 
 function is_item_stanza(item)
@@ -83,7 +85,16 @@ local function new_service()
       if not node_config.persist_items then return lib.nothing end
       return lib.items(module:open_store("pubsub_" .. node, "archive"), nil, node_config, config.pubsub_max_items)
     end,
-    nodestore = { set = function(_, node, data) return nodes:set(node, data) end },
+    nodestore = {
+      set = function(_, node, data)
+        if not data then
+          local ok, err = people:set(node, nil)
+          if not ok then return nil, err end
+        end
+        return nodes:set(node, data)
+      end,
+      set_person = function(_, node, who, data) return people:set_key(node, who, data) end,
+    },
   }
   lib.watch(new, host, post)
   return new
@@ -106,6 +117,13 @@ local function load()
     local data
     data, err = nodes:get(name)
     if err then return nil, err end
+    if data and data.rows then
+      local rows
+      rows, err = people:get(name)
+      if err then return nil, err end
+      data.subscribers, data.pending = {}, {}
+      for who, row in pairs(rows or {}) do data.subscribers[who], data.pending[who] = row.subscription, row.pending end
+    end
     all[name] = data
   end
   if not loaded then

@@ -285,6 +285,73 @@ check.test("many large items asked for by their ids: as many as an answer may ho
   host:close()
 end)
 
+check.test("subscribers are rows of their own: there after a restart with their options, gone with the node", function()
+  local host, admin, romeo, juliet = new()
+  create(admin, "n", { access_model = "authorize" })
+  local function list(client)
+    local out = {}
+    for sub in ask(client, "get", "<subscriptions/>").tags[1].tags[1]:childtags "subscription" do
+      out[#out + 1] = ("%s %s %s"):format(sub.attr.node, sub.attr.jid, sub.attr.subscription)
+    end
+    return out
+  end
+  ask(romeo, "set", "<subscribe node='n' jid='romeo@example.org/orchard'/><options>"
+    .. form("subscribe_options", { deliver = "0" }) .. "</options>")
+  ask(juliet, "set", "<subscribe node='n' jid='juliet@example.org'/>")
+  admin:send(("<message to='%s'>%s</message>"):format(SERVICE, form("subscribe_authorization",
+    { node = "n", subscriber_jid = "romeo@example.org", allow = "1" })))
+  host:advance(0)
+  local function restart() host:run(function() assert(plugin.reload(SERVICE, "pubsub")) end) end
+  restart()
+  check.equal(list(romeo), { "n romeo@example.org subscribed" })
+  check.equal(list(juliet), { "n juliet@example.org pending" })
+  local options = tostring(ask(romeo, "get", "<options node='n' jid='romeo@example.org'/>"))
+  check.ok(options:find("var='pubsub#deliver'><value>0</value>", 1, true), options)
+  ask(juliet, "set", "<unsubscribe node='n' jid='juliet@example.org'/>")
+  restart()
+  check.equal(list(juliet), {})
+  ask(admin, "set", "<delete node='n'/>", true)
+  create(admin, "n")
+  restart()
+  check.equal(list(romeo), {})
+  -- kept by an older version: all of a node in one piece
+  host:run(function()
+    local kept = assert(require "couplet.store".open(SERVICE, "pubsub_nodes", "keyval"))
+    kept:set("old", { name = "old", config = {}, affiliations = { ["admin@example.org"] = "owner" },
+      subscribers = { ["romeo@example.org"] = true } })
+  end)
+  restart()
+  check.equal(list(romeo), { "old romeo@example.org subscribed" })
+  ask(juliet, "set", "<subscribe node='old' jid='juliet@example.org'/>")
+  restart()
+  check.equal(list(juliet), { "old juliet@example.org subscribed" })
+  host:close()
+end)
+
+check.test("one more subscriber of many costs what one of few does", function()
+  local host = new()
+  local service = plugin.get_module(SERVICE, "pubsub").service
+  local function cost(n)
+    local name, subscribers = "n" .. n, {}
+    host:run(function() assert(service:create(name, true)) end)
+    for i = 1, n do subscribers["user" .. i .. "@far.example"] = true end
+    service.nodes[name].subscribers = subscribers
+    check.equal((service:subscribes(service.nodes[name], "user1@far.example")), n > 0)
+    local began = os.clock()
+    host:run(function()
+      for i = 1, 200 do
+        assert(service:add_subscription(name, i .. "@y.example", i .. "@y.example"))
+        if i % 2 == 0 then assert(service:remove_subscription(name, i .. "@y.example", i .. "@y.example")) end
+      end
+    end)
+    return os.clock() - began
+  end
+  cost(0)
+  local few, many = cost(10), cost(50000)
+  check.ok(many < 10 * few + 0.05, ("%.4f s of few, %.4f s of many"):format(few, many))
+  host:close()
+end)
+
 check.test("one user makes so many nodes, administrators all there can be; who is deleted is in no list", function()
   local host, admin, romeo, juliet = new { pubsub_create = "local", pubsub_max_nodes_per_user = 3, pubsub_max_nodes = 6 }
   for i = 1, 3 do check.equal(result(create(romeo, "r" .. i)), "ok") end

@@ -26,7 +26,9 @@
 -- config (all optional but itemstore):
 --   itemstore(config, node) -> store        set(id, item|nil, publisher) get(id) items(spec) last() full(id) clear() resize()
 --                                           and each may give nil, error
---   nodestore { get(node) set(node, data|nil) }       data { name, config, affiliations, subscribers, pending, created, creator }
+--   nodestore { set(node, data|nil), set_person(node, jid, { subscription =, pending = }|nil)? }     data { name, config,
+--       affiliations, subscribers, pending, created, creator, rows }. With set_person the two lists are not in the data, which
+--       says so (rows), so that one more subscriber of many costs no more than one of few; load() wants them there again
 --   broadcaster(kind, node, jids, item, actor, object, service, id)       kind: items retract purge delete config
 --   may_create(jid) -> bool                           besides those who own everything
 --   access_models { name = fn(object, jid, service) -> true | false, condition }
@@ -47,12 +49,10 @@ local datetime = require "couplet.util.datetime".datetime
 local events = require "couplet.events"
 local id = require "couplet.util.id"
 local jid = require "couplet.jid"
-local count = require "couplet.util.iterators".count
 
 local pubsub = {}
 
 local NAME_BYTES = 1024                -- of a node's name, and of an item's id
-local RESOURCES = 20                   -- subscriptions of one account to one node
 
 local defaults = {
   title = "", description = "", payload_type = "", access_model = "open", publish_model = "publishers", max_items = 20,
@@ -72,12 +72,6 @@ local capabilities = {
   owner = { access = true, publish = true, retract = true, owner = true },
 }
 pubsub.affiliations = capabilities
-
--- Changes that §4.1 has no way for, but over "none".
-local unreachable = {
-  owner = { publisher = true, ["publish-only"] = true, member = true, outcast = true },
-  publisher = { member = true },
-}
 
 local service_mt = {}
 service_mt.__index = service_mt
@@ -105,7 +99,7 @@ local function object_of(service, name, data)
   return {
     name = name, config = setmetatable(data.config or {}, { __index = service.node_defaults }),
     affiliations = data.affiliations or {}, subscribers = data.subscribers or {}, pending = data.pending or {},
-    created = data.created, creator = data.creator,
+    created = data.created, creator = data.creator, rows = data.rows,
   }
 end
 
@@ -120,29 +114,28 @@ end
 
 local function plain(t) return next(t) and t or nil end
 
-local function save(service, object)
+-- who: only what is known of this subscriber has changed.
+local function save(service, object, who)
   local store = service.config.nodestore
   if not store then return true end
+  if who and object.rows then
+    local subscription, pending = object.subscribers[who], object.pending[who]
+    local row = (subscription or pending) and { subscription = subscription, pending = pending } or nil
+    return store:set_person(object.name, who, row)
+  end
   local copy = {}
   for k, v in pairs(object.config) do copy[k] = v end
   return store:set(object.name, {
-    name = object.name, config = copy, affiliations = plain(object.affiliations), subscribers = plain(object.subscribers),
-    pending = plain(object.pending), created = object.created, creator = object.creator,
+    name = object.name, config = copy, affiliations = plain(object.affiliations), rows = object.rows,
+    subscribers = not object.rows and plain(object.subscribers) or nil,
+    pending = not object.rows and plain(object.pending) or nil,
+    created = object.created, creator = object.creator,
   })
 end
 
--- Is the account, or one of its resources, among the subscribers?
-function service_mt:subscribes(object, bare)
-  if object.subscribers[bare] then return true end
-  for who in pairs(object.subscribers) do
-    if who:sub(1, #bare) == bare and self:normalize(who) == bare then return true end
-  end
-  return false
-end
-
 -- Keeps the node; if that fails the change is taken back.
-local function saved(service, object, undo)
-  local ok, err = save(service, object)
+local function saved(service, object, undo, who)
+  local ok, err = save(service, object, who)
   if ok then return true end
   undo()
   return false, errors.is_error(err) and err or "internal-server-error"
@@ -272,8 +265,9 @@ function service_mt:create(name, actor, options)
   for k, v in pairs(options or {}) do
     if type(k) == "string" and k:sub(1, 1) ~= "_" then config[k] = v end
   end
+  local store = self.config.nodestore
   local object = object_of(self, name, { config = config, created = clock.wall(),
-    creator = actor ~= true and self:normalize(actor) or nil })
+    rows = store and store.set_person and true or nil, creator = actor ~= true and self:normalize(actor) or nil })
   local ok, err = check_config(self, name, actor, object.config)
   if not ok then return false, err end
   if actor ~= true then object.affiliations[self:normalize(actor)] = "owner" end
@@ -371,9 +365,7 @@ function service_mt:get_node_metadata(name, actor)
   if not object then return false, condition end
   local out = {}
   for _, k in ipairs(METADATA) do out[k] = object.config[k] end
-  local subscribers = 0
-  for _ in pairs(object.subscribers) do subscribers = subscribers + 1 end
-  out.num_subscribers = subscribers
+  out.num_subscribers = self:count_subscribers(object)
   out.creation_date, out.creator = object.created and datetime(object.created), object.creator
   out.owner, out.publisher = {}, {}
   for who, affiliation in pairs(object.affiliations) do
@@ -500,188 +492,9 @@ function service_mt:get_last_item(name, actor)
   return true, store_of(self, object):last()
 end
 
--- Subscriptions ----------------------------------------------------------------------------------------------------------
+-- Subscriptions and affiliations -----------------------------------------------------------------------------------------
 
-local function of_account(service, object, bare)
-  local n = 0
-  for who in pairs(object.subscribers) do
-    if who:sub(1, #bare) == bare and service:normalize(who) == bare then n = n + 1 end
-  end
-  return n
-end
-
--- Is there room for one more in the lists of all nodes together?
-local function crowded(service)
-  local most, n = service.config.max_people, 0
-  if not most then return false end
-  for _, object in pairs(service.nodes) do
-    n = n + count(pairs(object.affiliations)) + count(pairs(object.subscribers)) + count(pairs(object.pending))
-  end
-  return n >= most
-end
-
--- Only for oneself, unless one may do it for others.
-local function for_self(service, name, actor, who)
-  return actor == true or service:jids_equal(actor, who) or service:may(name, actor, "subscribe_other")
-end
-
-function service_mt:add_subscription(name, actor, who, options)
-  local object = self.nodes[name]
-  if not object then
-    if not self.config.autocreate_on_subscribe then return false, "item-not-found" end
-    local ok, condition = self:create(name, true)
-    if not ok then return false, condition end
-    object = self.nodes[name]
-  end
-  if not for_self(self, name, actor, who) then return false, "invalid-jid" end
-  local bare = self:normalize(who)
-  local affiliation = self:get_affiliation(who, name)
-  if affiliation == "outcast" then return false, "forbidden" end
-  if not object.config.subscribe and affiliation ~= "owner" then return false, "subscribe-unsupported" end
-  local pending = object.config.access_model == "authorize" and actor ~= true and not capabilities[affiliation].access
-    and not object.subscribers[who]
-  if not pending and actor ~= true and self:jids_equal(actor, who) then
-    local condition = self:why_not(name, actor, "subscribe")
-    if condition and not object.subscribers[who] then return false, condition end
-  end
-  if pending and object.pending[bare] then return false, "pending-subscription" end
-  local list = pending and object.pending or object.subscribers
-  local key = pending and bare or who
-  local old = list[key]
-  if not old and (count(pairs(object.pending)) + count(pairs(object.subscribers)) >= (self.config.max_subscriptions or 100000)
-    or of_account(self, object, bare) >= RESOURCES or crowded(self)) then
-    return false, "too-many-subscriptions"
-  end
-  list[key] = options or old or true
-  local ok, err = saved(self, object, function() list[key] = old end)
-  if not ok then return false, err end
-  if old then return true, "subscribed" end                -- other options: nothing to tell anybody
-  local what = pending and "subscription-requested" or "subscription-added"
-  fire(self, what, { node = name, actor = actor, jid = key, options = options, object = object, normalized_jid = bare })
-  return true, pending and "pending" or "subscribed"
-end
-
-function service_mt:remove_subscription(name, actor, who)
-  local object = self.nodes[name]
-  if not object then return false, "item-not-found" end
-  if not for_self(self, name, actor, who) then return false, "forbidden" end
-  local bare = self:normalize(who)
-  local list, key = object.subscribers, who
-  if not list[key] then list, key = object.pending, bare end
-  if not list[key] then return false, "not-subscribed" end
-  local old = list[key]
-  list[key] = nil
-  local ok, err = saved(self, object, function() list[key] = old end)
-  if not ok then return false, err end
-  fire(self, "subscription-removed", { node = name, actor = actor, jid = key, normalized_jid = bare, object = object })
-  return true
-end
-
-function service_mt:approve_subscription(name, actor, who, allow)
-  local object, condition = permitted(self, name, actor, "subscribe_other")
-  if not object then return false, condition end
-  local bare = self:normalize(who)
-  local options = object.pending[bare]
-  if not options then return false, "item-not-found" end
-  object.pending[bare] = nil
-  if allow then object.subscribers[bare] = options end
-  local ok, err = saved(self, object, function() object.pending[bare], object.subscribers[bare] = options, nil end)
-  if not ok then return false, err end
-  fire(self, allow and "subscription-added" or "subscription-removed",
-    { node = name, actor = actor, jid = bare, options = options, object = object, normalized_jid = bare })
-  return true
-end
-
-function service_mt:get_subscription(name, actor, who)
-  local object = self.nodes[name]
-  if not object then return false, "item-not-found" end
-  if not for_self(self, name, actor, who) then return false, "forbidden" end
-  local options = object.subscribers[who]
-  if options then return true, options, "subscribed" end
-  options = object.pending[self:normalize(who)]
-  return true, options, options and "pending" or nil
-end
-
-local function add_matching(service, out, object, bare)
-  for _, state in ipairs { "subscribed", "pending" } do
-    for who, options in pairs(state == "subscribed" and object.subscribers or object.pending) do
-      if not bare or service:normalize(who) == bare then
-        out[#out + 1] = { node = object.name, jid = who, state = state, subscription = options }
-      end
-    end
-  end
-end
-
--- jid nil: everybody's, for owners.
-function service_mt:get_subscriptions(name, actor, who)
-  local out = {}
-  if name and not self.nodes[name] then return false, "item-not-found" end
-  if not who then
-    if not name then return false, "bad-request" end
-    local condition = self:why_not(name, actor, "get_subscriptions")
-    if condition then return false, condition end
-    add_matching(self, out, self.nodes[name], nil)
-    return true, out
-  end
-  if actor ~= true and not self:jids_equal(actor, who) then return false, "forbidden" end
-  local bare = self:normalize(who)
-  if name then
-    add_matching(self, out, self.nodes[name], bare)
-  else
-    for _, object in pairs(self.nodes) do add_matching(self, out, object, bare) end
-  end
-  return true, out
-end
-
--- Affiliations -----------------------------------------------------------------------------------------------------------
-
-function service_mt:get_affiliations(name, actor)
-  local object, condition = permitted(self, name, actor, "get_affiliations")
-  if not object then return false, condition end
-  local out = {}
-  for who, affiliation in pairs(object.affiliations) do out[who] = affiliation end
-  return true, out
-end
-
-function service_mt:set_affiliation(name, actor, who, affiliation)
-  local object, condition = permitted(self, name, actor, "set_affiliation")
-  if not object then return false, condition end
-  if not capabilities[affiliation] then return false, "not-acceptable" end
-  who = self:normalize(who)
-  local old = object.affiliations[who]
-  if (unreachable[old] or {})[affiliation] and actor ~= true then return false, "not-acceptable" end
-  if old == "owner" and affiliation ~= "owner" then
-    local owners = 0
-    for _, other in pairs(object.affiliations) do owners = owners + (other == "owner" and 1 or 0) end
-    if owners == 1 and actor ~= true then return false, "not-acceptable" end          -- §8.9.2.4: the only owner stays one
-  end
-  if affiliation ~= "none" and not old
-    and (count(pairs(object.affiliations)) >= (self.config.max_affiliations or 10000) or crowded(self)) then
-    return false, "resource-constraint"
-  end
-  object.affiliations[who] = affiliation ~= "none" and affiliation or nil
-  local ok, err = saved(self, object, function() object.affiliations[who] = old end)
-  if not ok then return false, err end
-  if object.pending[who] and (capabilities[affiliation].access or affiliation == "outcast") then          -- §8.7.4
-    self:approve_subscription(name, true, who, affiliation ~= "outcast")
-  end
-  self:drop_strangers(object)
-  return true
-end
-
-function service_mt:forget_person(who)
-  local bare, found = self:normalize(who), {}
-  for _, object in pairs(self.nodes) do
-    if object.affiliations[bare] or object.pending[bare] or self:subscribes(object, bare) then found[#found + 1] = object end
-  end
-  for _, object in ipairs(found) do
-    for _, list in ipairs { object.affiliations, object.pending, object.subscribers } do
-      for other in pairs(list) do
-        if self:normalize(other) == bare then list[other] = nil end
-      end
-    end
-    if self.nodes[object.name] == object then save(self, object) end
-  end
-end
+require "couplet.pubsub_people"(service_mt, { permitted = permitted, access = access, saved = saved, save = save, fire = fire,
+  capabilities = capabilities })
 
 return pubsub
