@@ -265,7 +265,7 @@ local function on_stream_error(session, element)
     end
   end
   local said = ("%s%s"):format(condition, text and ": " .. text:sub(1, 255) or "")
-  session.log("info", "the other side says %s", said)
+  session.log("debug", "the other side says %s", said)
   session:close(nil, "the other side said " .. said,
     { condition = remote_error[condition] or "remote-server-timeout", text = "The other server said: " .. said })
 end
@@ -307,6 +307,7 @@ local function on_closed(session, reason)
     session.net, session.conn, session.header_sent, session.secure, session.encrypted = nil, nil, nil, nil, nil
     return session.race:again(reason)            -- no stream came about: other addresses may be better
   end
+  session.lost = true
   s2s.destroy_session(session, reason,
     { condition = "remote-server-timeout", text = "The connection broke: " .. tostring(reason) })
 end

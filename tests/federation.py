@@ -410,8 +410,8 @@ class Raw:
         sock.settimeout(DEADLINE)
 
     @classmethod
-    def connect(cls, port):
-        return cls(socket.create_connection(("127.0.0.1", port), DEADLINE))
+    def connect(cls, port, address="127.0.0.1"):
+        return cls(socket.create_connection((address, port), DEADLINE))
 
     def send(self, text):
         self.sock.sendall(text.encode())
@@ -484,7 +484,7 @@ class User(Raw):
 
     @classmethod
     def login(cls, lab, server, name="romeo", word="secret", host=None):
-        u = cls.connect(server.port)
+        u = cls.connect(server.port, getattr(server, "address", "127.0.0.1"))
         opening = "<stream:stream xmlns='jabber:client' xmlns:stream='http://etherx.jabber.org/streams' to='%s' version='1.0'>" % (host or server.hosts[0])
         u.send(opening).expect("</stream:features>")
         u.send("<starttls xmlns='urn:ietf:params:xml:ns:xmpp-tls'/>").expect("<proceed[^>]*/>")

@@ -187,7 +187,9 @@ static void shake_failed(struct conn *c)
 {
 	char text[160];
 	io_add(c->home, IO_HANDSHAKES_FAILED, 1);
-	snprintf(text, sizeof text, "TLS handshake failed: %s", tls_error(c->tls));
+	const char *why = tls_error(c->tls);
+	bool other = !strcmp(why, "wrong version number") || !strcmp(why, "http request");        /* OpenSSL's words for no TLS at all */
+	snprintf(text, sizeof text, "TLS handshake failed: %s", other ? "the other side does not speak TLS here" : why);
 	conn_die(c, text);
 }
 

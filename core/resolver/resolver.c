@@ -7,7 +7,7 @@
  * Logic thread. libunbound does its work in a thread of its own and makes a descriptor readable when answers wait; the
  * caller watches it (core.loop.watch) and calls resolver:process().
  *
- *   new{ servers = {"127.0.0.1@5353"}, anchor_file =, options = {["local-zone:"] = '"test." nodefault'} } -> resolver | nil, message
+ *   new{ servers = {"127.0.0.1@5353"}, anchor_file =, options = {["local-zone:"] = "test. static"} } -> resolver | nil, message
  *     servers: forward to these; none: those of /etc/resolv.conf, or iterate from the root if that names none
  *   resolver:fd()                       readable: call process()
  *   resolver:process()                  runs the callbacks of what has been answered

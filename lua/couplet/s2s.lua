@@ -257,7 +257,10 @@ function s2s.destroy_session(session, reason, bounce)
   if session.timer then session.timer:stop() end
   s2s.incoming_s2s[session], leaving[session] = nil, nil
   if session.type ~= "s2sout_unauthed" then
-    session.log("info", "session %s %s ended: %s", session.direction == "incoming" and "from" or "to",
+    -- Who tries several addresses drops what it does not need: no news.
+    local dropped = session.lost and session.notopen and not session.from_host
+      and not tostring(reason):find "^TLS handshake failed"
+    session.log(dropped and "debug" or "info", "session %s %s ended: %s", session.direction == "incoming" and "from" or "to",
       session.direction == "incoming" and (session.from_host or session.ip) or session.to_host, reason or "closed")
   end
   bounce = bounce or { condition = "remote-server-timeout", text = reason }

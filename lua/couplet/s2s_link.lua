@@ -224,7 +224,9 @@ function link.give_back(l, reason)
   l.queue, l.session.sendq = nil, nil
   local condition, text = reason and reason.condition or "remote-server-timeout", reason and reason.text
   local n = queue.last - queue.first + 1
-  if n > 0 then l.session.log("info", "%d stanzas to %s go back: %s", n, l.remote, text or condition) end
+  if n > 0 then
+    l.session.log("info", "%d %s to %s: %s", n, n == 1 and "stanza goes back" or "stanzas go back", l.remote, text or condition)
+  end
   link.bounce(queue, condition, text)
   return n
 end

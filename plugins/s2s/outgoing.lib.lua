@@ -175,7 +175,7 @@ local function connect_to(session, candidate, attempt)
     limits = outgoing.limits(), window = { 1, config.s2s_window_bytes }, deadline = config.s2s_connect_timeout,
   }
   if not conn then return nil, err end
-  outgoing.state.attempts[conn] = attempt
+  outgoing.state.attempts[conn], attempt.session = attempt, session
   return conn
 end
 
@@ -252,6 +252,8 @@ function outgoing.gone(conn, reason)
   local attempt = outgoing.state.attempts[conn]
   if not attempt then return false end
   outgoing.state.attempts[conn] = nil
+  local candidate = attempt.candidate
+  attempt.session.log("debug", "%s port %d does not do: %s", candidate.address, candidate.port, reason)
   attempt:down(reason)
   return true
 end

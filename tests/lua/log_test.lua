@@ -72,6 +72,7 @@ check.test("a stranger's text among the arguments stays on the line; a traceback
     { "bye\nerror c2s: forged\r\t\27[2J", "the other side says bye␊error c2s: forged␍\t␛[2J" },
     { "\u{202e}gnorw\u{202c}", "the other side says <U+202E>gnorw<U+202C>" },
     { "x\27\nstack traceback:\n\tin main", "the other side says x␛\n    stack traceback:\n    \tin main" },
+    { "stack traceback:\n\tin main", "the other side says stack traceback:\n    \tin main" },
     { "grüße\u{200d} ☃", "the other side says grüße\u{200d} ☃" },
   }
   for i, row in ipairs(rows) do

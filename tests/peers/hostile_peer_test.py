@@ -113,6 +113,18 @@ HUGE = {
 }
 
 
+@test("who opens a connection and drops it is no news; who speaks no TLS where it is expected is a line of the log")
+def dropped():
+    with World() as w:
+        for port in (w.here.s2s, w.here.s2s_tls):
+            Raw.connect(port).close()
+        Raw.connect(w.here.s2s_tls).send(header(from_="x.lab", to="verona.lab")).ended()
+        while w.said("session from 127.0.0.1 ended") < 3:
+            time.sleep(0.02)
+        equal(re.findall("info s2sin.* session from 127.0.0.1 ended: (.*)", w.here.log()),
+              ["TLS handshake failed: the other side does not speak TLS here"])
+
+
 @test("huge stream headers are refused, with a stream error")
 def headers():
     with World() as w:
