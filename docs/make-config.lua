@@ -41,11 +41,20 @@ line "### Plugins"
 line ""
 line "| option | plugin | type | default | |"
 line "|---|---|---|---|---|"
+-- The one that declares it, and whoever else reads it.
+local function plugins_of(o)
+  local names = { o.plugin }
+  for _, name in sorted(o.readers or {}) do
+    if name ~= o.plugin and name ~= "couplet" and not name:find "^test_" then names[#names + 1] = name end
+  end
+  return table.concat(names, ", ")
+end
+
 for _, plugin in sorted(by_plugin) do
   for _, name in sorted(by_plugin[plugin]) do
     local o = by_plugin[plugin][name]
     local default = o.default and not o.default:find("[%a_]%s*[.:]?%s*$") and o.default or o.default and o.default:match("^[\"']?[%w%s]+[\"']?$")
-    line("| `%s` | %s | %s | %s | %s |", name, plugin, o.type, code(default), cell(o.doc))
+    line("| `%s` | %s | %s | %s | %s |", name, plugins_of(o), o.type, code(default), cell(o.doc))
   end
 end
 
