@@ -29,9 +29,9 @@ class Client(slixmpp.ClientXMPP):
         self.ca_certs = pathlib.Path(certificate()) / "cert.pem"
         self.heard, self.missed = asyncio.Queue(), []
         for plugin in ("xep_0030", "xep_0115", "xep_0060", "xep_0163", "xep_0118", "xep_0084", "xep_0153", "xep_0054", "xep_0049",
-                       "xep_0048", "xep_0199"):
+                       "xep_0048", "xep_0050", "xep_0199"):
             self.register_plugin(plugin)
-        for event in ("user_tune_publish", "avatar_metadata_publish", "vcard_avatar_update", "pubsub_publish"):
+        for event in ("user_tune_publish", "avatar_metadata_publish", "vcard_avatar_update", "pubsub_publish", "pubsub_subscription", "message_xform"):
             self.add_event_handler(event, lambda stanza, event=event: self.heard.put_nowait((event, stanza)))
 
     async def online(self, server):
@@ -130,6 +130,45 @@ async def node(server):
         equal(e.condition, "forbidden")
     await ps.purge(service, "news")
     await ps.delete_node(service, "news")
+    await romeo.disconnect()
+    await juliet.disconnect()
+
+
+@test("slixmpp: a subscription that waits: asked for with get-pending, allowed, and the subscriber hears of it")
+async def pending(server):
+    romeo = await Client("romeo@localhost/orchard").online(server)
+    juliet = await Client("juliet@localhost/balcony").online(server)
+    service, command = "pubsub.localhost", "http://jabber.org/protocol/pubsub#get-pending"
+    form = romeo["xep_0004"].make_form("submit")
+    form.add_field(var="FORM_TYPE", ftype="hidden", value="http://jabber.org/protocol/pubsub#node_config")
+    form.add_field(var="pubsub#access_model", value="authorize")
+    await romeo["xep_0060"].create_node(service, "asked", config=form)
+    answer = await juliet["xep_0060"].subscribe(service, "asked")
+    equal(answer["pubsub"]["subscription"]["subscription"], "pending")
+    request = await romeo.hear("message_xform", lambda s: s["from"].bare == service)
+    equal(request["form"].get_values()["pubsub#subscriber_jid"], "juliet@localhost")
+    first = await romeo["xep_0050"].send_command(service, command)
+    equal(first["command"]["status"], "executing")
+    choice = first["command"]["form"]
+    equal([o["value"] for o in choice.get_fields()["pubsub#node"]["options"]], ["asked"])
+    choice["type"] = "submit"
+    choice.set_values({"pubsub#node": "asked"})
+    second = await romeo["xep_0050"].send_command(service, command, sessionid=first["command"]["sessionid"], payload=[choice])
+    equal(second["command"]["status"], "completed")
+    request = await romeo.hear("message_xform", lambda s: s["from"].bare == service)
+    judgement = romeo.make_message(service)
+    judgement["id"] = request["id"]
+    judged = request["form"]
+    judged["type"] = "submit"
+    judged.set_values({"pubsub#allow": True})
+    judgement.append(judged)
+    judgement.send()
+    news = await juliet.hear("pubsub_subscription", lambda s: s["from"].bare == service)
+    equal(news["pubsub_event"]["subscription"]["subscription"], "subscribed")
+    await romeo["xep_0060"].publish(service, "asked", id="1", payload=slixmpp.xmlstream.ET.Element("{urn:x}x"))
+    got = await juliet.hear("pubsub_publish", lambda s: s["from"].bare == service)
+    equal(got["pubsub_event"]["items"]["item"]["id"], "1")
+    await romeo["xep_0060"].delete_node(service, "asked")
     await romeo.disconnect()
     await juliet.disconnect()
 
