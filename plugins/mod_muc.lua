@@ -32,6 +32,8 @@ module:config {
   muc_max_nick_length = { type = "integer", default = 100, min = 1, doc = "bytes of a nickname" },
   muc_ping_interval = { type = "period", default = "15 min", min = 1,
     doc = "occupants on other servers who have said nothing for so long are asked whether they are still there; \"never\"" },
+  muc_tombstones = { type = "boolean", default = true, doc = "who comes to a room that was kept and is destroyed hears of it" },
+  muc_tombstone_expiry = { type = "period", default = 86400 * 31, min = 1, doc = "for so long; nobody takes its name meanwhile" },
   max_history_messages = { type = "integer", default = 20, min = 0, doc = "messages shown to those who come" },
   muc_room_locking = { type = "boolean", default = true, doc = "a new room is closed until its owner has configured it" },
   muc_room_lock_timeout = { type = "period", default = 300, min = 5, doc = "and is gone if that does not happen for so long" },
@@ -65,6 +67,7 @@ module:require "muc/vcard"(room_mt)
 module:require "muc/hats"(room_mt)
 module:require "muc/occupant_id"
 local listing = module:require "muc/listing"
+local tombstones = module:require "muc/tombstones"
 
 function room_mt:max_affiliations() return config.muc_max_affiliations end
 
@@ -94,7 +97,10 @@ end
 -- What is told of the rooms in lists; the rooms themselves are read when somebody wants one.
 do
   for name, data in pairs(module:open_store("config", "map"):get_all("_data") or {}) do
-    if type(data) == "table" then
+    if type(data) == "table" and data.destroyed then         -- Prosody's way to keep one
+      tombstones.found(name .. "@" .. host, tonumber(data.locked) or os.time(), data.newjid, data.reason)
+      store:set(name, nil)
+    elseif type(data) == "table" then
       if data.public == nil and data.hidden ~= nil then data.public = not data.hidden end
       kept[name .. "@" .. host], n_kept = true, n_kept + 1
       listing.load(name .. "@" .. host, data)
@@ -200,6 +206,7 @@ end
 function exports.create_room(room_jid, data)
   if jid.bare(room_jid) ~= room_jid or not jid.node(room_jid) then return nil, "not a room's address" end
   if live[room_jid] or kept[room_jid] then return nil, "there is a room of that name" end
+  tombstones.forget(room_jid)
   local room = exports.new_room(room_jid, data)
   exports.track_room(room)
   local ok, err = room:save()
@@ -258,9 +265,11 @@ function room_mt:destroy(newjid, reason, password)
   if self.destroying then return true end
   self.destroying = true                                   -- from here on nothing of it is written
   if kept[self.jid] then
-    local ok, err = store:set(jid.node(self.jid), nil)
+    local ok, err = tombstones.put(self.jid, newjid, reason)
+    if ok then ok, err = store:set(jid.node(self.jid), nil) end
     if not ok then
       self.destroying = nil
+      tombstones.forget(self.jid)
       module:log("error", "%s cannot be destroyed: %s", self.jid, err)
       return nil, "wait", "internal-server-error"
     end
@@ -405,6 +414,16 @@ end
 
 local pace = module:require "muc/pace"
 
+-- Administrators may make a room where one was.
+local function tombstone(origin, stanza, address)
+  if not tombstones.has(address) then return false end
+  if stanza.name == "presence" and not stanza.attr.type and usermanager.is_admin(stanza.attr.from, host) then
+    tombstones.forget(address)
+    return false
+  end
+  return tombstones.refuse(address, origin, stanza)
+end
+
 local function to_room(method)
   return function(event)
     local origin, stanza = event.origin, event.stanza
@@ -416,6 +435,7 @@ local function to_room(method)
     end
     if err then return trouble(origin, stanza) end
     if not room then
+      if tombstone(origin, stanza, to.bare) then return true end
       if method == "handle_presence_to_occupant" and not stanza.attr.type then
         if stanza:get_child("x", MUC) then return create(origin, stanza, to.bare) end
         return lib.new_room(to.bare):handle_presence_to_occupant(origin, stanza)     -- §7.2.1: not joined
@@ -448,6 +468,7 @@ module:hook("iq/bare", function(event)
   local to = normalise(event.stanza)
   if not to.node then return nil end
   if exports.get_room_from_jid(to.bare) then return nil end
+  if tombstone(event.origin, event.stanza, to.bare) then return true end
   return nobody_there(event.origin, event.stanza)
 end, -3)
 

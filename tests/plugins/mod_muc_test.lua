@@ -326,8 +326,67 @@ check.test("§10.2, §10.9: configured, kept, destroyed", function()
     "<query xmlns='http://jabber.org/protocol/muc#owner'><destroy jid='mantua@rooms.example.org'><reason>plague</reason>" ..
     "</destroy></query>")), "ok")
   check.equal(told(juliet), { "-Juliet none/none destroyed 110" })
-  check.equal(result(ask(romeo, "get", "<query xmlns='http://jabber.org/protocol/disco#info'/>")), "cancel item-not-found")
+  check.equal(result(ask(romeo, "get", "<query xmlns='http://jabber.org/protocol/disco#info'/>")), "cancel gone")
   check.equal(host:close(), {})
+end)
+
+check.test("a room that was kept and is destroyed leaves a tombstone: gone, why, and where to", function()
+  local host = new { muc_room_locking = false, muc_tombstone_expiry = 100 }
+  local romeo, juliet, admin = person(host, "romeo"), person(host, "juliet"), person(host, "admin")
+  local function destroyed(inner)
+    join(romeo, "Romeo")
+    configure(romeo, { persistentroom = "1" })
+    check.equal(result(ask(romeo, "set", "<query xmlns='http://jabber.org/protocol/muc#owner'>" .. inner .. "</query>")), "ok")
+    romeo:received()
+  end
+  local function gone(reply)
+    local kind, condition, text = reply:get_error()
+    return { kind, condition, text or "", reply:get_child "error":get_child_text("gone", "urn:ietf:params:xml:ns:xmpp-stanzas") or "" }
+  end
+  local GONE = { "cancel", "gone", "plague", "xmpp:mantua@rooms.example.org?join" }
+  destroyed "<destroy jid='mantua@rooms.example.org'><reason>plague</reason></destroy>"
+  local INFO = "<query xmlns='http://jabber.org/protocol/disco#info'/>"
+  for _ = 1, 2 do                              -- as it is, and after a restart
+    join(juliet, "Juliet")
+    local refused = juliet:received()[1]
+    check.equal(gone(refused), GONE)
+    check.ok(refused:get_child("x", "http://jabber.org/protocol/muc"))
+    check.equal(gone(ask(juliet, "get", INFO)), GONE)
+    check.equal(gone(ask(juliet, "get", "<query xmlns='jabber:iq:version'/>")), GONE)
+    rooms.say(juliet, "hello?")
+    check.equal(gone(juliet:received()[1]), GONE)
+    juliet:send(("<presence to='%s/Juliet' type='unavailable'/>"):format(ROOM))
+    juliet:send(("<message to='%s' type='error'><error type='cancel'/></message>"):format(ROOM))
+    check.equal(#juliet:received(), 0)
+    host:run(function() assert(plugin.unload(rooms.ROOMS, "muc")) assert(plugin.load(rooms.ROOMS, "muc")) end)
+  end
+  join(romeo, "Romeo")                         -- not even who owned it
+  check.equal(gone(romeo:received()[1]), GONE)
+  join(admin, "Admin")
+  check.equal(told(admin)[1], "+Admin owner/moderator 110,201")
+  admin:send(("<presence to='%s/Admin' type='unavailable'/>"):format(ROOM))
+  destroyed "<destroy/>"                       -- one that nobody kept had left none, so the name is free
+  join(juliet, "Juliet")
+  check.equal(gone(juliet:received()[1]), { "cancel", "gone", "", "" })
+  host:advance(101)
+  join(juliet, "Juliet")
+  check.equal(told(juliet)[1], "+Juliet owner/moderator 110,201")
+  check.equal(host:close(), {})
+
+  host = new { muc_room_locking = false, muc_tombstones = false }
+  romeo = person(host, "romeo")
+  destroyed "<destroy/>"
+  join(romeo, "Romeo")
+  check.equal(told(romeo)[1], "+Romeo owner/moderator 110,201")
+  host:run(function()                          -- as Prosody keeps one
+    assert(plugin.unload(rooms.ROOMS, "muc"))
+    local store = require "couplet.store".open(rooms.ROOMS, "config", "keyval")
+    assert(store:set("tomb", { _jid = "tomb@" .. rooms.ROOMS, _affiliations = {},
+      _data = { destroyed = true, persistent = true, locked = os.time() + 50, reason = "moved", newjid = "x@example.org" } }))
+    assert(plugin.load(rooms.ROOMS, "muc"))
+  end)
+  check.equal(gone(ask(romeo, "get", INFO, "tomb@" .. rooms.ROOMS)), { "cancel", "gone", "moved", "xmpp:x@example.org?join" })
+  host:close()
 end)
 
 check.test("§6: the service, its rooms in pages, a room, its occupants", function()
