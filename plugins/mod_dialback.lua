@@ -77,7 +77,7 @@ local function on_question(session, element)
   return reply(session, "verify", attr.to, attr.from, attr.id, valid and "valid" or "invalid")
 end
 
--- The receiving server asks (step 2): done(kind, condition) once --------------------------------------------------------
+-- The receiving server asks (step 2): done(kind, condition, why?) once --------------------------------------------------
 
 local function send_question(session, question)
   question.sent = true
@@ -126,7 +126,7 @@ module:hook("s2sout-destroyed", function(event)
   session.questions = nil
   local condition = session.notopen and "remote-connection-failed" or "remote-server-timeout"
   if event.bounce and event.bounce.condition == "remote-server-not-found" then condition = "remote-server-not-found" end
-  for _, question in ipairs(questions) do question.done("error", condition) end
+  for _, question in ipairs(questions) do question.done("error", condition, event.reason) end
 end)
 
 -- The receiving server: somebody claims a domain (steps 1 and 4) --------------------------------------------------------
@@ -139,7 +139,7 @@ local function note_failure(session)
   end
 end
 
-local function answered(session, claim, kind, condition)
+local function answered(session, claim, kind, condition, why)
   if session.destroyed or session.closing then return end
   session.claims = session.claims - 1
   if claim.stream ~= session.streamid then return end      -- TLS or SASL has begun another: nobody looked at its certificate then
@@ -160,7 +160,7 @@ local function answered(session, claim, kind, condition)
     reply(session, "result", here, remote, nil, "invalid")
     session:close(nil, "dialback says no")
   else
-    session.log("info", "cannot verify %s: %s", remote, condition)
+    session.log("info", "cannot verify %s: %s%s", remote, condition, why and ": " .. why or "")
     reply(session, "result", here, remote, nil, "error", condition)
     if condition ~= "resource-constraint" then note_failure(session) end       -- for want of room nobody was called
   end
@@ -199,6 +199,10 @@ local function on_claim(session, element)
     end
   end
   if session.destroyed then return true end
+  if s2s.authorized(session, remote, here) then            -- there is nothing to ask, on a stream of ours least of all
+    reply(session, "result", here, remote, nil, "valid")
+    return s2s.told(session, remote, here) or true
+  end
   session.claims = session.claims or 0
   if session.claims >= config.dialback_max_questions
     or not session.hosts[remote] and count(pairs(session.hosts)) >= config.dialback_max_domains then
@@ -208,7 +212,7 @@ local function on_claim(session, element)
   session.hosts[remote] = session.hosts[remote] or { authed = false }
   session.log("debug", "claims to be %s", remote)
   local claim = { here = here, remote = remote, stream = session.streamid }
-  ask(here, remote, session.streamid, text_of(element), function(kind, condition) answered(session, claim, kind, condition) end)
+  ask(here, remote, session.streamid, text_of(element), function(...) answered(session, claim, ...) end)
   return true
 end
 

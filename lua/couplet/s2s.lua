@@ -208,6 +208,7 @@ local function lost(session, l, reason, bounce)
     local wait = link.failed(l.here, l.remote, bounce.condition or "remote-server-timeout", bounce.text)
     session.log("info", "no way from %s to %s: %s; the next attempt in %.0f s", l.here, l.remote,
       bounce.text or reason or "closed", wait)
+    bounce = { condition = bounce.condition, text = bounce.text, told = true }
   end
   link.drop(l, bounce)
 end

@@ -11,7 +11,8 @@
 --   link.of(session) -> array                         the links a session carries
 --   link.move(l, session)                             another session will carry it; not open any more
 --   link.opened(l)                                    what waits is sent
---   link.drop(l, bounce | nil)                        it is no more; what waits goes back with that { condition, text }
+--   link.drop(l, bounce | nil)                        it is no more; what waits goes back with that { condition, text, told =
+--     the log knows why }
 --   link.enqueue(l, stanza) -> bool                   false: no room
 --   link.multicast(here, remote, stanza, tos) -> bool  to all { to } there, serialised once, if the link is open; false: route each
 --   link.offer(here, remote, session)  link.offered(here, remote) -> session | nil      what could carry one at once
@@ -225,7 +226,8 @@ function link.give_back(l, reason)
   local condition, text = reason and reason.condition or "remote-server-timeout", reason and reason.text
   local n = queue.last - queue.first + 1
   if n > 0 then
-    l.session.log("info", "%d %s to %s: %s", n, n == 1 and "stanza goes back" or "stanzas go back", l.remote, text or condition)
+    l.session.log("info", "%d %s to %s%s", n, n == 1 and "stanza goes back" or "stanzas go back", l.remote,
+      reason and reason.told and "" or ": " .. (text or condition))
   end
   link.bounce(queue, condition, text)
   return n

@@ -7,7 +7,7 @@ import sys
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
 from check import done, equal, test  # noqa: E402
-from federation import Raw  # noqa: E402
+from federation import Raw, User  # noqa: E402
 from federation_stranger import FEATURES, MESSAGE, STARTTLS, World  # noqa: E402
 
 SASL, TLS, SM = "urn:ietf:params:xml:ns:xmpp-sasl", "urn:ietf:params:xml:ns:xmpp-tls", "urn:xmpp:sm:3"
@@ -110,7 +110,80 @@ def elements():
                     got = re.sub("<db:verify[^>]*id='probe'", "", got)
                     assert got.startswith(want) if want else not got, (element, state.__name__, got)
                 r.close()
-        equal(w.said("traceback"), 0)
+        assert "traceback" not in w.here.log(), w.here.log().split("traceback")[0][-1000:] + w.here.log().split("traceback")[1][:3000]
+
+
+DIALBACK, BIDI = "<dialback xmlns='urn:xmpp:features:dialback'><errors/></dialback>", "<bidi xmlns='urn:xmpp:features:bidi'/>"
+EXTERNAL = "<mechanisms xmlns='%s'><mechanism>EXTERNAL</mechanism></mechanisms>" % SASL
+THERE = dict(from_="{name}", to="verona.lab")
+
+# The same on streams of ours: while dialback goes on, while EXTERNAL does, proved, proved both ways. "!condition": we end the stream with
+# that; "": nothing happens; else what we say begins so
+OUTGOING = [
+    (MESSAGE % ("", "a@{name}", "nobody@verona.lab", "x"), NOT, NOT, NOT, "<message from='nobody@verona.lab' "),
+    (MESSAGE % (" xmlns='jabber:client'", "a@{name}", "nobody@verona.lab", "x"), NOT, NOT, NOT, "<message from='nobody@verona.lab' "),
+    (MESSAGE % ("", "a@y.lab", "nobody@verona.lab", "x"), NOT, NOT, NOT, INVALID),
+    (MESSAGE % ("", "a@{name}", "nobody@arden.lab", "x"), NOT, NOT, NOT, "!host-unknown"),
+    (MESSAGE % ("", "nobody@verona.lab", "nobody@verona.lab", "x"), NOT, NOT, NOT, INVALID),
+    ("<stream:features>%s%s</stream:features>" % (EXTERNAL, BIDI), "", "", "", ""),                # a second time
+    ("<stream:features>%s</stream:features>" % STARTTLS, "", "", "", ""),
+    (STARTTLS, *["<failure xmlns='%s'/></stream:stream>" % TLS] * 4),
+    ("<proceed xmlns='%s'/>" % TLS, *[UNKNOWN] * 4),
+    ("<failure xmlns='%s'/>" % TLS, *[UNKNOWN] * 4),
+    (sasl("success"), UNKNOWN, "<?xml", UNKNOWN, UNKNOWN),
+    (sasl("failure"), UNKNOWN, "<db:result ", UNKNOWN, UNKNOWN),
+    (sasl("challenge"), *[UNKNOWN] * 4),
+    (auth("x.lab"), *[UNKNOWN] * 4),
+    (db("result", type="valid", from_="y.lab", to="verona.lab"), "", "", "", ""),
+    (db("result", type="valid", from_="{name}", to="arden.lab"), "", "", "", ""),
+    (db("result", type="valid", from_="verona.lab", to="{name}"), "", "", "", ""),
+    (db("result", type="valid", **THERE), "<iq ", "", "", ""),
+    (db("result", **THERE), UNKNOWN, UNKNOWN, UNKNOWN, "<db:result from='verona.lab' to='{name}' type='valid'/>"),
+    (db("result", from_="arden.lab", to="verona.lab"), UNKNOWN, UNKNOWN, UNKNOWN, INVALID),
+    (db("verify", id="1", **THERE), UNKNOWN, UNKNOWN, UNKNOWN, "<db:verify "),
+    (db("verify", id="1", type="valid", **THERE), "", "", "", ""),
+    ("<bidi xmlns='urn:xmpp:bidi'/>", *[UNKNOWN] * 4),
+    *[("<%s xmlns='%s' h='0' previd='x'/>" % (name, SM), *[UNKNOWN] * 4) for name in ("enable", "enabled", "failed", "r", "a")],
+    ("<x xmlns='y'/>", *[UNKNOWN] * 4),
+]
+RESET = "<stream:error><reset xmlns='urn:ietf:params:xml:ns:xmpp-streams'/></stream:error></stream:stream>"
+
+
+@test("the same on streams of ours: who was called proves nothing by saying something, and speaks only where that was agreed")
+def outgoing():
+    states = {"dialback": DIALBACK, "sasl": DIALBACK + EXTERNAL, "proved": DIALBACK, "both ways": DIALBACK + BIDI}
+    names = {(row, state): "n%d-%d.lab" % (row, i) for row in range(len(OUTGOING)) for i, state in enumerate(states)}
+    config = "s2s_secure_auth = false\ns2s_max_pairs = 1\n"
+    with World("arden.lab", config=config, modules=["s2s_bidi", "smacks"], zone={}) as w:
+        w.lab.zone.update({name: w.lab.zone["victim.lab"] for name in names.values()})
+        w.lab.publish()
+        romeo, cert = User.login(w.lab, w.here), w.lab.authority.issue("victim.lab", "selfsigned")
+        for (row, state), name in names.items():
+            element, *wants = OUTGOING[row]
+            want = dict(zip(states, wants))[state].replace("{name}", name)
+            romeo.ping(name)
+            v = w.victim.accept_tls(w.lab, name, cert, features=states[state])
+            v.expect("<auth[^>]*>.*?</auth>" if state == "sasl" else "<db:result[^>]*>.*?</db:result>")
+            if state in ("proved", "both ways"):
+                v.send("<db:result from='%s' to='verona.lab' type='valid'/>" % name).expect("<iq [^>]*>.*?</iq>")
+            before, v.text = len(w.here.log()), ""
+            v.send(element.replace("{name}", name))
+            try:
+                v.send(RESET)
+            except OSError:
+                pass                                                              # it has ended already
+            got = v.ended()
+            if want.startswith("!"):
+                equal((element, state, got.startswith("<stream:error><%s " % want[1:])), (element, state, True))
+                lines = [line for line in w.here.log()[before:].splitlines() if want[1:] in line and " debug " not in line]
+                equal((element, state, len(lines)), (element, state, 1))
+            else:
+                assert got.startswith(want or "</stream:stream>"), (element, state, got)
+            if state in ("dialback", "sasl") and want != "<iq ":
+                equal((element, romeo.pong(name)), (element, "remote-server-timeout"))
+            v.close()
+        assert "traceback" not in w.here.log(), w.here.log().split("traceback")[0][-1000:] + w.here.log().split("traceback")[1][:3000]
+        romeo.close()
 
 
 @test("SASL: so many failures, and the stream ends")
