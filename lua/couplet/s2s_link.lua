@@ -11,8 +11,8 @@
 --   link.of(session) -> array                         the links a session carries
 --   link.move(l, session)                             another session will carry it; not open any more
 --   link.opened(l)                                    what waits is sent
---   link.drop(l, bounce | nil)                        it is no more; what waits goes back with that { condition, text, told =
---     the log knows why }
+--   link.drop(l, bounce | nil)                        it is no more; what waits goes back with that { condition, text, told };
+--     told: the log knows why
 --   link.enqueue(l, stanza) -> bool                   false: no room
 --   link.multicast(here, remote, stanza, tos) -> bool  to all { to } there, serialised once, if the link is open; false: route each
 --   link.offer(here, remote, session)  link.offered(here, remote) -> session | nil      what could carry one at once
