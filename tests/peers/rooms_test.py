@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: MIT
-"""Rooms with libraries clients are made of: slixmpp (XEP-0045, 0249, 0313) and aioxmpp. profanity: profanity_test.py."""
+"""Rooms with libraries clients are made of: slixmpp (XEP-0045, 0249, 0313, 0317, 0433) and aioxmpp. profanity: profanity_test.py."""
 import asyncio
 import pathlib
 import sys
+from xml.etree import ElementTree
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
 import aioxmpp  # noqa: E402
@@ -25,7 +26,7 @@ class Person(slixmpp.ClientXMPP):
         super().__init__(name + "@localhost/slixmpp", "secret")
         self.ca_certs = pathlib.Path(certificate()) / "cert.pem"
         self.said, self.seen, self.invited, self.subjects = (asyncio.Queue() for _ in range(4))
-        for plugin in ("xep_0030", "xep_0045", "xep_0199", "xep_0249", "xep_0313", "xep_0421"):
+        for plugin in ("xep_0004", "xep_0030", "xep_0045", "xep_0050", "xep_0199", "xep_0249", "xep_0313", "xep_0421"):
             self.register_plugin(plugin)
         self.muc = self.plugin["xep_0045"]
         self.add_event_handler("groupchat_message", self.said.put_nowait)
@@ -131,6 +132,75 @@ async def archive(server):
     results = [r async for r in paris.plugin["xep_0313"].iterate(jid=slixmpp.JID(room))]
     equal([r["mam_result"]["forwarded"]["stanza"]["body"] for r in results if r["mam_result"]["forwarded"]["stanza"]["body"]], ["one"])
     for c in (romeo, juliet, paris):
+        await c.disconnect()
+
+
+HATS, COMMANDS, SEARCH = "urn:xmpp:hats:0", "urn:xmpp:hats:commands", "urn:xmpp:channel-search:0"
+
+
+async def command(person, room, node, **fields):
+    """One of the commands of a room (XEP-0050): its form is asked for, filled in and sent."""
+    adhoc, node = person.plugin["xep_0050"], COMMANDS + ":" + node
+    first = (await adhoc.send_command(room, node))["command"]
+    equal(first["status"], "executing")
+    form = first["form"]
+    assert all(name in form.get_fields() for name in fields), form
+    form["type"] = "submit"
+    form.set_values({"FORM_TYPE": COMMANDS, **fields})
+    last = (await adhoc.send_command(room, node, action="complete", payload=form, sessionid=first["sessionid"]))["command"]
+    equal(last["status"], "completed")
+
+
+def hats(presence):
+    return [hat.get("title") for hat in presence.xml.iter("{%s}hat" % HATS)]
+
+
+@test("slixmpp: a hat made, put on and taken off by commands of the room (XEP-0317)")
+async def wear(server):
+    room = "court@" + ROOMS
+    romeo, juliet = await verona(server, room)
+    items = await romeo.plugin["xep_0030"].get_items(jid=room, node="http://jabber.org/protocol/commands")
+    assert COMMANDS + ":create" in [node for _, node, _ in items["disco_items"]["items"]], items
+    await command(romeo, room, "create", **{"hats#title": "Helper", "hats#uri": "urn:example:helper"})
+    try:
+        await juliet.plugin["xep_0050"].send_command(room, COMMANDS + ":create")
+        raise AssertionError("she may make hats")
+    except slixmpp.exceptions.IqError as e:
+        equal(e.condition, "forbidden")
+    await command(romeo, room, "assign", **{"hats#jid": "juliet@localhost", "hats#uri": "urn:example:helper"})
+    equal(hats(await romeo.sees("Juliet", "available")), ["Helper"])
+    await command(romeo, room, "unassign", **{"hats#jid": "juliet@localhost", "hats#uri": "urn:example:helper"})
+    equal(hats(await romeo.sees("Juliet", "available")), [])
+    for c in (romeo, juliet):
+        await c.disconnect()
+
+
+@test("slixmpp: rooms found by words (XEP-0433)")
+async def search(server):
+    room = "orchard@" + ROOMS
+    romeo, juliet = await verona(server, room)
+    config = await romeo.muc.get_room_config(room)
+    config.set_values({"muc#roomconfig_roomname": "Capulet's orchard", "muc#roomconfig_roomdesc": "walls are high"})
+    await romeo.muc.set_room_config(room, config)
+
+    def ask(**fields):
+        iq = juliet.make_iq_get(ito=ROOMS)
+        request = ElementTree.SubElement(iq.xml, "{%s:search}search" % SEARCH)
+        if fields:
+            form = juliet.plugin["xep_0004"].make_form(ftype="submit")
+            form.add_field(var="FORM_TYPE", ftype="hidden", value=SEARCH + ":search-params")
+            for name, value in fields.items():
+                form.add_field(var=name, value=value)
+            request.append(form.xml)
+        return iq.send(timeout=DEADLINE)
+
+    offered = juliet.plugin["xep_0004"].build_form((await ask()).xml.find(".//{jabber:x:data}x"))
+    assert {"q", "sinname", "sindescription"} <= set(offered.get_fields()), offered
+    found = await ask(q="orchard walls", sinname="1", sindescription="1", key="{%s:order}address" % SEARCH)
+    equal([item.get("address") for item in found.xml.iter("{%s:search}item" % SEARCH)], [room])
+    none = await ask(q="balcony", sinname="1")
+    equal([item.get("address") for item in none.xml.iter("{%s:search}item" % SEARCH)], [])
+    for c in (romeo, juliet):
         await c.disconnect()
 
 
