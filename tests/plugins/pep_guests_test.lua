@@ -239,6 +239,45 @@ check.test("a hash is proved by an answer in which every +notify is a feature", 
   host:close()
 end)
 
+check.test("a flood of strangers: a thousand subscribe, then too many; sixty requests reach the owner, the rest wait", function()
+  local host, romeo, juliet = new()
+  publish(romeo, "urn:n", "1", { access_model = "open" })
+  publish(romeo, "urn:asked", "1", { access_model = "authorize" })
+  romeo:send "<presence/>"
+  romeo:received()
+  local replies = {}
+  local function outside(i, node)
+    local name = ("s%d@far.example"):format(i)
+    local stanza = xml.parse(("<iq type='set' id='f%d' from='%s/x' to='romeo@example.org'><pubsub xmlns='%s'>"
+      .. "<subscribe node='%s' jid='%s'/></pubsub></iq>"):format(i, name, NS, node, name))
+    host:run(router.core_process_stanza, { type = "s2sin", host = "example.org", hosts = { ["far.example"] = { authed = true } },
+      send = function(reply) table.insert(replies, st.clone(reply)) end }, stanza)
+  end
+  local function answers()
+    host:advance(0)
+    local ok, too_many, list = 0, 0, replies
+    replies = {}
+    for _, stanza in ipairs(list) do
+      local _, condition, _, extra = stanza:get_error()
+      if stanza.name == "iq" and stanza.attr.type == "result" then ok = ok + 1 end
+      if condition == "policy-violation" and extra.name == "too-many-subscriptions" then too_many = too_many + 1 end
+    end
+    return { ok, too_many }
+  end
+  for i = 1, 1100 do outside(i, "urn:n") end
+  check.equal(answers(), { 1000, 100 })
+  for i = 1, 1100 do outside(i, "urn:asked") end
+  check.equal(answers(), { 1000, 100 })
+  check.equal(#romeo:received(), 60)
+  -- the owner's own life goes on, and what he takes out is room for others
+  publish(romeo, "urn:n", "2")
+  publish(romeo, "urn:other", "1")
+  check.equal(ask(romeo, "set", "<subscriptions node='urn:n'><subscription jid='s1@far.example' subscription='none'/>"
+    .. "</subscriptions>", true).attr.type, "result")
+  check.equal(ask(juliet, "set", "<subscribe node='urn:n' jid='juliet@example.org'/>").attr.type, "result")
+  check.equal(host:close(), {})
+end)
+
 check.test("XEP-0115 §5.3: the example with a form", function()
   check.equal((calculate_hash(xml.parse(([[<query xmlns='%s'>
     <identity xml:lang='en' category='client' name='Psi 0.11' type='pc'/>
