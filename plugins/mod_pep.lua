@@ -366,40 +366,10 @@ for event_name, answer in pairs { ["account-disco-items"] = lib.disco_nodes, ["a
   end)
 end
 
--- Deleted accounts: their data goes with all other stores; and nobody who gets the name later shall find himself in the lists of
--- others' nodes.
-local SLICE = 20                       -- accounts looked at before others have their turn
-
-local function names_him(data, who)
-  for _, object in pairs(data or {}) do
-    if type(object) == "table" then
-      for _, list in ipairs { object.affiliations or {}, object.subscribers or {}, object.pending or {} } do
-        for other in pairs(list) do
-          if jid.bare(other) == who then return true end
-        end
-      end
-    end
-  end
-  return false
-end
-
-module:hook_global("user-deleted", function(event)
-  local who, ours = event.username .. "@" .. event.host, event.host == host
-  if ours then forget(event.username) end
-  task.spawn(function()
-    local names, n = {}, 0
-    for username in all_nodes:users() or function() end do
-      if not ours or username ~= event.username then names[#names + 1] = username end
-    end
-    for _, username in ipairs(names) do
-      local service = services:get(username) or alive[username]
-      if not service and names_him(all_nodes:get(username), who) then service = get_pep_service(username) end
-      if service then service:forget_person(who) end
-      n = n + 1
-      if n % SLICE == 0 then task.sleep(0) end
-    end
-  end)
-end)
+module:require "pep/gone" {
+  forget = forget, all_nodes = all_nodes, get_service = get_pep_service,
+  in_memory = function(username) return services:get(username) or alive[username] end,
+}
 
 function module.save() return { remote = interest.save() } end
 function module.restore(saved) interest.restore(saved.remote) end
