@@ -366,7 +366,7 @@ module:hook("muc-occupant-pre-join", function(event)
   if affiliation == "outcast" then return refuse("auth", "forbidden", "You are banned from this room") end
   if room:is_locked() and affiliation ~= "owner" then return refuse("cancel", "item-not-found", "This room is not open yet") end
   local nick = select(3, jid.split(stanza.attr.to))
-  if #nick > config.muc_max_nick_length or not nick:find "%S" then
+  if not util.is_nick(nick) then
     return refuse("modify", "not-acceptable", "That is no nickname")
   end
   local trusted = affiliation == "owner" or affiliation == "admin"
@@ -390,7 +390,7 @@ end, -10)
 
 module:hook("muc-occupant-pre-change", function(event)
   local nick = select(3, jid.split(event.stanza.attr.to))
-  if #nick > config.muc_max_nick_length or not nick:find "%S" then
+  if not util.is_nick(nick) then
     return util.refuse_presence(event.origin, event.stanza, "modify", "not-acceptable", "That is no nickname", event.room.jid)
   end
 end, -10)

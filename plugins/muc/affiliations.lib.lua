@@ -419,6 +419,10 @@ return function(room_mt)
       if not ranks[attr.affiliation] then return nil, "modify", "not-acceptable" end
       who = jid.bare(who)
       local kept = ranks[attr.affiliation] > 0 and attr.nick
+      if kept then                                         -- it is kept for him, so it must be one
+        kept = select(3, jid.prepped_split(self.jid .. "/" .. kept))
+        if not kept or not util.is_nick(kept) then return nil, "modify", "not-acceptable" end
+      end
       local owner = kept and self:get_registered_jid(kept)
       if owner and owner ~= who then return nil, "cancel", "conflict" end
       return { affiliation = attr.affiliation, jid = who, reason = reason,

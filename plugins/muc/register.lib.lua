@@ -166,7 +166,7 @@ return function(room_mt)
     local values, problems = layout(self):data(x)
     if problems then return refuse("modify", "bad-request", select(2, next(problems))) end
     local want = select(3, jid.prepped_split(self.jid .. "/" .. (values["muc#register_roomnick"] or "")))
-    if not want or #want > module.config.muc_max_nick_length then
+    if not want or not util.is_nick(want) then
       return refuse("modify", "not-acceptable", "That is no nickname")
     end
     local other = self:get_occupant_by_nick(self.jid .. "/" .. want)

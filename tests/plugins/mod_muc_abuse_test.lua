@@ -97,6 +97,79 @@ check.test("forms: unknown and doubled fields, thousands of them, lists too long
   host:close()
 end)
 
+check.test("what is missing, malformed, doubled or too much: the exact error, at once, and nobody else hears of it", function()
+  local host, romeo, juliet = pair()
+  check.equal(rooms.result(rooms.configure(romeo, { persistentroom = "1" })), "ok")
+  local function long(n) return ("x"):rep(n) end
+  local function many(n, text) return (text:rep(n):gsub("%%", function() n = n - 1 return n end)) end
+  local function admin(items) return ("<query xmlns='%s#admin'>%s</query>"):format(MUC, items) end
+  local function owner(inner) return ("<query xmlns='%s#owner'>%s</query>"):format(MUC, inner) end
+  local function register(...)
+    local out = { ("<query xmlns='jabber:iq:register'><x xmlns='jabber:x:data' type='submit'>"
+      .. "<field var='FORM_TYPE'><value>%s#register</value></field>"):format(MUC) }
+    for _, nick in ipairs { ... } do out[#out + 1] = ("<field var='muc#register_roomnick'><value>%s</value></field>"):format(nick) end
+    return table.concat(out) .. "</x></query>"
+  end
+  local rows = {
+    -- who, kind of iq or message, content, answer
+    { romeo, "set", admin "", "modify bad-request" },
+    { romeo, "set", admin "<item/>", "modify bad-request" },
+    { romeo, "set", admin "<item affiliation='member'/>", "modify bad-request" },
+    { romeo, "set", admin "<item affiliation='member' role='visitor' nick='Juliet'/>", "modify bad-request" },
+    { romeo, "set", admin "<item affiliation='king' jid='a@example.org'/>", "modify not-acceptable" },
+    { romeo, "set", admin "<item role='king' nick='Juliet'/>", "modify not-acceptable" },
+    { romeo, "set", admin "<item role='visitor' nick='Nobody'/>", "cancel item-not-found" },
+    { romeo, "set", admin "<item role='visitor'/>", "modify bad-request" },
+    { romeo, "set", admin "<item affiliation='member' jid='@@@'/>", "modify jid-malformed" },
+    { romeo, "set", admin "<item affiliation='member' jid=''/>", "modify jid-malformed" },
+    { romeo, "set", admin "<item affiliation='member' jid='a@example.org/'/>", "modify jid-malformed" },
+    { romeo, "set", admin("<item affiliation='member' jid='" .. long(1100) .. "@example.org'/>"), "modify jid-malformed" },
+    { romeo, "set", admin("<item affiliation='member' jid='a@example.org'><reason>" .. long(2000) .. "</reason></item>"),
+      "modify not-acceptable" },
+    { romeo, "set", admin("<item affiliation='member' jid='a@example.org' nick='" .. long(101) .. "'/>"), "modify not-acceptable" },
+    { romeo, "set", admin "<item affiliation='member' jid='a@example.org' nick=' '/>", "modify not-acceptable" },
+    { romeo, "set", admin(many(10000, "<item affiliation='member' jid='p%%@example.org'/>")), "modify policy-violation" },
+    { romeo, "set", admin(many(10000, "<item role='visitor' nick='Juliet'/>")), "modify policy-violation" },
+    { romeo, "get", admin(many(10000, "<item affiliation='member'/>")), "modify bad-request" },
+    { romeo, "get", admin "<item/>", "modify bad-request" },
+    { romeo, "set", owner "", "modify bad-request" },
+    { romeo, "set", owner "<destroy jid='@@@'/>", "modify jid-malformed" },
+    { romeo, "set", owner "<x xmlns='jabber:x:data' type='form'/>", "modify bad-request" },
+    { juliet, "set", "<query xmlns='jabber:iq:register'/>", "modify bad-request" },
+    { juliet, "set", register(), "modify bad-request" },
+    { juliet, "set", register "", "modify bad-request" },
+    { juliet, "set", register " ", "modify not-acceptable" },
+    { juliet, "set", register(long(101)), "modify not-acceptable" },
+    { juliet, "set", register "Romeo", "cancel conflict" },
+    { romeo, "groupchat", "<subject>" .. long(2049) .. "</subject>", "modify policy-violation" },
+    { juliet, "groupchat", "<subject/>", "auth forbidden" },
+    { juliet, "normal", ("<x xmlns='%s#user'><invite/></x>"):format(MUC), "modify jid-malformed" },
+    { juliet, "normal", ("<x xmlns='%s#user'><invite to='@@@'/></x>"):format(MUC), "modify jid-malformed" },
+    { juliet, "normal", ("<x xmlns='%s#user'>%s</x>"):format(MUC, many(21, "<invite to='p%%@example.org'/>")),
+      "modify policy-violation" },
+    { juliet, "normal", ("<x xmlns='%s#user'><decline/></x>"):format(MUC), "modify jid-malformed" },
+    { juliet, "normal", ("<x xmlns='jabber:x:data' type='submit'><field var='FORM_TYPE'><value>%s#register</value></field></x>")
+      :format(MUC), "auth forbidden" },
+  }
+  for i, row in ipairs(rows) do
+    local client, kind, inner = row[1], row[2], row[3]
+    romeo:received()
+    juliet:received()
+    local began = os.clock()
+    if kind == "get" or kind == "set" then
+      check.equal({ i, rooms.result(rooms.ask(client, kind, inner)) }, { i, row[4] })
+    else
+      client:send(("<message to='%s' type='%s'>%s</message>"):format(ROOM, kind, inner))
+      local answers = client:received()
+      check.equal({ i, #answers, table.concat({ answers[1]:get_error() }, " ", 1, 2) }, { i, 1, row[4] })
+    end
+    check.ok(os.clock() - began < 1, i .. ": " .. os.clock() - began)
+    check.equal({ i, #(client == romeo and juliet or romeo):received() }, { i, 0 })
+  end
+  check.equal(#rooms.ask(romeo, "get", admin "<item affiliation='member'/>").tags[1].tags, 0)     -- nothing of it was done
+  check.equal(host:close(), {})
+end)
+
 check.test("lists of ten thousand: told now and then, whoever asks", function()
   local host, romeo, juliet = pair()
   for i = 0, 9 do
