@@ -240,8 +240,13 @@ local function on_verdict(session, element)
   end
   session.claimed[pair] = nil
   if attr.type == "valid" then
-    local ok = s2s.make_authenticated(session, remote, "dialback", here)
-    if not ok and not session.destroyed then session:close "policy-violation" end
+    if s2s.make_authenticated(session, remote, "dialback", here) or session.destroyed then return true end
+    local l = link.get(here, remote)
+    if l and l.session == session and l.shared then        -- this host of ours asks for more than the one it was made for
+      s2s.on_its_own(l)
+    elseif session.type ~= "s2sout" then
+      session:close "policy-violation"
+    end
     return true
   end
   local bounce = { condition = "internal-server-error", text = "The other server does not believe us" }

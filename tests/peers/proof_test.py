@@ -237,6 +237,31 @@ def hosts_change():
         s.close()
 
 
+@test("a connection in the clear is no way for a host of ours that wants certificates, and goes on for the one that does not")
+def shared():
+    strict = lambda host: "s2s_secure_auth = %s\n" % ("false" if host == "verona.lab" else "true")
+    features = "<stream:features><dialback xmlns='urn:xmpp:features:dialback'><errors/></dialback></stream:features>"
+    with World("arden.lab", of_host=strict, config="s2s_require_encryption = false\n") as w:
+        verona = User.login(w.lab, w.here)
+        verona.ping("victim.lab")
+        v = w.victim.accept()
+        v.send(header(from_="victim.lab", id="one") + features).expect("<db:result [^>]*from='verona.lab'")
+        v.send("<db:result from='victim.lab' to='verona.lab' type='valid'/>").expect("<iq ")
+        arden = User.login(w.lab, w.here, host="arden.lab")
+        arden.ping("victim.lab")
+        v.expect("<db:result [^>]*from='arden.lab'")
+        v.send("<db:result from='victim.lab' to='arden.lab' type='valid'/>")
+        own = w.victim.accept()
+        own.send(header(from_="victim.lab", id="two") + features).expect("<db:result [^>]*from='arden.lab'")
+        own.send("<db:result from='victim.lab' to='arden.lab' type='valid'/>").expect(STREAM_ERROR % "policy-violation")
+        own.close()
+        equal(arden.pong("victim.lab"), "remote-server-timeout")
+        verona.send("<message to='victim.lab'><body>still there</body></message>")
+        v.expect("still there")
+        for stream in (v, verona, arden):
+            stream.close()
+
+
 EXTRAS = (MESSAGE % ("", "a@%s", "romeo@verona.lab", "no"), MESSAGE % (" xmlns='jabber:client'", "a@%s", "romeo@verona.lab", "no"),
           "<success xmlns='urn:ietf:params:xml:ns:xmpp-sasl'/>", "<db:result from='%s' to='verona.lab'>key</db:result>",
           "<db:verify from='%s' to='verona.lab' id='1'>key</db:verify>", "<bidi xmlns='urn:xmpp:bidi'/>",
