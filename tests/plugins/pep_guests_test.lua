@@ -497,6 +497,39 @@ check.test("a node that is deleted while somebody publishes to it leaves nothing
   check.equal(service.n_nodes, 0)
 end)
 
+check.test("while room is looked for, a node is made or deleted by others: what is published goes by what is there then", function()
+  local waiting, kept = {}, {}
+  local function wait() waiting[#waiting + 1] = coroutine.running() coroutine.yield() end
+  local full = false
+  local service = pubsub.new {
+    autocreate_on_publish = true, may_create = function(who) return who == "a@b" end,
+    has_room = function() if full then wait() end return true end,
+    itemstore = function() return { set = function(_, id, item) kept[id] = item return true end,
+      clear = function() kept = {} return true end } end,
+  }
+  local item = st.stanza "item":tag("x", { xmlns = "urn:x" })
+  local answers = {}
+  local function publish_later(who, id)
+    coroutine.wrap(function() answers[id] = table.pack(service:publish("n", who, id, item)) end)()
+  end
+  local function go_on()
+    full = false
+    for _, co in ipairs(waiting) do assert(coroutine.resume(co)) end
+    waiting, full = {}, true
+  end
+  full = true
+  publish_later("a@b", "1")
+  publish_later("a@b", "2")
+  go_on()
+  check.equal({ answers["1"][1], answers["2"][1], kept["1"] ~= nil, kept["2"] ~= nil }, { true, true, true, true })
+  check.ok(service:set_affiliation("n", "a@b", "c@d", "publisher"))
+  publish_later("c@d", "3")
+  check.ok(service:delete("n", "a@b"))
+  go_on()
+  check.equal({ answers["3"][1], answers["3"][2] }, { false, "forbidden" })           -- not his to make
+  check.equal(kept, {})
+end)
+
 check.test("one account takes no more than its share of a node's subscriptions; its resources count as the account", function()
   local function yes() return true end
   local service = pubsub.new { may_create = yes, itemstore = function() return { set = yes } end }

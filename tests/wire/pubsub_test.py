@@ -123,6 +123,16 @@ def nodes(_, server):
     juliet.sock.close()
 
 
+@test("the first things an account publishes, all at once: nodes are made as they come")
+def first_ones(server, _):
+    romeo = logged_in(server, "romeo")
+    for i in range(20):
+        request(romeo, "f%d" % i, "<publish node='urn:first:%d'><item id='%d'><x xmlns='urn:x'/></item></publish>" % (i % 3, i))
+    for i in range(20):
+        equal(answer(romeo, "f%d" % i)[1].attrs["type"], "result")
+    romeo.sock.close()
+
+
 @test("two who publish under one id at once: one item in the end, and all have heard the last of it last")
 def racing(server, _):
     juliet, one, other = (logged_in(server, "juliet", name) for name in ("listener", "one", "other"))

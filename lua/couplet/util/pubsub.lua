@@ -410,7 +410,7 @@ function service_mt:publish(name, actor, item_id, item, options)
   local has_room = self.config.has_room
   if has_room and item then
     if not has_room(self, item:size()) then return false, "quota-exceeded" end
-    if self.nodes[name] ~= object then return false, object and "item-not-found" or "conflict" end       -- meanwhile
+    if self.nodes[name] ~= object then return self:publish(name, actor, item_id, item, options) end     -- made, gone meanwhile
   end
   if not object then
     local ok, condition = self:create(name, actor, options)
