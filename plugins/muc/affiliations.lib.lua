@@ -93,7 +93,10 @@ return function(room_mt)
       return nil
     end
     if ranks[mine] < ranks.admin then return "auth", "forbidden" end
-    if ranks[old] >= ranks.admin or ranks[new] >= ranks.admin then return "cancel", "not-allowed" end
+    if ranks[old] >= ranks.admin or ranks[new] >= ranks.admin then       -- §9.1: a ban; §10.3 to §10.8: the lists of owners
+      if new == "outcast" then return "cancel", "not-allowed" end
+      return "auth", "forbidden"
+    end
     return nil
   end
 
@@ -353,6 +356,9 @@ return function(room_mt)
   local function may_list(self, actor, affiliation, role)
     local mine, me = ranks[self:get_affiliation(actor)], self:get_occupant_by_real_jid(actor)
     if role then return mine >= ranks.admin or me ~= nil and me.role == "moderator" end
+    if mine == ranks.owner then return true end
+    -- §10.5, §10.8: in semi-anonymous rooms these two are for owners alone
+    if ranks[affiliation] >= ranks.admin and self:get_whois() ~= "anyone" then return false end
     if mine >= ranks.admin then return true end
     -- muc#roomconfig_getmemberlist; §9.4: members may even from outside, where everybody's address is seen anyway
     if affiliation == "outcast" then return false end

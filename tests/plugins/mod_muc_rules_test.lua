@@ -49,11 +49,11 @@ check.test("§5, §8, §9, §10: who may do what to whom", function()
     { "9.7", "boss", role("Mod", "participant"), "ok" },
     { "9.7", "boss", role("Owner", "participant"), "cancel not-allowed" },
     { "9.8", "owner", role("Boss", "participant") .. role("Mod", "participant"), "cancel not-allowed" },
-    { "10.3", "boss", affiliation("guest", "owner"), "cancel not-allowed" },
+    { "10.3", "boss", affiliation("guest", "owner"), "auth forbidden" },
     { "10.3", "member", affiliation("guest", "owner"), "auth forbidden" },
     { "10.4", "owner", affiliation("owner", "admin"), "cancel conflict" },
-    { "10.6", "boss", affiliation("guest", "admin"), "cancel not-allowed" },
-    { "10.7", "boss", affiliation("boss", "none"), "cancel not-allowed" },
+    { "10.6", "boss", affiliation("guest", "admin"), "auth forbidden" },
+    { "10.7", "boss", affiliation("boss", "none"), "auth forbidden" },
     { "17.4", "owner", "<item nick='Guest' role='none' affiliation='none' jid='guest@example.org'/>", "modify bad-request" },
     { "9.1", "owner", "<item jid='guest@example.org/home' affiliation='outcast'/>", "ok" },       -- a full address is as good
   }
@@ -87,7 +87,10 @@ check.test("requests and what they are answered with", function()
     { "8.5", "member", "get", list("role", "participant"), ROOM, "auth forbidden" },
     { "9.2", "boss", "get", list("affiliation", "outcast"), ROOM, "ok" },
     { "9.2", "mod", "get", list("affiliation", "outcast"), ROOM, "auth forbidden" },
-    { "10.5", "boss", "get", list("affiliation", "owner"), ROOM, "ok" },
+    { "10.5", "boss", "get", list("affiliation", "owner"), ROOM, "auth forbidden" },     -- semi-anonymous
+    { "10.5", "owner", "get", list("affiliation", "owner"), ROOM, "ok" },
+    { "10.8", "mod", "get", list("affiliation", "admin"), ROOM, "auth forbidden" },
+    { "9.5", "boss", "get", list("affiliation", "member"), ROOM, "ok" },
     { "10.5", "guest", "get", list("affiliation", "owner"), ROOM, "auth forbidden" },
     { "9.5", "boss", "get", list("affiliation", "queen"), ROOM, "modify bad-request" },
     { "10.2", "boss", "get", ("<query xmlns='%s#owner'/>"):format(MUC), ROOM, "auth forbidden" },

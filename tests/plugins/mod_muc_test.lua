@@ -177,8 +177,8 @@ check.test("§5.2, §9, §10: who may change whom", function()
   join(adm, "Boss")
   join(member, "Member")
   local rows = {
-    { adm, "<item affiliation='admin' jid='x@example.org'/>", "cancel not-allowed" },
-    { adm, "<item affiliation='none' jid='owner@example.org'/>", "cancel not-allowed" },
+    { adm, "<item affiliation='admin' jid='x@example.org'/>", "auth forbidden" },
+    { adm, "<item affiliation='none' jid='owner@example.org'/>", "auth forbidden" },
     { adm, "<item affiliation='member' jid='x@example.org'/>", "ok" },
     { adm, "<item nick='Owner' role='none'/>", "cancel not-allowed" },
     { adm, "<item nick='Member' role='moderator'/>", "ok" },
