@@ -9,6 +9,8 @@ local clock = require "couplet.clock"
 local quota = {}
 
 local OVERHEAD = 512                   -- of an item, besides of what is in it
+local SLACK = 1 / 256                  -- of the bound: so much comes in before an account is measured for the first time since it
+                                       -- was read, because most who come online publish little and at once
 local PAUSE = 10                       -- seconds between two measurements of a full account
 
 local function measure(service)
@@ -27,7 +29,11 @@ end
 function quota.has_room(service, bytes)
   local most, more = module.config.pep_max_account_size, bytes + OVERHEAD
   local known = service.kept ~= nil
-  if not known then measure(service) end
+  if not known then
+    service.unmeasured = (service.unmeasured or 0) + more
+    if service.unmeasured <= most * SLACK then return true end
+    measure(service)
+  end
   if service.kept + more > most and known and clock.mono() - service.measured >= PAUSE then measure(service) end
   if service.kept + more > most then return false end
   service.kept = service.kept + more

@@ -429,6 +429,17 @@ check.test("what one account may keep: nodes, bytes, people in lists; the limits
   host:close()
 end)
 
+check.test("an account is measured when it has published more than little since it was read", function()
+  local host = new { pep_max_account_size = 1000000 }
+  local romeo = host:client "romeo@example.org/orchard"
+  local function kept() return host:run(host:module("pep").environment.get_pep_service, "romeo").kept end
+  for i = 1, 5 do publish(romeo, "urn:" .. i, "1") end
+  check.equal(kept(), nil)
+  for i = 1, 5 do publish(romeo, "urn:" .. i, "1") end
+  check.ok(kept() > 5 * 512, kept())
+  host:close()
+end)
+
 check.test("a hundred thousand nodes by one user: a thousand, then the right error, at no cost for others", function()
   local host = new()
   local romeo = host:client "romeo@example.org/orchard"

@@ -497,7 +497,7 @@ check.test("a node that is deleted while somebody publishes to it leaves nothing
   check.equal(service.n_nodes, 0)
 end)
 
-check.test("while room is looked for, a node is made or deleted by others: what is published goes by what is there then", function()
+check.test("while room is looked for, a node is made or deleted by others: what is there then counts", function()
   local waiting, kept = {}, {}
   local function wait() waiting[#waiting + 1] = coroutine.running() coroutine.yield() end
   local full = false
