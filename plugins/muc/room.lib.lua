@@ -209,7 +209,10 @@ function room_mt:publicise_occupant_status(occupant, x, nick, actor, reason, pre
   if hold then
     tell_self()
     hold[#hold + 1] = tell_others
-  else
+  elseif force_unavailable and not nick then   -- §7.14: first to who leaves
+    tell_self()
+    tell_others()
+  else                                         -- §7.2.2: last to who comes
     tell_others()
     tell_self()
   end

@@ -236,7 +236,7 @@ check.test("§8.5, §9, §17.4: what lists say of each", function()
   host:close()
 end)
 
-check.test("§8.2, §8.3, §9.1: who goes is told first, then who has asked, then all others", function()
+check.test("§7.14, §8.2, §8.3, §9.1: who goes is told first, then who has asked, then all others", function()
   for i, row in ipairs {                       -- items, what their sender hears in order; who goes
     { role("Guest", "none"), { "iq result", "-Guest none/none 307" }, "guest" },
     { role("Guest", "none") .. role("Member", "none"), { "iq result", "-Guest none/none 307", "-Member member/none 307" }, "guest" },
@@ -244,6 +244,7 @@ check.test("§8.2, §8.3, §9.1: who goes is told first, then who has asked, the
     { affiliation("guest", "outcast") .. affiliation("outside", "outcast"), { "iq result", "-Guest outcast/none 301" }, "guest" },
     { role("Guest", "visitor"), { "iq result", "+Guest none/visitor" } },
     { affiliation("guest", "member"), { "iq result", "+Guest member/participant" } },
+    { nil, { "-Guest none/none" }, "guest" },                        -- §7.14: he goes himself
   } do
     local host, who = cast()
     local order = {}
@@ -255,14 +256,18 @@ check.test("§8.2, §8.3, §9.1: who goes is told first, then who has asked, the
         return send(x)
       end
     end
-    who.boss:send(("<iq type='set' id='k' to='%s'><query xmlns='%s#admin'>%s</query></iq>"):format(ROOM, MUC, row[1]))
+    if row[1] then
+      who.boss:send(("<iq type='set' id='k' to='%s'><query xmlns='%s#admin'>%s</query></iq>"):format(ROOM, MUC, row[1]))
+    else
+      who.guest:send(("<presence type='unavailable' to='%s/Guest'/>"):format(ROOM))
+    end
     check.equal({ i, rooms.told(who.boss) }, { i, row[2] })
     if row[3] then
-      check.equal({ i, order[1], order[2] }, { i, row[3] .. " presence", "boss iq" })
+      check.equal({ i, order[1], row[1] and order[2] }, { i, row[3] .. " presence", row[1] and "boss iq" })
     else
       check.equal({ i, order[1] }, { i, "boss iq" })
     end
-    check.equal(#rooms.told(who.owner), #row[2] - 1)
+    check.equal(#rooms.told(who.owner), #row[2] - (row[1] and 1 or 0))
     host:close()
   end
 end)
