@@ -368,16 +368,16 @@ return function(lib)
 
   -- What may come along with an action, and after it (§6.3.7, §7.1.5, §8.1.3).
   local COMPANIONS = { create = "configure", subscribe = "options", publish = "publish-options" }
-  local companion = { configure = true, options = true, ["publish-options"] = true }
 
-  -- -> the one action of a request; nil: there is none, or another one besides
+  -- -> the one action of a request; nil: there is none, or another one besides. What is no action is overlooked: old clients
+  -- configure what they publish.
   local function action_of(pubsub, list, kind)
     local action, found = nil, {}
     for tag in pubsub:childtags(nil, pubsub.attr.xmlns) do
       if not action then
         action = tag
       elseif found[tag.name] or tag.name ~= COMPANIONS[action.name]
-        and (companion[tag.name] or list["get_" .. tag.name] or list["set_" .. tag.name]) then
+        and (list["get_" .. tag.name] or list["set_" .. tag.name]) then
         return nil
       end
       found[tag.name] = true

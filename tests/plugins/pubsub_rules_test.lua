@@ -165,6 +165,9 @@ local rows = {
   { "7.1.1", "owner", "set", "<publish>" .. item "9" .. "</publish>", NODE },
   { "7.1.1", "owner", "set", publish("n", item "8" .. item "9"), BAD },
   { "7.1.1", "owner", "set", publish("n", item "8") .. publish("n", item "9"), BAD },
+  { "7.1.1", "owner", "set", publish("n", item "8") .. "<configure>" .. FORM:format("node_config", "") .. "</configure>", "ok" },
+  { "7.1.5", "owner", "set", publish("n", item "8") .. ("<publish-options>" .. FORM:format("publish-options", "")
+    .. "</publish-options>"):rep(2), BAD },
   { "7.1.3", "owner", "set", publish("n", item "1"), "ok" },                                     -- the same id again
   { "7.1.3.1", "some", "set", publish("n", item "9"), FORBIDDEN },
   { "7.1.3.3", "owner", "set", publish("none", item "9"), NOT_FOUND },
@@ -437,7 +440,7 @@ check.test("§4.3, §7.1.2: what a notification carries, by kind of node; §12.1
   host:close()
 end)
 
-check.test("§5.1, §5.4, §10: features that are there, and what is told of a node", function()
+check.test("§5.1, §5.4, §5.5, §10: features that are there, and what is told of a node", function()
   local host, who = cast()
   local info = tostring(ask(who.some, "get", "<query xmlns='http://jabber.org/protocol/disco#info'/>"))
   for _, name in ipairs { "create-and-configure", "publish-options", "subscription-options", "subscription-notifications",
