@@ -325,6 +325,17 @@ def archive(server):
         for i in range(20):
             equal(error_of(juliet, "q%d" % i), "result")
     assert worst < DEADLINE / 4, worst
+    juliet.send("<iq type='get' id='m'><metadata xmlns='%s'/></iq>" % MAM)
+    juliet.expect("<iq type='result' id='m'><metadata xmlns='%s'><start id='$first'/></metadata></iq>" % MAM)
+    first = juliet.talk.kept["first"]
+    rsm = "<set xmlns='http://jabber.org/protocol/rsm'><%s>%s</%s></set>"
+    form = "<x xmlns='jabber:x:data' type='submit'><field var='FORM_TYPE'><value>%s</value></field>" % MAM \
+        + "<field var='%s'><value>%s</value></field></x>"
+    for i, inside in enumerate([rsm % (n, first, n) for n in ("after", "before")]
+                               + [form % (n, first) for n in ("after-id", "before-id", "ids")]):
+        for c, want in ((juliet, "result"), (romeo, "item-not-found")):          # an id of somebody else is none
+            c.send("<iq type='set' id='f%d'><query xmlns='%s'>%s</query></iq>" % (i, MAM, inside))
+            equal((i, error_of(c, "f%d" % i)), (i, want))
     many = "".join("<jid>a%d@x</jid>" % i for i in range(2000))
     juliet.send("<iq type='set' id='p'><prefs xmlns='%s' default='never'><always>%s</always><never>%s</never></prefs></iq>"
                 % (MAM, many, many.replace("a", "b")))
