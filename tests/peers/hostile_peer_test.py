@@ -2,6 +2,7 @@
 """What a hostile server can do before and after it has proved its domain: everything has a bound, each refusal says why in a stream
 error and in one line of the log, and users of this server chat on."""
 import pathlib
+import re
 import sys
 import threading
 import time
