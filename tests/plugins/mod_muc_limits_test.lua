@@ -2,10 +2,9 @@
 -- How much one person may say in a room.
 
 local check = require "check"
-local fake = require "fakehost"
-local plugin = require "couplet.plugin"
+local rooms = require "rooms_fixture"
 
-local ROOMS, ROOM = "rooms.example.org", "verona@rooms.example.org"
+local ROOM = rooms.ROOM
 
 local function errors(client)
   local n, first = 0, nil
@@ -19,22 +18,14 @@ local function errors(client)
 end
 
 check.test("who floods a room is refused, and nobody else; members are exempt", function()
-  local host = fake.new { plugins = { "iq", "presence", "message", "disco" } }
-  host:component(ROOMS, "muc", { muc_room_locking = false, muc_event_rate = 1, muc_burst_factor = 4, muc_max_line_count = 3 })
-  host:run(function() for _, name in ipairs { "iq", "muc_limits" } do assert(plugin.load(ROOMS, name)) end end)
-  local romeo, juliet = host:client "romeo@example.org/x", host:client "juliet@example.org/x"
-  local nurse = host:client "nurse@example.org/x"
-  for client, nick in pairs { [romeo] = "Romeo" } do
-    client:send(("<presence to='%s/%s'><x xmlns='http://jabber.org/protocol/muc'/></presence>"):format(ROOM, nick))
-  end
-  for client, nick in pairs { [juliet] = "Juliet", [nurse] = "Nurse" } do
-    client:send(("<presence to='%s/%s'><x xmlns='http://jabber.org/protocol/muc'/></presence>"):format(ROOM, nick))
-  end
+  local host = rooms.new({ muc_room_locking = false, muc_event_rate = 1, muc_burst_factor = 4, muc_max_line_count = 3 }, nil,
+    { "muc_limits" })
+  local romeo, juliet, nurse = rooms.person(host, "romeo"), rooms.person(host, "juliet"), rooms.person(host, "nurse")
+  rooms.join(romeo, "Romeo")
+  rooms.join(juliet, "Juliet")
+  rooms.join(nurse, "Nurse")
   host:advance(10)
   for _, c in ipairs { romeo, juliet, nurse } do c:received() end
-  local function say(client, text)
-    client:send(("<message to='%s' type='groupchat'><body>%s</body></message>"):format(ROOM, text))
-  end
   local rows = {
     -- who, times, text, seconds before, errors
     { juliet, 6, "hi", 0, { 2, "message wait policy-violation" } },
@@ -47,7 +38,7 @@ check.test("who floods a room is refused, and nobody else; members are exempt", 
   }
   for i, row in ipairs(rows) do
     host:advance(row[4])
-    for _ = 1, row[2] do say(row[1], row[3]) end
+    for _ = 1, row[2] do rooms.say(row[1], row[3]) end
     check.equal({ i, errors(row[1]) }, { i, row[5] })
   end
   for n = 1, 5 do juliet:send(("<presence to='%s/Juliet%d'/>"):format(ROOM, n)) end

@@ -2,53 +2,21 @@
 -- Archives of rooms (XEP-0313), what moderators take back (XEP-0425).
 
 local check = require "check"
-local fake = require "fakehost"
+local rooms = require "rooms_fixture"
 local plugin = require "couplet.plugin"
 
-local ROOMS, ROOM = "rooms.example.org", "verona@rooms.example.org"
-local USER, MAM, SID = "http://jabber.org/protocol/muc#user", "urn:xmpp:mam:2", "urn:xmpp:sid:0"
+local ROOMS, ROOM, USER = rooms.ROOMS, rooms.ROOM, rooms.USER
+local MAM, SID = "urn:xmpp:mam:2", "urn:xmpp:sid:0"
+local person, join, ask, result, configure = rooms.person, rooms.join, rooms.ask, rooms.result, rooms.configure
 
-local function new(options, plugins)
-  local host = fake.new { plugins = { "iq", "presence", "message", "disco" } }
+local function new(options)
   options = options or {}
   options.muc_room_locking = false
-  host:component(ROOMS, "muc", options)
-  host:run(function()
-    for _, name in ipairs(plugins or { "iq", "muc_mam", "muc_moderation" }) do assert(plugin.load(ROOMS, name)) end
-  end)
-  return host
-end
-
-local function person(host, name) return host:client(name .. "@example.org/home") end
-
-local function join(client, nick)
-  client:send(("<presence to='%s/%s'><x xmlns='http://jabber.org/protocol/muc'/></presence>"):format(ROOM, nick))
+  return rooms.new(options, nil, { "muc_mam", "muc_moderation" })
 end
 
 local function say(client, inner, id)
   client:send(("<message to='%s' type='groupchat' id='%s'>%s</message>"):format(ROOM, id or "m", inner))
-end
-
-local serial = 0
-local function ask(client, kind, inner)
-  serial = serial + 1
-  client:send(("<iq type='%s' id='q%d' to='%s'>%s</iq>"):format(kind, serial, ROOM, inner))
-  return client:expect { name = "iq", id = "q" .. serial }
-end
-
-local function result(reply)
-  if reply.attr.type == "result" then return "ok" end
-  local kind, condition = reply:get_error()
-  return kind .. " " .. condition
-end
-
-local function configure(client, fields)
-  local out = {}
-  for name, value in pairs(fields) do
-    out[#out + 1] = ("<field var='muc#roomconfig_%s'><value>%s</value></field>"):format(name, value)
-  end
-  return ask(client, "set", "<query xmlns='http://jabber.org/protocol/muc#owner'><x xmlns='jabber:x:data' type='submit'>"
-    .. table.concat(out) .. "</x></query>")
 end
 
 -- What the archive has for somebody: { { id, body, who said it }, … }, the error
