@@ -91,7 +91,8 @@ function rooms.configure(client, fields)
   local out = { "<query xmlns='http://jabber.org/protocol/muc#owner'><x xmlns='jabber:x:data' type='submit'>" ..
     "<field var='FORM_TYPE'><value>http://jabber.org/protocol/muc#roomconfig</value></field>" }
   for name, value in pairs(fields) do
-    out[#out + 1] = ("<field var='%s'>"):format((name:find("#", 1, true) or name:find "^x%-") and name or "muc#roomconfig_" .. name)
+    local whole = name:find("#", 1, true) or name:find "^x%-"
+    out[#out + 1] = ("<field var='%s'>"):format(whole and name or "muc#roomconfig_" .. name)
     for _, one in ipairs(type(value) == "table" and value or { value }) do out[#out + 1] = "<value>" .. one .. "</value>" end
     out[#out + 1] = "</field>"
   end

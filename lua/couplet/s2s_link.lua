@@ -14,7 +14,7 @@
 --   link.drop(l, bounce | nil)                        it is no more; what waits goes back with that { condition, text, told };
 --     told: the log knows why
 --   link.enqueue(l, stanza) -> bool                   false: no room
---   link.multicast(here, remote, stanza, tos) -> bool  to all { to } there, serialised once, if the link is open; false: route each
+--   link.multicast(here, remote, stanza, tos) -> bool to all { to } there, serialised once, if the link is open; else route each
 --   link.offer(here, remote, session)  link.offered(here, remote) -> session | nil      what could carry one at once
 --   link.take_back(here, remote, session)             it could not any more
 --   link.takes(session) -> bool                       is it not about to end?

@@ -135,8 +135,8 @@ function server_session.attach(session, net)
 end
 
 function server_session.retire(session)
-  for _, key in ipairs { "net", "conn", "send", "sends2s", "own_sends2s", "rawsend", "filter", "filters", "queue", "race", "timer",
-    "features" } do
+  for _, key in ipairs { "net", "conn", "send", "sends2s", "own_sends2s", "rawsend", "filter", "filters", "queue", "race",
+    "timer", "features" } do
     session[key] = nil
   end
   session.type = session.base_type .. "_destroyed"

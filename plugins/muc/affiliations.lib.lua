@@ -145,7 +145,9 @@ return function(room_mt)
     local function tell()
       if self._occupants[occupant.nick] ~= occupant then return end    -- gone meanwhile
       self:publicise_occupant_status(occupant, util.x(), nil, actor, reason, prev_role)
-      if occupant.role == "moderator" and prev_role ~= "moderator" and self:get_whois() ~= "anyone" then show_all(self, occupant) end
+      if occupant.role == "moderator" and prev_role ~= "moderator" and self:get_whois() ~= "anyone" then
+        show_all(self, occupant)
+      end
     end
     if hold then hold[#hold + 1] = tell else tell() end
   end

@@ -1,6 +1,6 @@
 -- SPDX-License-Identifier: MIT
--- muc/delivery: the way from a room to those inside: serialised once for all who are connected here and may have it directly, once
--- for all of one other server, routed to the rest. Adds methods to room_mt.
+-- muc/delivery: the way from a room to those inside: serialised once for all who are connected here and may have it directly,
+-- once for all of one other server, routed to the rest. Adds methods to room_mt.
 --
 -- Field: _audience, the addresses inside in lists beside one another, since all of them are gone through for each presence and
 -- each message: { full = { address }, who = { occupant }, sees = { real addresses? }, at = { [address] = place }, session =

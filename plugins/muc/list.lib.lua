@@ -134,10 +134,10 @@ return function(room_mt)
     if not self:_shows_all(to) then return self:send_occupant_list(to, function(nick) return nick ~= but end, waits) end
     if not self._may_keep_shown() then self:_forget_shown() end
     local all, kind = rows(self), kind_for(self, to)
-    local skip, session, i = all.at[but], nil, 1
-    if self._may_keep_shown() then             -- then no handler waits
-      session = straight(self, to)
-      i = session and head(self, session, to, kind, skip) or not session and 1 or nil
+    local skip, i = all.at[but], 1
+    local session = self._may_keep_shown() and straight(self, to)      -- then no handler waits
+    if session then
+      i = head(self, session, to, kind, skip)
       if not i then return end
     end
     local n = #all.who

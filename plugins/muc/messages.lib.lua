@@ -399,7 +399,9 @@ return function(room_mt)
     local form = stanza:get_child("x", "jabber:x:data")
     local form_type = form and dataforms.get_type(form)
     if form_type == "http://jabber.org/protocol/muc#request" then return self:handle_role_request(origin, stanza, form) end
-    if form_type == "http://jabber.org/protocol/muc#register" then return self:handle_registration_answer(origin, stanza, form) end
+    if form_type == "http://jabber.org/protocol/muc#register" then
+      return self:handle_registration_answer(origin, stanza, form)
+    end
     return nil
   end
 end

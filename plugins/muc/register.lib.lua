@@ -17,8 +17,8 @@ local WAITING_MAX = 100                        -- requests of one room
 local OUTSIDE_MAX = 20                         -- admins who are not here and are written to
 
 return function(room_mt)
-  -- "open": everybody; "approval": whom an admin lets; "closed": nobody. A room for members alone is never open, whatever its form
-  -- said before it became one.
+  -- "open": everybody; "approval": whom an admin lets; "closed": nobody. A room for members alone is never open, whatever its
+  -- form said before it became one.
   function room_mt:get_registration()
     local value = self._data.registration
     if self:get_members_only() then return value == "approval" and value or "closed" end
@@ -104,7 +104,8 @@ return function(room_mt)
     if x.attr.type == "cancel" then return true end                    -- it waits on, for another admin
     local values, problems = dataforms.new {
       { name = "FORM_TYPE", type = "hidden", value = FORM }, { name = WHO, type = "jid-single" },
-      { name = "muc#register_roomnick", type = "text-single" }, { name = "muc#register_allow", type = "boolean", required = true },
+      { name = "muc#register_roomnick", type = "text-single" },
+      { name = "muc#register_allow", type = "boolean", required = true },
     }:data(x)
     if x.attr.type ~= "submit" or problems then return refuse("modify", "bad-request") end
     local who = values[WHO]
@@ -119,8 +120,8 @@ return function(room_mt)
       local other, registered = self:get_occupant_by_nick(self.jid .. "/" .. nick), self:get_registered_jid(nick)
       if other and other.bare_jid ~= who or registered and registered ~= who then return refuse("cancel", "conflict") end
       local affiliation = self:get_affiliation(who)
-      local ok, kind, condition, text = self:set_affiliation(stanza.attr.from, who, affiliation == "none" and "member" or affiliation,
-        nil, { reserved_nickname = nick })
+      local ok, kind, condition, text = self:set_affiliation(stanza.attr.from, who,
+        affiliation == "none" and "member" or affiliation, nil, { reserved_nickname = nick })
       if not ok then return refuse(kind, condition, text) end
     end
     if done_with(self, who) and not self:save() then return refuse("wait", "internal-server-error") end

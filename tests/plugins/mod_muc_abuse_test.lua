@@ -107,7 +107,9 @@ check.test("what is missing, malformed, doubled or too much: the exact error, at
   local function register(...)
     local out = { ("<query xmlns='jabber:iq:register'><x xmlns='jabber:x:data' type='submit'>"
       .. "<field var='FORM_TYPE'><value>%s#register</value></field>"):format(MUC) }
-    for _, nick in ipairs { ... } do out[#out + 1] = ("<field var='muc#register_roomnick'><value>%s</value></field>"):format(nick) end
+    for _, nick in ipairs { ... } do
+      out[#out + 1] = ("<field var='muc#register_roomnick'><value>%s</value></field>"):format(nick)
+    end
     return table.concat(out) .. "</x></query>"
   end
   local rows = {
@@ -126,7 +128,8 @@ check.test("what is missing, malformed, doubled or too much: the exact error, at
     { romeo, "set", admin("<item affiliation='member' jid='" .. long(1100) .. "@example.org'/>"), "modify jid-malformed" },
     { romeo, "set", admin("<item affiliation='member' jid='a@example.org'><reason>" .. long(2000) .. "</reason></item>"),
       "modify not-acceptable" },
-    { romeo, "set", admin("<item affiliation='member' jid='a@example.org' nick='" .. long(101) .. "'/>"), "modify not-acceptable" },
+    { romeo, "set", admin("<item affiliation='member' jid='a@example.org' nick='" .. long(101) .. "'/>"),
+      "modify not-acceptable" },
     { romeo, "set", admin "<item affiliation='member' jid='a@example.org' nick=' '/>", "modify not-acceptable" },
     { romeo, "set", admin(many(10000, "<item affiliation='member' jid='p%%@example.org'/>")), "modify policy-violation" },
     { romeo, "set", admin(many(10000, "<item role='visitor' nick='Juliet'/>")), "modify policy-violation" },

@@ -8,7 +8,8 @@ local plugin = require "couplet.plugin"
 local ROOM, FORM = rooms.ROOM, "http://jabber.org/protocol/muc#register"
 
 local function form(fields, kind)
-  local out = { ("<x xmlns='jabber:x:data' type='%s'><field var='FORM_TYPE'><value>%s</value></field>"):format(kind or "submit", FORM) }
+  local out = { ("<x xmlns='jabber:x:data' type='%s'><field var='FORM_TYPE'><value>%s</value></field>"):format(kind or "submit",
+    FORM) }
   for name, value in pairs(fields) do out[#out + 1] = ("<field var='%s'><value>%s</value></field>"):format(name, value) end
   return table.concat(out) .. "</x>"
 end
@@ -143,7 +144,7 @@ check.test("a nickname taken meanwhile; who is made a member otherwise, or takes
   check.equal(host:close(), {})
 end)
 
-check.test("requests outlive a restart of the service; a hundred wait in one room, sixty of one account in ten minutes", function()
+check.test("requests outlive a restart; a hundred wait in one room, sixty of one account in ten minutes", function()
   local host, who = garden { membersonly = "1", ["x-roomconfig_registration"] = "approval" }
   for i = 1, 100 do check.equal({ i, register(rooms.person(host, "p" .. i), "P" .. i) }, { i, "ok" }) end
   check.equal(register(who.juliet, "Juliet"), "wait resource-constraint")

@@ -239,7 +239,8 @@ end)
 check.test("§7.14, §8.2, §8.3, §9.1: who goes is told first, then who has asked, then all others", function()
   for i, row in ipairs {                       -- items, what their sender hears in order; who goes
     { role("Guest", "none"), { "iq result", "-Guest none/none 307" }, "guest" },
-    { role("Guest", "none") .. role("Member", "none"), { "iq result", "-Guest none/none 307", "-Member member/none 307" }, "guest" },
+    { role("Guest", "none") .. role("Member", "none"), { "iq result", "-Guest none/none 307", "-Member member/none 307" },
+      "guest" },
     { affiliation("guest", "outcast"), { "iq result", "-Guest outcast/none 301" }, "guest" },
     { affiliation("guest", "outcast") .. affiliation("outside", "outcast"), { "iq result", "-Guest outcast/none 301" }, "guest" },
     { role("Guest", "visitor"), { "iq result", "+Guest none/visitor" } },
@@ -285,8 +286,10 @@ check.test("§16.5: fields of the configuration, and what discovery tells of the
     roominfo_contactjid = "owner@example.org</value><value>friar@example.org" } do
     check.equal(info:match("'muc#" .. field .. "'[^>]*>.-<value>(.-)</value></field>"), value, field)
   end
+  local crowd = {}
+  for i = 1, 21 do crowd[i] = i .. "@example.org" end
   for _, row in ipairs { { ["x-roomconfig_contactjid"] = "not an address@" }, { ["x-roomconfig_logs"] = ("x"):rep(1025) },
-    { ["x-roomconfig_contactjid"] = (function() local t = {} for i = 1, 21 do t[i] = i .. "@example.org" end return t end)() } } do
+    { ["x-roomconfig_contactjid"] = crowd } } do
     check.equal(rooms.result(rooms.configure(who.owner, row)), "modify not-acceptable")
   end
   check.equal(rooms.result(rooms.configure(who.owner, { ["x-roomconfig_contactjid"] = {}, ["x-roomconfig_logs"] = "" })), "ok")

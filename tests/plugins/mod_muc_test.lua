@@ -332,7 +332,7 @@ end)
 
 check.test("a room that was kept and is destroyed leaves a tombstone: gone, why, and where to", function()
   local host = new { muc_room_locking = false, muc_tombstone_expiry = 100 }
-  local romeo, juliet, admin = person(host, "romeo"), person(host, "juliet"), person(host, "admin")
+  local romeo, juliet, boss = person(host, "romeo"), person(host, "juliet"), person(host, "admin")
   local function destroyed(inner)
     join(romeo, "Romeo")
     configure(romeo, { persistentroom = "1" })
@@ -341,7 +341,8 @@ check.test("a room that was kept and is destroyed leaves a tombstone: gone, why,
   end
   local function gone(reply)
     local kind, condition, text = reply:get_error()
-    return { kind, condition, text or "", reply:get_child "error":get_child_text("gone", "urn:ietf:params:xml:ns:xmpp-stanzas") or "" }
+    local where = reply:get_child "error":get_child_text("gone", "urn:ietf:params:xml:ns:xmpp-stanzas")
+    return { kind, condition, text or "", where or "" }
   end
   local GONE = { "cancel", "gone", "plague", "xmpp:mantua@rooms.example.org?join" }
   destroyed "<destroy jid='mantua@rooms.example.org'><reason>plague</reason></destroy>"
@@ -362,9 +363,9 @@ check.test("a room that was kept and is destroyed leaves a tombstone: gone, why,
   end
   join(romeo, "Romeo")                         -- not even who owned it
   check.equal(gone(romeo:received()[1]), GONE)
-  join(admin, "Admin")
-  check.equal(told(admin)[1], "+Admin owner/moderator 110,201")
-  admin:send(("<presence to='%s/Admin' type='unavailable'/>"):format(ROOM))
+  join(boss, "Admin")
+  check.equal(told(boss)[1], "+Admin owner/moderator 110,201")
+  boss:send(("<presence to='%s/Admin' type='unavailable'/>"):format(ROOM))
   destroyed "<destroy/>"                       -- one that nobody kept had left none, so the name is free
   join(juliet, "Juliet")
   check.equal(gone(juliet:received()[1]), { "cancel", "gone", "", "" })
