@@ -183,13 +183,23 @@ local function wants_own(host)
     or config.get(host, "self_signed") == nil and (host == "localhost" or host:match("%.localhost$") ~= nil)
 end
 
+-- Who must be able to read what root makes here (coupletctl does): the server's user, by name or as the owner of its data.
+local function server_user()
+  if system.uid() ~= 0 then return nil end
+  local user = config.get("*", "user") or config.get("*", "couplet_user") or config.get("*", "prosody_user")
+  if user then return system.user(user) end
+  local data = system.stat(config.data_path())
+  return data and data.uid ~= 0 and system.user(data.uid) or nil
+end
+
 function certs.generate(host, days)
   local directory = certs.directory()
+  local who = server_user()
   if not system.stat(directory) then
     local ok, err = system.mkdir(directory, 0x1e8)          -- 0750
     if not ok then return nil, "cannot make the certificates directory: " .. err end
+    if who then system.chown(directory, who.uid, who.gid) end
   end
-  local who
   local names = { host, "*." .. host }
   if host == "localhost" then names = { host, "127.0.0.1", "::1" } end
   local certificate, key = system.make_certificate(names, days or 3650)
@@ -198,10 +208,6 @@ function certs.generate(host, days)
   -- never in place of somebody's own
   if system.stat(base .. ".crt") then return nil, ("%s.crt exists, but its key does not (%s.key)"):format(base, base) end
   if system.stat(base .. ".key") and not system.access(base .. ".key", "r") then return nil, base .. ".key is somebody else's" end
-  if system.uid() == 0 then             -- coupletctl: the server, another user, must be able to read it
-    local user = config.get("*", "user") or config.get("*", "couplet_user") or config.get("*", "prosody_user")
-    who = user and system.user(user)
-  end
   local ok, err = system.write_file(base .. ".key", key, 0x180)                -- 0600
   if ok then ok, err = system.write_file(base .. ".crt", certificate, 0x1a4) end     -- 0644
   if not ok then return nil, "cannot write the certificate: " .. err end
@@ -222,6 +228,8 @@ local function spelled_out(into, host, service)
   if service then understand(into, config.get(host, service .. "_ssl")) end
   return into
 end
+
+local unmade = {}                       -- hosts whose own certificate could not be made: said once
 
 local function settings_for(host, service, own)
   local into = {}
@@ -252,12 +260,13 @@ local function settings_for(host, service, own)
   end
   if not into.certificate and host ~= "*" then
     local found = certs.find_host_cert(host)
-    if not found and wants_own(host) and own ~= false then
+    if not found and wants_own(host) and own ~= false and not unmade[host] then
       local err
       found, err = certs.generate(host)
       if found then
         log("info", "made a certificate for %s: %s (nobody vouches for it: clients will ask)", host, found.certificate)
       else
+        unmade[host] = true
         log("warn", "no certificate for %s, and %s", host, err)
       end
     end
@@ -430,7 +439,7 @@ end
 
 function certs.reload()
   index, former, contexts, trusting = nil, contexts, {}, {}
-  complained = {}
+  complained, unmade = {}, {}
   for host in pairs(prosody.hosts) do give(host) end
   prosody.events.fire_event("certificates-reloaded")
   former = {}

@@ -144,5 +144,30 @@ check.test("contexts are made once, and anew after a reload", function()
   check.ok(certs.direct("c2s_direct_tls"))
 end)
 
+check.test("what root makes belongs to the user the server becomes", function()
+  if system.uid() ~= 0 then return end
+  local nobody = system.user "nobody"
+  system.mkdir(base .. "/data", 0x1e8)
+  for i, options in ipairs { 'user = "nobody"', 'data_path = "data"' } do
+    system.chown(base .. "/data", i == 2 and nobody.uid or 0, 0)
+    load(('%s certificates = "own%d" VirtualHost "n.example"'):format(options, i))
+    local made = assert(certs.generate "n.example")
+    for _, path in ipairs { certs.directory(), made.key, made.certificate } do
+      check.equal(system.stat(path).uid, nobody.uid, options .. " " .. path)
+    end
+  end
+end)
+
+check.test("a certificate of our own that cannot be made is tried once, and again after a reload", function()
+  local generate, tries = certs.generate, 0
+  certs.generate = function() tries = tries + 1 return nil, "the disk is full" end
+  for round = 1, 2 do
+    load 'certificates = "nothing" VirtualHost "localhost"'
+    for _, service in ipairs { "c2s", "c2s_direct_tls", "s2s" } do check.equal(certs.context("localhost", service), nil) end
+    check.equal(tries, round)
+  end
+  certs.generate = generate
+end)
+
 temp.remove(base)
 check.done()
