@@ -296,8 +296,8 @@ local function check_plugins(add, names)
       add("error", ("%s: a plugin's name is a text, not %s"):format(config.place(host, key) or config.file(), shown(name)))
     elseif not names[label .. name] and not optional[name] then
       local near = check.similar(label .. name, names)
-      add("warning", ("%s: plugin '%s' is not installed%s"):format(config.place(host, key) or config.file(), name,
-        near and "; do you mean '" .. near:sub(#label + 1) .. "'?" or ""))
+      add("warning", ("%s: plugin '%s' is not installed%s"):format(config.place(host, key) or config.file(),
+        label .. name, near and "; do you mean '" .. near:sub(#label + 1) .. "'?" or ""))
     end
   end
   for host, options in pairs(config.getconfig()) do
@@ -320,7 +320,19 @@ local function check_hosts(add)
   if #config.hosts() == 0 then
     add("error", config.file() .. ": there is no host; add VirtualHost \"your.domain\"")
   end
+  local users
+  for _, host in ipairs(config.hosts()) do users = users or config.kind(host) ~= "component" end
+  if #config.hosts() > 0 and not users then
+    add("warning", config.file() .. ": there is no VirtualHost, so nobody can have an account")
+  end
   for _, host in ipairs { "*", table.unpack(config.hosts()) } do
+    local admins = config.rawget(host, "admins")
+    for _, jid in pairs(type(admins) == "table" and admins or { admins }) do
+      if type(jid) ~= "string" or not jid:find "[@.]" then
+        add("warning", ("%s: %s in admins is no address like \"user@%s\""):format(config.place(host, "admins") or config.file(),
+          shown(jid), host == "*" and "example.org" or host))
+      end
+    end
     local profile = config.rawget(host, "tls_profile")
     if profile and profile ~= "modern" and profile ~= "intermediate" and profile ~= "old" and profile ~= "legacy" then
       add("error", ("%s: tls_profile is modern, intermediate or old"):format(config.place(host, "tls_profile") or config.file()))
