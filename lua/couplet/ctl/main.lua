@@ -403,7 +403,7 @@ function main.run(argv)
     elseif c.where == "any" then
       ok, text, data = run_offline(c, args, show)
     else
-      complain("Couplet is not running")
+      complain("Couplet is not running: nobody listens at " .. require "couplet.control".path())
       return 1
     end
   end
