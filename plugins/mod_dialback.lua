@@ -255,7 +255,7 @@ local function on_verdict(session, element)
     for _, child in ipairs(element.tags) do
       if child.name == "error" then reason = child.tags[1] and child.tags[1].name end
     end
-    bounce = { condition = "remote-server-timeout", text = "The other server cannot verify us: " .. (reason or "error") }
+    bounce = s2s.refused(reason, "The other server cannot verify us: " .. (reason or "error"))
   end
   local l = link.get(here, remote)
   l = l and l.session == session and l or nil

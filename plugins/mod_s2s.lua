@@ -114,7 +114,7 @@ end
 local function certificate_trouble(session, remote)
   local what = session.cert_problem or "not trusted"
   session.log("info", "the certificate of %s is refused: %s", remote, what)
-  local bounce = { condition = "remote-server-timeout", text = "The certificate of this domain is not good: " .. what }
+  local bounce = { condition = "remote-server-timeout", type = "cancel", text = "The certificate of this domain is not good: " .. what }
   local text = ("The certificate of %s is not good: %s"):format(remote, what)
   session:close({ condition = "not-authorized", text = text }, nil, bounce)
 end
@@ -195,7 +195,7 @@ local function on_outgoing(session, header)
   if session.destroyed or not old then return end
   if not session.secure and outgoing.needs_tls(session) then
     return session:close({ condition = "policy-violation", text = "TLS is needed here, and that needs XMPP 1.0" }, nil,
-      { condition = "remote-server-timeout", text = "The other server knows no TLS" })
+      { condition = "remote-server-timeout", type = "cancel", text = "The other server knows no TLS" })
   end
   s2s.stream_ready(session)
 end
@@ -254,8 +254,6 @@ local function check_addresses(session, stanza)
   return false
 end
 
-local remote_error = { ["host-unknown"] = "remote-server-not-found", ["host-gone"] = "remote-server-not-found" }
-
 -- The other side ends the stream with an error.
 local function on_stream_error(session, element)
   local condition, text = "undefined-condition", nil
@@ -266,8 +264,7 @@ local function on_stream_error(session, element)
   end
   local said = ("%s%s"):format(condition, text and ": " .. text:sub(1, 255) or "")
   session.log("debug", "the other side says %s", said)
-  session:close(nil, "the other side said " .. said,
-    { condition = remote_error[condition] or "remote-server-timeout", text = "The other server said: " .. said })
+  session:close(nil, "the other side said " .. said, s2s.refused(condition, "The other server said: " .. said))
 end
 
 local function on_element(session, stanza)

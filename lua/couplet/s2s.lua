@@ -10,7 +10,8 @@
 --   authorized(session, remote, here) -> bool           may stanzas of that pair come in on this stream?
 --   told(session, remote, here)                         the other side knows that it is proved: event s2s/proved
 --   adopt(session, remote, here)                        a stream from there may carry what goes there (XEP-0288)
---   destroy_session(session, reason?, bounce?)          bounce: { condition, text } for what waits
+--   destroy_session(session, reason?, bounce?)          bounce: { condition, text, type? } for what waits
+--   refused(condition, text) -> bounce                  the other side has said so, in a stream error or an error of dialback
 --   needs_tls(host) -> bool                             option s2s_require_encryption
 --   listed(host, option) -> set of domains              a list of the configuration: for all hosts and for this one together
 --   forbid(forbidden, reason, bounce)                   ends all that is up between domains for which forbidden(here, remote)
@@ -59,6 +60,16 @@ local function fire(session, event, data)
   local fire_event = bus_of(session).fire_event
   fire_event("s2s-" .. event, data)
   return fire_event(session.base_type .. "-" .. event, data)
+end
+
+-- What the other side's refusal means to those who write there. remote-server-timeout is worth another try, unless the server was
+-- found and does not want us or cannot know us (RFC 6120 §8.3.3.16).
+local not_there = { ["host-unknown"] = true, ["host-gone"] = true, ["item-not-found"] = true }
+local lasting = { ["not-authorized"] = true, ["policy-violation"] = true, forbidden = true, ["not-allowed"] = true }
+
+function s2s.refused(condition, text)
+  if not_there[condition] then return { condition = "remote-server-not-found", text = text } end
+  return { condition = "remote-server-timeout", type = lasting[condition] and "cancel" or nil, text = text }
 end
 
 -- Making ----------------------------------------------------------------------------------------------------------------
@@ -205,10 +216,10 @@ local function lost(session, l, reason, bounce)
     return link.opened(l)
   end
   if not l.open and l.queue then
-    local wait = link.failed(l.here, l.remote, bounce.condition or "remote-server-timeout", bounce.text)
+    local wait = link.failed(l.here, l.remote, bounce)
     session.log("info", "no way from %s to %s: %s; the next attempt in %.0f s", l.here, l.remote,
       bounce.text or reason or "closed", wait)
-    bounce = { condition = bounce.condition, text = bounce.text, told = true }
+    bounce = { condition = bounce.condition, text = bounce.text, type = bounce.type, told = true }
   end
   link.drop(l, bounce)
 end

@@ -11,20 +11,20 @@
 --   link.of(session) -> array                         the links a session carries
 --   link.move(l, session)                             another session will carry it; not open any more
 --   link.opened(l)                                    what waits is sent
---   link.drop(l, bounce | nil)                        it is no more; what waits goes back with that { condition, text, told };
---     told: the log knows why
+--   link.drop(l, bounce | nil)                        it is no more; what waits goes back with that { condition, text, type, told };
+--     type: if not the condition's own; told: the log knows why
 --   link.enqueue(l, stanza) -> bool                   false: no room
 --   link.multicast(here, remote, stanza, tos) -> bool to all { to } there, serialised once, if the link is open; else route each
 --   link.offer(here, remote, session)  link.offered(here, remote) -> session | nil      what could carry one at once
 --   link.take_back(here, remote, session)             it could not any more
 --   link.takes(session) -> bool                       is it not about to end?
 --   link.withdraw(session)                            the same for all it offers
---   link.bounce(queue, condition, text)               errors to the senders, a few at a time
+--   link.bounce(queue, condition, text, type?)             errors to the senders, a few at a time
 --   link.strand(session, l)                           the carrier ends, and something waits for the next one: the link is no more
 --   link.send_again(session)                          what waited so goes out, behind what was not acknowledged
---   link.refuse(stanza, condition, text)              one error, from the domain that cannot be reached
---   link.failed(here, remote, condition, text) -> seconds to wait
---   link.backing_off(here, remote) -> condition, text | nil      the last attempt failed, and it is too early for another
+--   link.refuse(stanza, condition, text, type?)             one error, from the domain that cannot be reached
+--   link.failed(here, remote, bounce) -> seconds to wait
+--   link.backing_off(here, remote) -> condition, text, type | nil      the last attempt failed, and it is too early for another
 --   link.forget_failures(here, remote)
 --
 -- A stanza is answered with an error at most once, because it leaves the queue before.
@@ -120,18 +120,19 @@ end
 
 local failure_of, note_failure = recent.new(10000)      -- "here remote" -> { count, free_at, condition, text }
 
-function link.failed(here, remote, condition, text)
+function link.failed(here, remote, bounce)
   local key = pair(here, remote)
   local last = failure_of(key)
   local count = last and clock.mono() - last.free_at < RETRY_MAX and last.count + 1 or 1
   local wait = math.min(RETRY_MIN * 2.0 ^ (count - 1), RETRY_MAX) * (0.5 + math.random())
-  note_failure(key, { count = count, free_at = clock.mono() + wait, condition = condition, text = text })
+  note_failure(key, { count = count, free_at = clock.mono() + wait, condition = bounce.condition or "remote-server-timeout",
+    text = bounce.text, type = bounce.type })
   return wait
 end
 
 function link.backing_off(here, remote)
   local last = failure_of(pair(here, remote))
-  if last and clock.mono() < last.free_at then return last.condition, last.text end
+  if last and clock.mono() < last.free_at then return last.condition, last.text, last.type end
 end
 
 function link.forget_failures(here, remote) note_failure(pair(here, remote), nil) end
@@ -191,23 +192,23 @@ end
 local types = { ["remote-server-timeout"] = "wait", ["resource-constraint"] = "wait" }
 
 -- The answer comes from the domain that cannot be reached.
-function link.refuse(stanza, condition, text)
+function link.refuse(stanza, condition, text, kind)
   local here = hosts.get((router.address(stanza.attr.from) or {}).host)
   if not here then return end
   local origin = { host = here.host, type = "local", send = function(reply) router.core_post_stanza(here, reply, false) end }
-  return router.reply_error(origin, stanza, types[condition] or "cancel", condition, text)
+  return router.reply_error(origin, stanza, kind or types[condition] or "cancel", condition, text)
 end
 
 -- When Lua begins to sweep it frees without a pause all that is newer than the newest object that lives: here is one.
 local newest                           -- luacheck: ignore
 
-function link.bounce(queue, condition, text)
+function link.bounce(queue, condition, text, kind)
   task.spawn(function()
     local n = 0
     while true do
       local stanza = take(queue)
       if not stanza then break end
-      local ok, err = xpcall(link.refuse, debug.traceback, stanza, condition, text)
+      local ok, err = xpcall(link.refuse, debug.traceback, stanza, condition, text, kind)
       if not ok then prosody.log("error", "bounce: %s", err) end
       n = n + 1
       if n % SLICE == 0 then
@@ -229,7 +230,7 @@ function link.give_back(l, reason)
     l.session.log("info", "%d %s to %s%s", n, n == 1 and "stanza goes back" or "stanzas go back", l.remote,
       reason and reason.told and "" or ": " .. (text or condition))
   end
-  link.bounce(queue, condition, text)
+  link.bounce(queue, condition, text, reason and reason.type)
   return n
 end
 

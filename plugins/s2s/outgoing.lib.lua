@@ -79,7 +79,8 @@ function outgoing.features(event)
   local dialback = features:get_child("dialback", DIALBACK)
   session.knows_dialback = dialback and (dialback:get_child "errors" and "errors" or "yes")
   if not session.secure and outgoing.needs_tls(session) then
-    session:close({ condition = "policy-violation", text = "TLS is needed here" }, nil, later "The other server offers no TLS")
+    session:close({ condition = "policy-violation", text = "TLS is needed here" }, nil, { condition = "remote-server-timeout", type = "cancel",
+      text = "The other server offers no TLS" })
     return true
   end
   if session.type == "s2sout_unauthed" then s2s.stream_ready(session) end
@@ -260,7 +261,7 @@ end
 
 -- The way out -----------------------------------------------------------------------------------------------------------
 
--- A new link -> link | nil, condition, text
+-- A new link -> link | nil, condition, text, type
 local function find(here, remote)
   local session = link.offered(here, remote)
   if session then
@@ -268,8 +269,8 @@ local function find(here, remote)
     link.opened(l)
     return l
   end
-  local condition, text = link.backing_off(here, remote)
-  if condition then return nil, condition, text end
+  local condition, text, kind = link.backing_off(here, remote)
+  if condition then return nil, condition, text, kind end
   session = s2s.to(here, remote)
   local other = not session and same_target { here = here, remote = remote }
   if other then
@@ -289,9 +290,9 @@ function outgoing.route(event)
   local l = link.get(here, remote)
   if l and l.open and not l.queue and not l.session.parting and l.session.sends2s(stanza) then return true end
   if not l then
-    local condition, text
-    l, condition, text = find(here, remote)
-    if not l then return link.refuse(stanza, condition, text) or true end
+    local condition, text, kind
+    l, condition, text, kind = find(here, remote)
+    if not l then return link.refuse(stanza, condition, text, kind) or true end
     if l.open and l.session.sends2s(stanza) then return true end
   end
   if not link.enqueue(l, stanza) then

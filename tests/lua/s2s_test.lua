@@ -91,6 +91,27 @@ check.test("failure: every sender hears of it once, and the next attempt has to 
   check.equal(link.backing_off("here.example", "there.example"), nil)
 end)
 
+check.test("what the other side refuses for good is no matter of waiting, then or at the next attempt", function()
+  for condition, want in pairs {
+    ["host-unknown"] = "remote-server-not-found cancel", ["item-not-found"] = "remote-server-not-found cancel",
+    ["not-authorized"] = "remote-server-timeout cancel", ["policy-violation"] = "remote-server-timeout cancel",
+    ["system-shutdown"] = "remote-server-timeout wait", ["resource-constraint"] = "remote-server-timeout wait",
+  } do
+    local session, l = way()
+    link.enqueue(l, message(1))
+    came = {}
+    s2s.destroy_session(session, "no", s2s.refused(condition, "because"))
+    check.ok(link.backing_off("here.example", "there.example"))
+    link.refuse(message(2), link.backing_off("here.example", "there.example"))
+    check.ok(#came == 2)
+    for _, reply in ipairs(came) do
+      local kind, got, text = reply:get_error()
+      check.equal({ got .. " " .. kind, text }, { want, "because" })
+    end
+    link.forget_failures("here.example", "there.example")
+  end
+end)
+
 check.test("the queue is bounded", function()
   config.set("here.example", "s2s_send_queue_size", 2)
   local session, l = way()

@@ -38,6 +38,7 @@ for kind, _ in [*ROWS, ("clients", None)]:
     certificates[kind] = lab.authority.issue(kind + ".lab", kind)
     lab.zone[kind + ".lab"] = [("127.0.0.1", mallory.port)]
     lab.zone["reason-%s.lab" % kind] = [("127.0.0.1", mallory.port)]
+lab.zone["reason-night.lab"] = [("127.0.0.1", mallory.port)]
 lab.authority.issue("deep.x.lab", "wildcard")
 revoked = lab.authority.revoke(certificates["revoked"][0], lab.dir / "badmiddle.crt")
 here = lab.couplet("verona.lab", accounts={"romeo": "secret"}, config="s2s_ssl = { crlfile = '%s' }\n" % revoked)
@@ -108,7 +109,9 @@ def later():
 @test("what a server says when it ends the stream is what the sender learns")
 def reasons():
     romeo = User.login(lab, here)
-    for kind, condition, error in (("clients", "policy-violation", "remote-server-timeout"), ("mail", "host-unknown", "remote-server-not-found")):
+    for kind, condition, error, lasts in (("clients", "policy-violation", "remote-server-timeout", True),
+                                          ("mail", "host-unknown", "remote-server-not-found", True),
+                                          ("night", "system-shutdown", "remote-server-timeout", False)):
         name = "reason-%s.lab" % kind
         romeo.ping(name)
         r = mallory.accept()
@@ -117,7 +120,8 @@ def reasons():
                "xmlns='urn:ietf:params:xml:ns:xmpp-streams'>because</text></stream:error></stream:stream>" % condition)
         r.ended()
         r.close()
-        equal(romeo.pong(name), error)
+        found = romeo.expect("<iq[^>]* id='%s'.*?</iq>" % name).group(0)
+        assert "<%s " % error in found and ("type='cancel'" in found) == lasts and ("type='wait'" in found) != lasts, found
         assert "the other side says %s: because" % condition in here.log()
     romeo.close()
 
