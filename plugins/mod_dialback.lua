@@ -199,6 +199,7 @@ local function on_claim(session, element)
     end
   end
   if session.destroyed then return true end
+  if not our(here) or hosts.get(remote) then return trouble "item-not-found" end            -- not any more
   if s2s.authorized(session, remote, here) then            -- there is nothing to ask, on a stream of ours least of all
     reply(session, "result", here, remote, nil, "valid")
     return s2s.told(session, remote, here) or true

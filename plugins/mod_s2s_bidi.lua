@@ -37,9 +37,16 @@ module:hook("s2s/authenticate", function(event)
   session.sends2s(st.stanza("bidi", { xmlns = NS }))
 end, 1000)
 
+-- DNS is asked about a pair once at a time, however often the other side has it confirmed.
 local function carry(session, remote, here)
-  if s2s.may_carry(session, remote) then return s2s.adopt(session, remote, here) end
+  local pair = here .. " " .. remote
+  session.finding_out = session.finding_out or {}
+  if session.finding_out[pair] then return end
+  session.finding_out[pair] = true
+  local good = s2s.may_carry(session, remote)
   if session.destroyed then return end
+  session.finding_out[pair] = nil
+  if good then return s2s.adopt(session, remote, here) end
   session.log("info", "what goes to %s looks for its own way: its TLSA records describe another certificate", remote)
 end
 

@@ -148,7 +148,7 @@ function s2s.make_authenticated(session, remote, mechanism, here)
   here = here or (incoming and session.to_host or session.from_host)
   if not remote or not here then return false end
   local home = hosts.get(here)
-  if not home then return false end
+  if not home or hosts.get(remote) then return false end         -- a reload may have changed what is ours since the claim
   local verdict = home.events.fire_event("s2s-authenticated",
     { session = session, host = remote, mechanism = mechanism, here = here })
   if session.destroyed or session.closing then return false end
@@ -181,7 +181,7 @@ end
 -- If both sides have called each other, the smaller name keeps its own connection, so that not both change sides; and a link
 -- that is open stays where it is, for the sake of order. Should its carrier end, there is another.
 function s2s.adopt(session, remote, here)
-  if not link.takes(session) then return end
+  if not link.takes(session) or not s2s.authorized(session, remote, here) then return end        -- not any more
   link.offer(here, remote, session)
   local l = link.get(here, remote)
   if not l then

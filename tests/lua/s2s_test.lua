@@ -155,6 +155,22 @@ check.test("a pair of domains is proved, not a domain", function()
   check.equal(next(s2s.incoming_s2s), nil)
 end)
 
+check.test("what a reload changed while a proof was under way counts: our own domains, pairs that are forbidden", function()
+  local session = s2s.new_incoming(conn())
+  session.from_host, session.to_host, session.host = "moved.example", "here.example", "here.example"
+  assert(hosts.activate "moved.example")         -- after the header, before the proof
+  check.equal(s2s.make_authenticated(session, "moved.example", "EXTERNAL", "here.example"), false)
+  check.ok(not s2s.authorized(session, "moved.example", "here.example"))
+  check.ok(s2s.make_authenticated(session, "x.example", "dialback", "here.example"))
+  check.ok(s2s.make_authenticated(session, "x.example", "dialback", "other.example"))
+  s2s.forbid(function(here) return here == "other.example" end, {}, {})
+  s2s.adopt(session, "x.example", "other.example")
+  check.equal(link.offered("other.example", "x.example"), nil)
+  check.equal(link.get("other.example", "x.example"), nil)
+  session:close()
+  hosts.deactivate "moved.example"
+end)
+
 check.test("a stanza a plugin marked as a client's is the stream's own", function()
   local session = s2s.new_outgoing("here.example", "there.example")
   local c = attach(session)
