@@ -500,7 +500,7 @@ function room_mt:handle_disco_items_get_query(origin, stanza)
     return true
   end
   local asker = self:get_occupant_by_real_jid(stanza.attr.from)
-  if asker or self:get_public() and not self:get_members_only() then
+  if asker or self:get_public() and not self:get_members_only() and self:has_passed(stanza.attr.from) then
     if not self:may_tell_list(self:occupant_count()) then
       origin.send(st.error_reply(stanza, "wait", "resource-constraint"))
       return true

@@ -194,8 +194,8 @@ module:hook("muc-occupant-left", log_presence "unavailable", 100)       -- befor
 local function may_read(room, who)
   local affiliation = room:get_affiliation(who)
   if affiliation == "outcast" then return false end
-  if affiliation ~= "none" or room:get_occupant_by_real_jid(who) then return true end
-  return not room:get_members_only() and not room:get_password()
+  if affiliation == "none" and room:get_members_only() and not room:get_occupant_by_real_jid(who) then return false end
+  return room:has_passed(who)
 end
 
 local function room_of(event)

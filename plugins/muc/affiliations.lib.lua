@@ -32,6 +32,11 @@ return function(room_mt)
     return "none"
   end
 
+  -- Is the password no secret for that address? Invitations carry it, and it guards what is said behind it.
+  function room_mt:has_passed(who)
+    return not self:get_password() or ranks[self:get_affiliation(who)] >= ranks.admin or self:_any_session_of(jid.bare(who))
+  end
+
   function room_mt:each_affiliation(affiliation)
     local last
     return function()
@@ -366,7 +371,7 @@ return function(room_mt)
     if affiliation == "outcast" then return false end
     local allowed = self:get_member_list_roles()
     if me then return allowed[me.role] == true end
-    return mine >= ranks.member and allowed.participant and self:get_whois() == "anyone"
+    return mine >= ranks.member and allowed.participant and self:get_whois() == "anyone" and self:has_passed(actor)
   end
 
   function room_mt:handle_admin_query_get_command(origin, stanza)

@@ -268,10 +268,15 @@ return function(room_mt)
   local INVITES_MAX = 20                       -- in one message
   local REASON_BYTES = 1024
 
+  -- As much of it as a message bears, in whole characters.
+  local function reason_of(element)
+    local reason = element and element:get_child_text "reason"
+    return reason and reason:sub(1, utf8.offset(reason, 0, math.min(#reason, REASON_BYTES) + 1) - 1)
+  end
+
   -- From the room; shown: who invites. invite: what that one has sent, in a message from origin.
   function room_mt:_invite(who, shown, invite, origin, incoming)
-    local reason = invite and invite:get_child_text "reason"
-    reason = reason and reason:sub(1, utf8.offset(reason, 0, math.min(#reason, REASON_BYTES) + 1) - 1)
+    local reason = reason_of(invite)
     local continue = invite and invite:get_child "continue"
     local message = st.message({ from = self.jid, to = who, id = id.medium() }):tag("x", { xmlns = USER })
       :tag("invite", { from = shown })
@@ -291,7 +296,7 @@ return function(room_mt)
     if module:fire_event("muc-pre-invite", { room = self, origin = origin, stanza = stanza }) then return true end
     local occupant = self:get_occupant_by_real_jid(inviter)
     local affiliation = self:get_affiliation(bare)
-    if not occupant and ranks[affiliation] < ranks.member then
+    if not occupant and (ranks[affiliation] < ranks.member or not self:has_passed(inviter)) then
       return refuse(origin, stanza, "modify", "not-acceptable", "You are not in this room")
     end
     if self:get_members_only() and ranks[affiliation] < ranks.admin and not (self:get_allow_member_invites()
@@ -323,15 +328,20 @@ return function(room_mt)
     local decline = stanza:get_child("x", USER):get_child "decline"
     local who = decline.attr.to and jid.prep(decline.attr.to)
     if not who then return refuse(origin, stanza, "modify", "jid-malformed") end
+    local bare = jid.bare(stanza.attr.from)
+    if self:get_affiliation(bare) == "outcast" then return refuse(origin, stanza, "auth", "forbidden") end
     if module:fire_event("muc-pre-decline", { room = self, origin = origin, stanza = stanza }) then return true end
     local inviter = self:get_occupant_by_nick(who)
-    local reason = decline:get_child_text "reason"
+    local reason = reason_of(decline)
     local message = st.message({ from = self.jid, to = inviter and inviter.jid or who, id = id.medium() })
-      :tag("x", { xmlns = USER }):tag("decline", { from = jid.bare(stanza.attr.from) })
-    if reason then message:text_tag("reason", reason:sub(1, 1024)) end
+      :tag("x", { xmlns = USER }):tag("decline", { from = bare })
+    if reason then message:text_tag("reason", reason) end
     message:up():up()
     -- Only to somebody who belongs here: the room is no way to write to anybody.
     if not inviter and ranks[self:get_affiliation(who)] < ranks.member and not self:_any_session_of(who) then return true end
+    if not util.may_write_to_strangers(bare) then
+      return refuse(origin, stanza, "wait", "policy-violation", "Enough refusals for now")
+    end
     if not module:fire_event("muc-decline", { room = self, stanza = message, origin = origin, incoming = stanza }) then
       self:route_stanza(message)
     end

@@ -140,7 +140,9 @@ return function(room_mt)
     if not self:get_persistent() then return refuse("cancel", "service-unavailable", "This room does not stay") end
     if module:fire_event("muc-register-iq", { room = self, origin = origin, stanza = stanza }) then return true end
     local nick, rule = self:get_registered_nick(who), self:get_registration()
-    if affiliation == "none" and rule == "closed" then return refuse("cancel", "not-allowed", "Ask an owner") end
+    if affiliation == "none" and (rule == "closed" or not self:has_passed(who)) then
+      return refuse("cancel", "not-allowed", "Ask an owner")
+    end
     if stanza.attr.type == "get" then
       local reply = st.reply(stanza):query(REGISTER)
       if nick then

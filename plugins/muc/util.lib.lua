@@ -6,7 +6,7 @@
 --   only_with_min_role(role) -> fn(nick, occupant) -> bool
 --   refuse_presence(origin, stanza, type, condition, text, by) -> true
 --   may_write_to_strangers(bare_jid) -> bool     may a room write to one more outside on behalf of that account?
---   is_nick(nick) -> bool                 prepared already: not too long, and not all blanks
+--   is_nick(nick) -> bool                 prepared already: not too long, and none that looks like another or like nothing
 --   valid_affiliations, valid_roles      name -> rank
 
 local cache = require "util.cache"
@@ -18,7 +18,15 @@ local util = {}
 util.valid_affiliations = { outcast = -1, none = 0, member = 1, admin = 2, owner = 3 }
 util.valid_roles = { none = 0, visitor = 1, participant = 2, moderator = 3 }
 
-function util.is_nick(nick) return #nick <= module.config.muc_max_nick_length and nick:find "%S" ~= nil end
+-- Blanks that preparation leaves in: braille, Hangul fillers.
+local INVISIBLE = { "\u{2800}", "\u{115F}", "\u{1160}", "\u{17B4}", "\u{17B5}" }
+
+function util.is_nick(nick)
+  for _, blank in ipairs(INVISIBLE) do
+    if nick:find(blank, 1, true) then return false end
+  end
+  return #nick <= module.config.muc_max_nick_length and nick:find "%S" ~= nil
+end
 
 local kickable = {
   gone = true, ["internal-server-error"] = true, ["item-not-found"] = true, ["jid-malformed"] = true,
