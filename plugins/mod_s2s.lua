@@ -114,7 +114,8 @@ end
 local function certificate_trouble(session, remote)
   local what = session.cert_problem or "not trusted"
   session.log("info", "the certificate of %s is refused: %s", remote, what)
-  local bounce = { condition = "remote-server-timeout", type = "cancel", text = "The certificate of this domain is not good: " .. what }
+  local bounce = { condition = "remote-server-timeout", type = "cancel",
+    text = "The certificate of this domain is not good: " .. what }
   local text = ("The certificate of %s is not good: %s"):format(remote, what)
   session:close({ condition = "not-authorized", text = text }, nil, bounce)
 end

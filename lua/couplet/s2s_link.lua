@@ -11,7 +11,7 @@
 --   link.of(session) -> array                         the links a session carries
 --   link.move(l, session)                             another session will carry it; not open any more
 --   link.opened(l)                                    what waits is sent
---   link.drop(l, bounce | nil)                        it is no more; what waits goes back with that { condition, text, type, told };
+--   link.drop(l, bounce | nil)                        is no more; what waits goes back with that { condition, text, type, told };
 --     type: if not the condition's own; told: the log knows why
 --   link.enqueue(l, stanza) -> bool                   false: no room
 --   link.multicast(here, remote, stanza, tos) -> bool to all { to } there, serialised once, if the link is open; else route each

@@ -79,7 +79,8 @@ function outgoing.features(event)
   local dialback = features:get_child("dialback", DIALBACK)
   session.knows_dialback = dialback and (dialback:get_child "errors" and "errors" or "yes")
   if not session.secure and outgoing.needs_tls(session) then
-    session:close({ condition = "policy-violation", text = "TLS is needed here" }, nil, { condition = "remote-server-timeout", type = "cancel",
+    session:close({ condition = "policy-violation", text = "TLS is needed here" }, nil,
+      { condition = "remote-server-timeout", type = "cancel",
       text = "The other server offers no TLS" })
     return true
   end
