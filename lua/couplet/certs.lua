@@ -245,6 +245,7 @@ local function settings_for(host, service, own)
   -- SASL EXTERNAL: whoever has a certificate may show it
   if service and service:find "^c2s" and config.get(host, "client_certificate_auth") == true then
     into.verify = into.verify or "request"
+    into.tickets = false                   -- a resumed session would bring the verdict of the host it was made for
   end
   local certificate = config.get(host, "certificate")
   if type(certificate) == "table" then certificate = certificate["*"] or next(certificate) and select(2, next(certificate)) end
