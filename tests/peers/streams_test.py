@@ -118,7 +118,7 @@ async def unbelieved():
         r.send("<db:result from='x.lab' to='verona.lab' type='error'>\n <extra xmlns='urn:x'/>\n <error type='cancel'><item-not-found "
                "xmlns='urn:ietf:params:xml:ns:xmpp-stanzas'/></error>\n</db:result>")
         got = await w.romeo.message()
-        equal((got["error"]["condition"], got["error"]["text"]), ("remote-server-timeout", "The other server cannot verify us: item-not-found"))
+        equal((got["error"]["condition"], got["error"]["text"]), ("remote-server-not-found", "The other server cannot verify us: item-not-found"))
         r.close()
 
 
