@@ -151,6 +151,7 @@ return function(room_mt)
 
   local function change_subject(self, origin, stanza, copy, occupant)
     local subject = stanza:get_child_text "subject"
+    if not subject then return refuse(origin, stanza, "modify", "bad-request", "A subject is text") end
     if #subject > SUBJECT_BYTES then return refuse(origin, stanza, "modify", "policy-violation", "The subject is too long") end
     local event = { room = self, origin = origin, stanza = stanza, occupant = occupant }
     local verdict = module:fire_event("muc-subject-change", event)

@@ -40,6 +40,16 @@ check.test("absurd nicknames", function()
   end
 end)
 
+check.test("a subject that is no text is refused, and the old one stays", function()
+  local host, romeo, juliet = pair()
+  romeo:send(("<message to='%s' type='groupchat'><subject>a<b xmlns='urn:x'/></subject></message>"):format(ROOM))
+  local answer = romeo:received()[1]
+  check.equal(answer.attr.type, "error")
+  check.equal(select(2, answer:get_error()), "bad-request")
+  check.equal(juliet:received()[1], nil)
+  host:close()
+end)
+
 check.test("history asked for with absurd numbers", function()
   local rows = {
     -- attributes of <history/>, messages
