@@ -11,7 +11,6 @@ local hosts = require "couplet.hosts"
 local peer_cert = require "couplet.peer_cert"
 local s2s = require "couplet.s2s"
 local st = require "couplet.stanza"
-local to_ascii = require "couplet.util.encodings".idna.to_ascii
 
 local SASL = "urn:ietf:params:xml:ns:xmpp-sasl"
 local ATTEMPTS_MAX = 3
@@ -22,16 +21,6 @@ module:config {
   s2s_secure_domains = { type = "set", default = {}, doc = "domains that need one although s2s_secure_auth is false" },
   s2s_insecure_domains = { type = "set", default = {}, doc = "domains that need none although it is true" },
 }
-local config = module.config
-
-local function listed(domains, domain)
-  return domains:contains(domain) or domains:contains(to_ascii(domain))
-end
-
-local function must_be_good(domain)
-  if config.s2s_secure_auth then return not listed(config.s2s_insecure_domains, domain) end
-  return listed(config.s2s_secure_domains, domain)
-end
 
 -- The host DNSSEC has led us to may be named instead of the domain (RFC 7673 §4.1, RFC 7712 §6).
 local function target_of(session)
@@ -56,7 +45,7 @@ module:hook("s2s-check-certificate", function(event)
   session.cert_chain_status, session.cert_identity_status, session.cert_problem = chain, identity, problem
   session.cert_chain_errors = event.tls.verify_errors
   session.log("debug", "certificate of %s: %s%s", domain, problem or "good", event.tls.dane and " (DANE)" or "")
-  if problem and must_be_good(domain) then return false end
+  if problem and s2s.needs_certificate(module.host, domain) then return false end
 end)
 
 local function good(session)
@@ -65,7 +54,7 @@ end
 
 -- Nothing is proved without TLS where a certificate is needed, whoever says so.
 module:hook("s2s-authenticated", function(event)
-  if not event.session.secure and must_be_good(event.host) then
+  if not event.session.secure and s2s.needs_certificate(module.host, event.host) then
     event.session.log("info", "%s: a certificate is needed, and there is no TLS", event.host)
     return false
   end

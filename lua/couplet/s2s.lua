@@ -13,6 +13,7 @@
 --   destroy_session(session, reason?, bounce?)          bounce: { condition, text, type? } for what waits
 --   refused(condition, text) -> bounce                  the other side has said so, in a stream error or an error of dialback
 --   needs_tls(host) -> bool                             option s2s_require_encryption
+--   needs_certificate(host, domain) -> bool, why        must it be a good one? options s2s_secure_auth, s2s_(in)secure_domains
 --   listed(host, option) -> set of domains              a list of the configuration: for all hosts and for this one together
 --   forbid(forbidden, reason, bounce)                   ends all that is up between domains for which forbidden(here, remote)
 --   domain(text | nil) -> domain as it is compared | nil     what other servers say they are
@@ -35,6 +36,7 @@ local options = require "couplet.options"
 local prepped_split = require "couplet.jid".prepped_split
 local prosody = require "couplet.prosody"
 local server_session = require "couplet.server_session"
+local to_ascii = require "couplet.util.encodings".idna.to_ascii
 
 local s2s = { incoming_s2s = prosody.incoming_s2s }
 
@@ -116,9 +118,23 @@ function s2s.needs_tls(host)
   return needed ~= false
 end
 
+local function quietly(host) return { host = host, log = function() end } end      -- plugins complain of what is wrong there
+
+function s2s.needs_certificate(host, domain)
+  local owner = quietly(host)
+  local function named_in(option)
+    local domains = options.get_option_set(owner, option, {})
+    return domains:contains(domain) or domains:contains(to_ascii(domain))
+  end
+  if options.get_option_boolean(owner, "s2s_secure_auth", true) then
+    return not named_in "s2s_insecure_domains", "s2s_insecure_domains names it"
+  end
+  return named_in "s2s_secure_domains", "s2s_secure_auth is false"
+end
+
 function s2s.listed(host, option)
   local set = {}
-  for text in options.get_option_inherited_set({ host = host, log = function() end }, option, {}):items() do
+  for text in options.get_option_inherited_set(quietly(host), option, {}):items() do
     set[s2s.domain(tostring(text)) or text] = true
   end
   return set

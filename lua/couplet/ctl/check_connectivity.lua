@@ -125,16 +125,6 @@ local function offered(features)
   return names[1] and table.concat(names, ", "):sub(1, 300) or "nothing", table.concat(mechanisms, " ")
 end
 
--- mod_s2s_auth_certs: -> does a host need a good certificate of that domain, what says so
-local function needs_certificate(host, domain)
-  local owner = { host = host, log = function() end }
-  local function listed(option) return options.get_option_set(owner, option, {}):contains(domain) end
-  if options.get_option_boolean(owner, "s2s_secure_auth", true) then
-    return not listed "s2s_insecure_domains", "s2s_insecure_domains names it"
-  end
-  return listed "s2s_secure_domains", "s2s_secure_auth is false"
-end
-
 local function check_certificate(r, tls, from, domain, candidate)
   local cert = tls.peer_cert and x509.load(tls.peer_cert)
   local days = cert and (core.crypto.x509_parse(tls.peer_cert).notafter - os.time()) // 86400
@@ -149,7 +139,7 @@ local function check_certificate(r, tls, from, domain, candidate)
     r:ok("its certificate is good%s", tls.dane and " (DANE, usage " .. tls.dane .. ")" or "")
     return true
   end
-  local needed, exception = needs_certificate(from, domain)
+  local needed, exception = s2s.needs_certificate(from, domain)
   if not needed then
     r:note("its certificate is not good: %s; but none is needed (%s): dialback may prove it", problem, exception)
     return true
