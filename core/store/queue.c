@@ -55,20 +55,17 @@ enum status store_queue_add(struct store_queue *q, struct store_request *r)
 	return ST_OK;
 }
 
-int store_queue_take(struct store_queue *q, struct store_request **all, int quiet_ms)
+int store_queue_take(struct store_queue *q, struct store_request **all, int quiet_s)
 {
-	struct timespec until;
-	clock_gettime(CLOCK_MONOTONIC, &until);
-	until.tv_sec += quiet_ms / 1000;
-	until.tv_nsec += quiet_ms % 1000 * 1000000L;
-	if (until.tv_nsec >= 1000000000L) {
-		until.tv_sec++;
-		until.tv_nsec -= 1000000000L;
+	struct timespec until = { 0 };
+	if (quiet_s) {
+		clock_gettime(CLOCK_MONOTONIC, &until);
+		until.tv_sec += quiet_s;
 	}
 	int n = 0;
 	pthread_mutex_lock(&q->lock);
 	while (!q->first && !q->stop) {
-		if (!quiet_ms) {
+		if (!quiet_s) {
 			pthread_cond_wait(&q->some, &q->lock);
 		} else if (pthread_cond_timedwait(&q->some, &q->lock, &until) == ETIMEDOUT && !q->first && !q->stop) {
 			pthread_mutex_unlock(&q->lock);

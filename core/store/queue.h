@@ -33,9 +33,9 @@ void store_queue_free(struct store_queue *q);           /* after all threads hav
 /* A write, moved; ST_LIMIT: too many wait, the caller keeps it. */
 MUST_CHECK enum status store_queue_add(struct store_queue *q, struct store_request *r);
 
-/* Waits for writes and takes up to STORE_BATCH_MAX of them, which are the caller's. quiet_ms (0: no bound) without any:
+/* Waits for writes and takes up to STORE_BATCH_MAX of them, which are the caller's. quiet_s seconds (0: no bound) without any:
  * STORE_QUIET. STORE_STOPPED: asked to stop, and none is left. */
-int store_queue_take(struct store_queue *q, struct store_request **all, int quiet_ms);
+int store_queue_take(struct store_queue *q, struct store_request **all, int quiet_s);
 void store_queue_answer(struct store_queue *q, struct store_request **all, int n);     /* what was taken goes home */
 
 /* A connection that rests, the caller's; NULL: none. Given back: NULL, or the same one if there are enough, to be freed. */

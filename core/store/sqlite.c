@@ -20,7 +20,7 @@
 enum {
 	CHECKPOINT_PAGES = 1000,          /* 4 MB of WAL: the checkpointer is woken */
 	CHECKPOINT_HARD = 20000,          /* 80 MB: it cannot keep up, so the writer waits for one */
-	CHECKPOINT_IDLE_MS = 1000,
+	CHECKPOINT_IDLE_S = 1,
 };
 
 struct sqlite {
@@ -188,7 +188,7 @@ static void *writer(void *arg)
 	struct store_request *all[STORE_BATCH_MAX];
 	sqlite_db_ready(&s->file, &s->writer);        /* makes the file, before the first request comes */
 	int n;
-	while ((n = store_queue_take(&s->queue, all, s->unchecked ? CHECKPOINT_IDLE_MS : 0))) {
+	while ((n = store_queue_take(&s->queue, all, s->unchecked ? CHECKPOINT_IDLE_S : 0))) {
 		if (n == STORE_QUIET) {
 			s->unchecked = false;
 			ask_checkpoint(s);
