@@ -4,9 +4,9 @@
 local check = require "check"
 local fake = require "fakehost"
 local plugin = require "couplet.plugin"
+local pubsub = require "pubsub_fixture"
 
-local NS = "http://jabber.org/protocol/pubsub"
-local SERVICE = "pubsub.example.org"
+local NS, SERVICE = pubsub.NS, pubsub.SERVICE
 
 local function new(options)
   local host = fake.new { plugins = { "iq", "presence", "message", "disco" }, global = { admins = { "admin@example.org" } } }
@@ -166,11 +166,7 @@ check.test("forms and requests that are wrong: missing, doubled, unknown and str
     local head = kind and "<field var='FORM_TYPE'><value>" .. NS .. "#" .. kind .. "</value></field>" or ""
     return ("<x xmlns='jabber:x:data' type='%s'>%s%s</x>"):format(type or "submit", head, fields)
   end
-  local function f(name, ...)
-    local out = {}
-    for i, value in ipairs { ... } do out[i] = "<value>" .. value .. "</value>" end
-    return ("<field var='pubsub#%s'>%s</field>"):format(name, table.concat(out))
-  end
+  local f = pubsub.field
   local function configured(form_text) return "<configure node='n'>" .. form_text .. "</configure>", true end
   local function options(form_text)
     return "<publish node='n'><item id='2'><x xmlns='u'/></item></publish><publish-options>" .. form_text .. "</publish-options>"

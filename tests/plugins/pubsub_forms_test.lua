@@ -4,9 +4,9 @@
 local check = require "check"
 local fake = require "fakehost"
 local plugin = require "couplet.plugin"
+local pubsub = require "pubsub_fixture"
 
-local NS = "http://jabber.org/protocol/pubsub"
-local SERVICE = "pubsub.example.org"
+local NS, SERVICE, ask, result, f = pubsub.NS, pubsub.SERVICE, pubsub.ask, pubsub.result, pubsub.field
 
 local function new()
   local host = fake.new { plugins = { "iq", "presence", "message", "disco" } }
@@ -20,31 +20,9 @@ local function new()
   return host, romeo, juliet
 end
 
-local serial = 0
-local function ask(client, kind, inner, owner)
-  serial = serial + 1
-  local id = "q" .. serial
-  client:send(("<iq type='%s' id='%s' to='%s'><pubsub xmlns='%s%s'>%s</pubsub></iq>"):format(kind, id, SERVICE, NS,
-    owner and "#owner" or "", inner))
-  return client:expect { name = "iq", id = id }
-end
-
-local function result(reply)
-  if reply.attr.type == "result" then return "ok" end
-  local kind, condition, _, extra = reply:get_error()
-  local feature = extra and extra.attr.feature
-  return ("%s %s%s%s"):format(kind, condition, extra and " " .. extra.name or "", feature and " " .. feature or "")
-end
-
 local function x(fields, kind, type)
   local head = kind and "<field var='FORM_TYPE' type='hidden'><value>" .. NS .. "#" .. kind .. "</value></field>" or ""
   return ("<x xmlns='jabber:x:data'%s>%s%s</x>"):format(type == "" and "" or " type='" .. (type or "submit") .. "'", head, fields)
-end
-
-local function f(name, ...)
-  local out = {}
-  for i, value in ipairs { ... } do out[i] = "<value>" .. value .. "</value>" end
-  return ("<field var='pubsub#%s'>%s</field>"):format(name, table.concat(out))
 end
 
 local BAD, NO = "modify bad-request", "modify not-acceptable"

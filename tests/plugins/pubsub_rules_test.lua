@@ -4,35 +4,10 @@
 local check = require "check"
 local fake = require "fakehost"
 local plugin = require "couplet.plugin"
+local pubsub = require "pubsub_fixture"
 
-local NS = "http://jabber.org/protocol/pubsub"
-local SERVICE = "pubsub.example.org"
+local NS, SERVICE, ask, result, field = pubsub.NS, pubsub.SERVICE, pubsub.ask, pubsub.result, pubsub.field
 local FORM = "<x xmlns='jabber:x:data' type='submit'><field var='FORM_TYPE'><value>" .. NS .. "#%s</value></field>%s</x>"
-
-local serial = 0
-local function ask(client, kind, inner, owner, to)
-  serial = serial + 1
-  local id = "q" .. serial
-  if not inner:find("^<query") and not inner:find("^<command") then
-    inner = ("<pubsub xmlns='%s%s'>%s</pubsub>"):format(NS, owner and "#owner" or "", inner)
-  end
-  client:send(("<iq type='%s' id='%s' to='%s'>%s</iq>"):format(kind, id, to or SERVICE, inner))
-  return client:expect { name = "iq", id = id }
-end
-
--- type, condition, the condition of XEP-0060 and the feature that is missing
-local function result(reply)
-  if reply.attr.type == "result" then return "ok" end
-  local kind, condition, _, extra = reply:get_error()
-  local feature = extra and extra.attr.feature
-  return ("%s %s%s%s"):format(kind, condition, extra and " " .. extra.name or "", feature and " " .. feature or "")
-end
-
-local function field(name, ...)
-  local out = {}
-  for _, value in ipairs { ... } do out[#out + 1] = "<value>" .. value .. "</value>" end
-  return ("<field var='pubsub#%s'>%s</field>"):format(name, table.concat(out))
-end
 
 local function create(node, fields)
   return ("<create node='%s'/><configure>%s</configure>"):format(node, FORM:format("node_config", fields or ""))

@@ -24,15 +24,6 @@ class Owner(Client):
         self.send("<iq type='%s' id='%s' to='%s'><pubsub xmlns='%s%s'>%s</pubsub></iq>" % (
             kind, id, self.to, NS, "#owner" if owner else "", inner))
 
-    def answer(self, id):
-        """-> the answer with this id, or None when the connection ends."""
-        while True:
-            got = self.next()
-            if got[0] == "eof":
-                return None
-            if got[0] == "element" and got[1].name == "iq" and got[1].attrs.get("id") == id:
-                return got[1]
-
 
 def form(kind, name, value):
     return ("<x xmlns='jabber:x:data' type='submit'><field var='FORM_TYPE'><value>%s#%s</value></field>"

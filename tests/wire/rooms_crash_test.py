@@ -25,14 +25,10 @@ class Owner(Client):
         self.send("<iq type='%s' id='%s' to='%s'>%s</iq>" % (kind, id, ROOM, inner))
 
     def answer(self, id):
-        """-> the result with this id, or None when the connection ends."""
-        while True:
-            got = self.next()
-            if got[0] == "eof":
-                return None
-            if got[0] == "element" and got[1].name == "iq" and got[1].attrs.get("id") == id:
-                equal(got[1].attrs["type"], "result")
-                return got[1]
+        got = super().answer(id)
+        if got:
+            equal(got.attrs["type"], "result")
+        return got
 
 
 def submit(fields):

@@ -241,6 +241,15 @@ class Client:
             self.queue, self.reader.events = self.queue + self.reader.events, []
         return self.queue.pop(0)
 
+    def answer(self, id):
+        """The <iq/> with this id, past whatever else comes; None: the connection ended."""
+        while True:
+            got = self.next()
+            if got[0] == "eof":
+                return None
+            if got[0] == "element" and got[1].name == "iq" and got[1].attrs.get("id") == id:
+                return got[1]
+
     def expect(self, text, exactly=False):
         kind, *pattern = parse_pattern(text)
         got = self.next()
