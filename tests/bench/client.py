@@ -7,6 +7,8 @@ import re
 import socket
 import ssl
 
+# For a server whose limits are not what is measured.
+UNLIMITED = 'log = { error = "couplet.log" }\nlimits = {}\nc2s_max_connections_per_ip = 0\nc2s_connection_rate = 0\n'
 HEADER = "<stream:stream to='%s' version='1.0' xmlns='jabber:client' xmlns:stream='http://etherx.jabber.org/streams'>"
 
 

@@ -69,7 +69,7 @@ def quantile(values, q):
     return sorted(values)[min(len(values) - 1, int(len(values) * q))] * 1000
 
 
-config = "log = { error = \"couplet.log\" }\nlimits = {}\nc2s_max_connections_per_ip = 0\nc2s_connection_rate = 0\nio_threads = %d\n" % args.io
+config = client.UNLIMITED + "io_threads = %d\n" % args.io
 hosts = 'VirtualHost "localhost"\nComponent "rooms.localhost" "muc"\nmuc_room_locking = false\n' + "\n".join(args.option) + "\n"
 with server.Server(config=config, hosts=hosts, accounts={"u%d@localhost" % i: "secret" for i in range(ACCOUNTS)}) as s:
     people = [Occupant(i, s.port) for i in range(N)]

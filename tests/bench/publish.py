@@ -141,7 +141,7 @@ def measure(name, port, process):
         p.sock.close()
 
 
-config = "log = { error = \"couplet.log\" }\nlimits = {}\nc2s_max_connections_per_ip = 0\nc2s_connection_rate = 0\nio_threads = %d\n" % args.io
+config = client.UNLIMITED + "io_threads = %d\n" % args.io
 with server.Server(config=config, modules=["pep"], accounts={"user%d@localhost" % i: "secret" for i in range(N + 1)}) as s:
     measure("Couplet", s.port, s)
 shared = pathlib.Path(os.environ.get("MEASURE", server.SOURCE.parent / "shared/measure"))
