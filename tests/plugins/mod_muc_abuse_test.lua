@@ -24,6 +24,10 @@ check.test("absurd nicknames", function()
     { ("n"):rep(100), ("n"):rep(100) }, { ("n"):rep(101), false }, { ("&#xe9;"):rep(51), false }, { " ", false },
     { "&#x3000;", false },
     { "&#x200b;", false }, { "&#x202e;x", false }, { "x&#xad;y", "xy" }, { "a&#x9;b", false },
+    { "&#x2800;", false }, { "x&#x2800;", false }, { "&#x115f;", false }, { "x&#x1160;y", false }, { "&#x17b4;", false },
+    { "&#x3164;", false }, { "x&#x3164;", false }, { "&#xffa0;", false }, { "x&#x200b;y", "xy" }, { "x&#xfe0f;", "x" },
+    -- Resourceprep keeps blanks at the ends (§17.1), so these are other names than Romeo, who sits there
+    { "Romeo ", "Romeo " }, { " Romeo", " Romeo" }, { "Romeo&#xa0;", "Romeo " }, { "Rom&#xad;eo", false },
   }
   for i, row in ipairs(rows) do
     local host, romeo = pair()
