@@ -92,15 +92,32 @@ local function counted(natives, name)
   natives[name] = function(...)
     local args = table.pack(...)
     local done = args[args.n]
-    under_way = under_way + 1
     args[args.n] = function(...)
       under_way = under_way - 1
       return done(...)
     end
-    return native(table.unpack(args, 1, args.n))
+    local results = table.pack(native(table.unpack(args, 1, args.n)))
+    under_way = under_way + 1              -- last: a call that raises is not under way
+    return table.unpack(results, 1, results.n)
   end
 end
+
 counted(core.sasl, "derive")
+counted(core.crypto, "pbkdf2")
+for name in pairs(core.job) do counted(core.job, name) end
+
+local open_database = core.store.open
+function core.store.open(...)
+  local db, message = open_database(...)
+  if not db then return nil, message end
+  local counting = setmetatable({}, { __index = function(self, name)
+    self[name] = function(_, ...) return db[name](db, ...) end
+    return self[name]
+  end })
+  counted(counting, "read")
+  counted(counting, "write")
+  return counting
+end
 
 local function earliest(limit)
   local first
