@@ -40,10 +40,12 @@ local function payload_of(service, node, actor, name, ns)
   return ok and item and item:get_child(name, ns) or nil
 end
 
--- The picture itself, not one elsewhere. -> id, type | nil
+-- The picture itself, not one elsewhere. -> id, type | nil. The id is a SHA-1 (XEP-0084 §4.1) and nothing else: it goes into
+-- every presence.
 local function picture(metadata)
   for info in metadata and metadata:childtags "info" or function() end do
-    if not info.attr.url and info.attr.id then return info.attr.id, info.attr.type end
+    local id = not info.attr.url and info.attr.id
+    if id and #id == 40 and not id:find "%X" then return id, info.attr.type end
   end
 end
 

@@ -143,6 +143,21 @@ check.test("0398 §4: the picture's hash goes into presence, broadcast and direc
   host:close()
 end)
 
+check.test("0153: what is no hash of a picture goes into nobody's presence", function()
+  local host, romeo, juliet = new()
+  romeo:send "<presence/>"
+  juliet:send "<presence/>"
+  for _, id in ipairs { ("z"):rep(10000), ("z"):rep(40), HASH .. "0", "", HASH:sub(2) } do
+    publish(romeo, "urn:xmpp:avatar:metadata", "1", ("<metadata xmlns='urn:xmpp:avatar:metadata'><info id='%s' bytes='1'"
+      .. " type='image/png'/></metadata>"):format(id))
+    juliet:received()
+    romeo:send "<presence><show>away</show></presence>"
+    local x = juliet:expect { name = "presence", from = "romeo@example.org/orchard" }:get_child("x", "vcard-temp:x:update")
+    check.equal(x and #x.tags, 0, id)
+  end
+  host:close()
+end)
+
 check.test("what mod_vcard has kept is read, and published when its owner comes", function()
   local host = new { "pep" }
   local kept = xml.parse(("<vCard xmlns='vcard-temp'><FN>Old</FN><PHOTO><TYPE>a/b</TYPE><BINVAL>%s</BINVAL></PHOTO></vCard>")
