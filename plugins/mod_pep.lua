@@ -218,8 +218,11 @@ local function new_service(username)
   }
   service.user, service.owner, service.publish_event = username, bare, "pep-publish-item"
   service.item = { service = service, jid = bare }
+  function service.knows(_, who)
+    return jid.bare(who) == bare or rostermanager.is_contact_subscribed(username, host, jid.bare(who))
+  end
   function service.may_enlist(_, who)                      -- nobody is sent an account's news who has not asked for it
-    return who == bare or jid.bare(who) == bare or rostermanager.is_contact_subscribed(username, host, jid.bare(who))
+    return service:knows(who)
   end
   for _, name in ipairs { "item-published", "item-retracted", "node-purged", "node-deleted" } do
     service.events.add_handler(name, function(event) module:fire_event("pep-" .. name, event) end)

@@ -109,13 +109,15 @@ return function(lib)
     local item, options = action:get_child "item", nil
     if #action.tags > 1 then return nil, "bad-request", "One item at a time, please" end
     if action.tags[1] and not item then return nil, "invalid-item" end
+    local actor, object = actor_of(event), service.nodes[node]
+    local refused = object and service:why_not(node, actor, "publish")   -- before anything is said of how the node is configured
+    if refused then return nil, refused end
     local publish_options = pubsub:get_child "publish-options"
     if publish_options then
       local condition, text
       options, condition, text = forms.read_config(publish_options:get_child("x", "jabber:x:data"), "publish-options", true)
       if not options then return nil, condition, text end
     end
-    local object = service.nodes[node]
     local config = object and object.config or options and setmetatable(options, { __index = service.node_defaults })
       or service.node_defaults
     if not item and config.persist_items then return nil, "item-required" end
@@ -128,7 +130,6 @@ return function(lib)
       item.attr.publisher = nil                            -- §7.1.2.3: nobody says himself who he is
       item.attr.id = item.attr.id ~= "" and item.attr.id or id.medium()
     end
-    local actor = actor_of(event)
     if module:fire_event(service.publish_event or "pubsub-publish-item", { actor = actor, node = node, item = item,
       id = item and item.attr.id, service = service, user = service.user, session = event.origin,
       publish_options = options }) == false then return nil, "forbidden" end
@@ -394,11 +395,9 @@ return function(lib)
         or st.error_reply(stanza, "modify", "bad-request"))
       return true
     end
-    local reply, condition, text = handler(event, service, action, pubsub)
-    if not reply then
-      reply = lib.error_reply(stanza, condition, text)
-    end
-    origin.send(reply)
+    local reply, condition, text = nil, lib.hidden(event, service, action, pubsub.attr.xmlns == OWNER), nil
+    if not condition then reply, condition, text = handler(event, service, action, pubsub) end
+    origin.send(reply or lib.error_reply(stanza, condition, text))
     return true
   end
 end

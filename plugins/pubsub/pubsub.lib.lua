@@ -302,6 +302,7 @@ end
 module:require "pubsub/watch"(lib)
 module:require "pubsub/pending"(lib)
 module:require "pubsub/disco"(lib)
+module:require "pubsub/hidden"(lib)
 lib.handle = module:require "pubsub/handlers"(lib)
 
 local FEATURES = { "access-authorize", "access-open", "access-whitelist", "auto-create", "config-node", "config-node-max",

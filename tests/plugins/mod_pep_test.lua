@@ -155,7 +155,7 @@ check.test("access models: who may retrieve, and what others are told", function
     { "open",        "ok",                                    "ok" },
     { "presence",    "ok",                                    "auth not-authorized presence-subscription-required" },
     { "roster",      "auth not-authorized not-in-roster-group", "auth not-authorized presence-subscription-required" },
-    { "whitelist",   "cancel not-allowed closed-node",        "cancel not-allowed closed-node" },
+    { "whitelist",   "cancel not-allowed closed-node",        "auth not-authorized presence-subscription-required" },
     { "authorize",   "auth not-authorized not-subscribed",    "auth not-authorized not-subscribed" },
   }
   for _, row in ipairs(rows) do
@@ -175,7 +175,74 @@ check.test("access models: who may retrieve, and what others are told", function
   local nothing = items(juliet, "romeo@example.org", "urn:nothing")
   check.equal(err(nothing), "cancel item-not-found")
   check.equal(nothing:get_child("error").attr.code, "404")               -- for profanity, see pubsub.lib.lua
-  check.equal(err(items(juliet, "nobody@example.org", "urn:nothing")), "cancel item-not-found")
+  host:close()
+end)
+
+check.test("a stranger does not learn which nodes there are that he may not read, nor who has an account", function()
+  local host = new()
+  local romeo, juliet = host:client "romeo@example.org/orchard", host:client "juliet@example.org/balcony"
+  local nurse = host:client "nurse@example.org/hall"
+  befriend(host, romeo, juliet)
+  for _, model in ipairs { "open", "presence", "roster", "whitelist", "authorize" } do
+    publish(romeo, "urn:" .. model, "1", nil, publish_options { access_model = model })
+  end
+  publish(romeo, "urn:outcast", "1", nil, publish_options { access_model = "presence" })
+  ask(romeo, "set", nil, pubsub("<affiliations node='urn:outcast'><affiliation jid='nurse@example.org' affiliation='outcast'/>"
+    .. "</affiliations>", true))
+  publish(romeo, "urn:light", "1", nil, publish_options { access_model = "whitelist", persist_items = "false" })
+  local reads, forbidden = "auth not-authorized presence-subscription-required", "auth forbidden"
+  local not_subscribed, jid = "cancel unexpected-request not-subscribed", " jid='nurse@example.org'/>"
+  local INFO, ITEMS = "<query xmlns='http://jabber.org/protocol/disco#info' node='%s'/>",
+    "<query xmlns='http://jabber.org/protocol/disco#items' node='%s'/>"
+  local rows = {
+    -- kind, what is in <pubsub/>, of owners?, answer
+    { "get", "<items node='%s'/>", false, reads },
+    { "get", "<items node='%s'><item id='1'/></items>", false, reads },
+    { "set", "<subscribe node='%s'" .. jid, false, reads },
+    { "get", "<default node='%s'/>", false, reads },
+    { "set", "<unsubscribe node='%s'" .. jid, false, not_subscribed },
+    { "get", "<options node='%s'" .. jid, false, not_subscribed },
+    { "set", "<options node='%s'" .. jid, false, not_subscribed },
+    { "get", "<subscriptions node='%s'/>", false, "cancel item-not-found" },
+    { "set", "<publish node='%s'/>", false, forbidden },
+    { "set", "<publish node='%s'><item/></publish>", false, forbidden },
+    { "set", "<publish node='%s'><item><x xmlns='urn:x'/></item></publish>", false, forbidden },
+    { "set", "<publish node='%s'><item><x xmlns='urn:x'/></item></publish>" .. publish_options { access_model = "open" }, false,
+      forbidden },
+    { "set", "<retract node='%s'><item id='1'/></retract>", false, forbidden },
+    { "set", "<create node='%s'/>", false, forbidden },
+    { "get", "<configure node='%s'/>", true, forbidden },
+    { "set", "<configure node='%s'>" .. form("node_config", { access_model = "open" }) .. "</configure>", true, forbidden },
+    { "get", "<affiliations node='%s'/>", true, forbidden },
+    { "set", "<affiliations node='%s'/>", true, forbidden },
+    { "get", "<subscriptions node='%s'/>", true, forbidden },
+    { "set", "<subscriptions node='%s'/>", true, forbidden },
+    { "set", "<purge node='%s'/>", true, forbidden },
+    { "set", "<delete node='%s'/>", true, forbidden },
+    { "get", INFO, nil, "cancel service-unavailable" },
+    { "get", ITEMS, nil, "cancel service-unavailable" },
+  }
+  for _, row in ipairs(rows) do
+    for _, where in ipairs { "romeo urn:presence", "romeo urn:roster", "romeo urn:whitelist", "romeo urn:outcast",
+      "romeo urn:light", "romeo urn:nothing", "nobody urn:presence", "nobody urn:nothing" } do
+      local user, node = where:match "^(%S+) (.*)$"
+      local request = row[2]:gsub("%%s", node)
+      if row[3] ~= nil then request = pubsub(request, row[3]) end
+      local reply = ask(nurse, row[1], user .. "@example.org", request)
+      check.equal(where .. ": " .. (reply.attr.type == "result" and "ok" or err(reply)), where .. ": " .. row[4], request)
+    end
+  end
+  for _, who in ipairs { "romeo", "nobody" } do
+    for _, list in ipairs { "subscriptions", "affiliations" } do
+      local reply = ask(nurse, "get", who .. "@example.org", pubsub("<" .. list .. "/>"))
+      check.equal(#reply.tags[1].tags[1].tags, who == "romeo" and list == "affiliations" and 1 or 0, who .. list)
+    end
+  end
+  -- contacts hear what XEP-0060 says, and who asks to be let in waits
+  check.equal(err(items(juliet, "romeo@example.org", "urn:nothing")), "cancel item-not-found")
+  local wait = ask(nurse, "set", "romeo@example.org", pubsub("<subscribe node='urn:authorize'" .. jid))
+  check.equal(wait:find("{" .. NS .. "}pubsub/subscription@subscription"), "pending")
+  check.equal(ask(nurse, "set", "romeo@example.org", pubsub("<subscribe node='urn:open'" .. jid)).attr.type, "result")
   host:close()
 end)
 
@@ -206,7 +273,7 @@ check.test("nodes made without options are as their clients need them", function
   for _, node in ipairs { "urn:xmpp:bookmarks:1", "urn:xmpp:mds:displayed:0", "urn:xmpp:contacts" } do
     publish(romeo, node, "room@rooms.example")
     publish(romeo, node, "other@rooms.example")
-    check.equal(err(items(nurse, "romeo@example.org", node)), "cancel not-allowed closed-node", node)
+    check.equal(err(items(nurse, "romeo@example.org", node)), "auth not-authorized presence-subscription-required", node)
     check.equal(#items(romeo, nil, node).tags[1].tags[1].tags, 2, node)
   end
   host:close()
@@ -501,7 +568,7 @@ check.test("an account that is deleted: its nodes and items are gone, and it is 
   check.ok(host:run(users.create_user, "juliet", "another person", "example.org"))
   juliet = host:client "juliet@example.org/balcony"
   check.equal(err(items(juliet, nil, "urn:n")), "cancel item-not-found")
-  check.equal(err(items(juliet, "romeo@example.org", "urn:secret")), "cancel not-allowed closed-node")
+  check.equal(err(items(juliet, "romeo@example.org", "urn:secret")), "auth not-authorized presence-subscription-required")
   check.equal(#ask(juliet, "get", "romeo@example.org", pubsub "<subscriptions/>").tags[1].tags[1].tags, 0)
   check.equal(items(host:client "nurse@example.org/hall", "romeo@example.org", "urn:secret").attr.type, "result")
   for _, node in ipairs { "urn:secret", "urn:asked", "urn:open" } do
