@@ -265,7 +265,8 @@ function room_mt:destroy(newjid, reason, password)
   if self.destroying then return true end
   self.destroying = true                                   -- from here on nothing of it is written
   if kept[self.jid] then
-    local ok, err = tombstones.put(self.jid, newjid, reason)
+    local ok, err = self._locked ~= nil, nil               -- what never was a room leaves no stone
+    if not ok then ok, err = tombstones.put(self.jid, newjid, reason) end
     if ok then ok, err = store:set(jid.node(self.jid), nil) end
     if not ok then
       self.destroying = nil
@@ -289,9 +290,17 @@ end
 module:hook("muc-occupant-left", function(event)
   local room = event.room
   if room:has_occupant() or room.destroying then return end
-  if room:get_persistent() then return rest(room) end
+  if room:get_persistent() and not room:is_locked() then return rest(room) end
   room:destroy()
 end, -100)
+
+-- §10.1.3: who leaves a room before it is configured takes it with him, and hears so.
+module:hook("muc-occupant-pre-leave", function(event)
+  local room, sessions = event.room, event.occupant.sessions
+  if not room:is_locked() or room:occupant_count() > 1 or next(sessions, next(sessions)) then return end
+  room:destroy()
+  return true
+end, -10)
 
 local function may_create(who)
   local rule = config.restrict_room_creation

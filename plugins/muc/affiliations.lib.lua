@@ -212,7 +212,7 @@ return function(room_mt)
   local function merged(old, data)
     local both = {}
     for k, v in pairs(old or {}) do both[k] = v end
-    for k, v in pairs(data) do both[k] = v end
+    for k, v in pairs(data or {}) do both[k] = v end
     return both
   end
 
@@ -255,13 +255,9 @@ return function(room_mt)
         self._affiliations[who], self._affiliation_data[who] = nil, nil
       else
         self._affiliations[who] = event.affiliation
-        local data = self._affiliation_data[who]
-        if event.affiliation == "outcast" and data and data.reserved_nickname then             -- §9.1
-          data = merged(data, {})
-          data.reserved_nickname = nil
-        end
-        if event.data then data = merged(data, event.data) end
-        self._affiliation_data[who] = data
+        local data = merged(self._affiliation_data[who], event.data)
+        if event.affiliation == "outcast" or data.reserved_nickname == "" then data.reserved_nickname = nil end    -- §9.1, §9.5
+        self._affiliation_data[who] = next(data) ~= nil and data or nil
       end
     end
     self._reserved = nil
@@ -432,7 +428,7 @@ return function(room_mt)
       if not ranks[attr.affiliation] then return nil, "modify", "not-acceptable" end
       who = jid.bare(who)
       local kept = ranks[attr.affiliation] > 0 and attr.nick
-      if kept then                                         -- it is kept for him, so it must be one
+      if kept and kept ~= "" then                          -- it is kept for him, so it must be one; "": none any more
         kept = select(3, jid.prepped_split(self.jid .. "/" .. kept))
         if not kept or not util.is_nick(kept) then return nil, "modify", "not-acceptable" end
       end

@@ -209,12 +209,18 @@ function config.install(room_mt)
     return true
   end
 
-  local LISTS = { { "muc#roomconfig_roomowners", "owner" }, { "muc#roomconfig_roomadmins", "admin" } }
+  local OWNERS, ADMINS, MEMBERS_ONLY = "muc#roomconfig_roomowners", "muc#roomconfig_roomadmins", "muc#roomconfig_membersonly"
+  local LISTS = { { OWNERS, "owner" }, { ADMINS, "admin" } }
 
-  -- The lists of admins and owners in the form are whole lists (§10.1.2).
+  -- The lists of admins and owners in the form are whole lists (§10.1.2). Who is not on them any more (§10.2): an owner becomes
+  -- an admin, unless that list is there as well; the others stay in a room for members alone as such.
   -- -> what changes: { { jid, affiliation } } | nil, type, condition
   local function list_changes(self, values, present)
     local becomes, out = {}, {}
+    local members_only = self:get_members_only()
+    if present[MEMBERS_ONLY] then members_only = values[MEMBERS_ONLY] end
+    local rest = members_only and "member" or "none"
+    local lower = { owner = present[ADMINS] and rest or "admin", admin = rest }
     for _, list in ipairs(LISTS) do
       local var, affiliation = list[1], list[2]
       if present[var] then
@@ -222,7 +228,7 @@ function config.install(room_mt)
         for _, who in ipairs(values[var] or {}) do want[jid.bare(who)] = true end
         if affiliation == "owner" and not next(want) then return nil, "cancel", "conflict" end
         for who in self:each_affiliation(affiliation) do
-          if not want[who] then becomes[who] = becomes[who] or "none" end
+          if not want[who] then becomes[who] = becomes[who] or lower[affiliation] end
         end
         for who in pairs(want) do
           local now = becomes[who] or self._affiliations[who]
@@ -337,7 +343,9 @@ function config.install(room_mt)
     if child.name == "destroy" and child.attr.xmlns == OWNER then
       local venue = child.attr.jid and jid.prep(child.attr.jid)
       if child.attr.jid and not venue then return refuse("modify", "jid-malformed") end
-      local ok, kind, condition = self:destroy(venue, child:get_child_text "reason", child:get_child_text "password")
+      local reason, password = child:get_child_text "reason", child:get_child_text "password"
+      if #(reason or "") > TEXT_BYTES or #(password or "") > TEXT_BYTES then return refuse("modify", "not-acceptable") end
+      local ok, kind, condition = self:destroy(venue, reason, password)
       if not ok then return refuse(kind, condition) end
       origin.send(st.reply(stanza))
       return true

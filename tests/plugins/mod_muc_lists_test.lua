@@ -61,7 +61,7 @@ check.test("§10.1: the lists in the form are whole lists, and one write with al
   check.equal(submit { roomadmins = named("b", "c"), roomowners = named("romeo", "a", "c") }, "ok")
   check.equal(state(), "a c romeo | b")          -- who is named in both is an owner
   check.equal(submit { roomowners = {} }, "cancel conflict")
-  check.equal(submit { roomname = "new", roomowners = named("a") }, "ok")          -- he hands it over, himself left out
+  check.equal(submit { roomname = "new", roomowners = named("a"), roomadmins = named("b") }, "ok")    -- handed over
   check.equal(list(romeo, "owner"), "auth forbidden")
   local a = rooms.person(host, "a")
   romeo = a

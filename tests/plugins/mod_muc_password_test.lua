@@ -1,6 +1,7 @@
 -- SPDX-License-Identifier: MIT
 -- A password guards what is said behind it: who has not given it, nor may know it, reads neither archive nor lists, and gets it
 -- by no invitation, not even by his own; whatever his place on the lists of the room.
+
 local check = require "check"
 local rooms = require "rooms_fixture"
 local ROOM, USER = rooms.ROOM, rooms.USER
