@@ -6,12 +6,15 @@
 -- Any number of domain pairs may be proved on one incoming stream, each in its own time; trouble with one is an error inside the
 -- dialback element and does not touch the stream.
 
+local clock = require "couplet.clock"
 local dialback = require "couplet.dialback"
 local equals = require "couplet.util.hashes".equals
 local hosts = require "couplet.hosts"
 local link = require "couplet.s2s_link"
+local network = require "couplet.lockout".network
 local s2s = require "couplet.s2s"
 local st = require "couplet.stanza"
+local task = require "couplet.task"
 local count = require "couplet.util.iterators".count
 
 local NS, FEATURE = "jabber:server:dialback", "urn:xmpp:features:dialback"
@@ -77,19 +80,51 @@ local function on_question(session, element)
   return reply(session, "verify", attr.to, attr.from, attr.id, valid and "valid" or "invalid")
 end
 
--- The receiving server asks (step 2): done(kind, condition, why?) once --------------------------------------------------
+-- The receiving server asks (step 2): done(kind, condition, why?) at most once ------------------------------------------
+
+local LINGER = 10                      -- seconds a connection made for a question is kept for what there may be to say
 
 local function send_question(session, question)
   question.sent = true
   session.sends2s(st.stanza("db:verify", { from = question.here, to = question.remote, id = question.id }):text(question.key))
 end
 
+-- It gives its place back, but not at once: so many domains are called in so much time for one address, however fast it asks.
+local function linger(session)
+  if session.type ~= "s2sout_unauthed" or session.destroying then return end
+  clock.timer(LINGER, function()
+    if session.type ~= "s2sout_unauthed" or session.questions[1] or next(session.links or {}) then return end
+    task.spawn(session.close, session, nil, "nothing more to ask")
+  end)
+end
+
+-- A question is on two lists: of the stream it goes out on, and of the one the claim came on.
+local function take_off(question)
+  question.timer:stop()
+  question.claimant.claims[question] = nil
+  local questions = question.session.questions
+  for i, other in ipairs(questions) do
+    if other == question then table.remove(questions, i) break end
+  end
+  if not questions[1] then linger(question.session) end
+end
+
+local function settle(question, ...)
+  take_off(question)
+  return question.done(...)
+end
+
 -- Over a connection of our own: never the one the claim came on (XEP-0288 §2.2).
-local function ask(here, remote, id, key, done)
-  local session, condition = s2s.outgoing(here, remote, true)
+local function ask(claimant, here, remote, key, done)
+  local session, condition = s2s.outgoing(here, remote, network(claimant.ip))
   if not session then return done("error", condition) end
+  local question = { claimant = claimant, session = session, done = done,
+    here = here, remote = remote, id = claimant.streamid, key = key }
+  question.timer = clock.timer(module:get_option_period("s2s_timeout", 90), function()
+    task.spawn(settle, question, "error", "remote-server-timeout", "no answer")
+  end)
+  claimant.claims[question] = true
   session.questions = session.questions or {}
-  local question = { here = here, remote = remote, id = id, key = key, done = done }
   table.insert(session.questions, question)
   if session.usable and not session.sasl_under_way or session.type == "s2sout" then send_question(session, question) end
 end
@@ -103,15 +138,12 @@ end)
 local function on_answer(session, element)
   local attr = element.attr
   local remote, here = s2s.domain(attr.from), s2s.domain(attr.to)
-  for i, question in ipairs(session.questions or {}) do
+  for _, question in ipairs(session.questions or {}) do
     if question.sent and question.id == attr.id and question.remote == remote and question.here == here then
-      table.remove(session.questions, i)
-      if attr.type == "valid" then
-        question.done "valid"
-      elseif attr.type == "invalid" then
-        question.done "invalid"
+      if attr.type == "valid" or attr.type == "invalid" then
+        settle(question, attr.type)
       else
-        question.done("error", "remote-server-timeout")
+        settle(question, "error", "remote-server-timeout")
       end
       return true
     end
@@ -120,13 +152,19 @@ local function on_answer(session, element)
   return true
 end
 
+-- Nobody waits for the answers to what was claimed on it.
+local function claimant_gone(session)
+  for question in pairs(session.claims or {}) do take_off(question) end
+end
+
+module:hook("s2sin-destroyed", function(event) claimant_gone(event.session) end)
+
 module:hook("s2sout-destroyed", function(event)
   local session = event.session
-  local questions = session.questions or {}
-  session.questions = nil
+  claimant_gone(session)
   local condition = session.notopen and "remote-connection-failed" or "remote-server-timeout"
   if event.bounce and event.bounce.condition == "remote-server-not-found" then condition = "remote-server-not-found" end
-  for _, question in ipairs(questions) do question.done("error", condition, event.reason) end
+  for _, question in ipairs({ table.unpack(session.questions or {}) }) do settle(question, "error", condition, event.reason) end
 end)
 
 -- The receiving server: somebody claims a domain (steps 1 and 4) --------------------------------------------------------
@@ -141,7 +179,6 @@ end
 
 local function answered(session, claim, kind, condition, why)
   if session.destroyed or session.closing then return end
-  session.claims = session.claims - 1
   if claim.stream ~= session.streamid then return end      -- TLS or SASL has begun another: nobody looked at its certificate then
   local here, remote = claim.here, claim.remote
   if kind == "valid" then
@@ -204,16 +241,15 @@ local function on_claim(session, element)
     reply(session, "result", here, remote, nil, "valid")
     return s2s.told(session, remote, here) or true
   end
-  session.claims = session.claims or 0
-  if session.claims >= config.dialback_max_questions
+  session.claims = session.claims or {}
+  if count(pairs(session.claims)) >= config.dialback_max_questions
     or not session.hosts[remote] and count(pairs(session.hosts)) >= config.dialback_max_domains then
     return trouble "resource-constraint"
   end
-  session.claims = session.claims + 1
   session.hosts[remote] = session.hosts[remote] or { authed = false }
   session.log("debug", "claims to be %s", remote)
   local claim = { here = here, remote = remote, stream = session.streamid }
-  ask(here, remote, session.streamid, text_of(element), function(...) answered(session, claim, ...) end)
+  ask(session, here, remote, text_of(element), function(...) answered(session, claim, ...) end)
   return true
 end
 

@@ -62,7 +62,8 @@ module:config {
   s2s_max_unproved_per_ip = { type = "integer", default = 20, min = 1,
     doc = "incoming ones from one address that have proved nothing yet" },
   s2s_max_pending = { type = "integer", default = 1000, min = 1,
-    doc = "domains to which connections are being made at a time; half of them for dialback's questions" },
+    doc = "domains to which connections are being made at a time; half of them for dialback's questions, a tenth for claims from "
+      .. "one address" },
   s2s_max_pairs = { type = "integer", default = 100, min = 1,
     doc = "pairs of domains that may share one outgoing connection; 1: none do" },
   disallow_s2s = { type = "boolean", default = false, doc = "this host talks to no other server" },

@@ -410,8 +410,8 @@ class Raw:
         sock.settimeout(DEADLINE)
 
     @classmethod
-    def connect(cls, port, address="127.0.0.1"):
-        return cls(socket.create_connection((address, port), DEADLINE))
+    def connect(cls, port, address="127.0.0.1", source="127.0.0.1"):
+        return cls(socket.create_connection((address, port), DEADLINE, (source, 0) if "." in address else None))
 
     def send(self, text):
         self.sock.sendall(text.encode())

@@ -21,7 +21,8 @@
 --
 -- mod_s2s adds what needs the network:
 --   talks(host) -> bool                                 a host of ours that talks to other servers
---   outgoing(from_host, to_host, for_question?) -> session | nil, condition, text      the one there is, or a new one
+--   outgoing(from_host, to_host, asker?) -> session | nil, condition, text      the one there is, or a new one; asker: the
+--                                                       address that has us ask dialback's question
 --   check_certificate(session, remote, here?) -> bool   is what the other side shows good enough?
 --   check_another(session, remote, here?) -> bool, what is wrong      … for one more domain; the stream keeps its own judgement
 --   stream_ready(session, again?)                       TLS is as it should be: prove us, ask dialback's questions

@@ -28,8 +28,9 @@ local config = module.config
 local DIALBACK = "urn:xmpp:features:dialback"
 local CANDIDATES_MAX = 8               -- on the way to a domain, whose records are looked at
 
--- attempts: connection -> attempt of a race; pending: sessions not yet authenticated
-local outgoing = { state = { attempts = {}, pending = 0 } }
+-- attempts: connection -> attempt of a race; pending: sessions not yet authenticated; asked: address -> of these, how many for
+-- its claims
+local outgoing = { state = { attempts = {}, pending = 0, asked = {} } }
 
 local function fire(session, event, data) return s2s.bus_of(session).fire_event(event, data) end
 
@@ -222,17 +223,23 @@ local function begin(session)
 end
 
 -- Our own connection from here to there; made if there is none, in a moment: links wait for it, and dialback's questions do.
--- Questions, to which strangers move us, get half of the places: the rest is for what our users say.
-function s2s.outgoing(from_host, to_host, for_question)
+-- Questions, to which strangers move us, get half of the places: the rest is for what our users say. Of these one stranger's
+-- address gets a fifth.
+local function full(asker)
+  local state, places = outgoing.state, config.s2s_max_pending
+  if not asker then return state.pending >= places end
+  return state.pending >= places / 2 or (state.asked[asker] or 0) >= places / 10
+end
+
+function s2s.outgoing(from_host, to_host, asker)
   local session = s2s.to(from_host, to_host)
   if session then return session end
+  if full(asker) then return nil, "resource-constraint", "Too many connections are being made" end
   local state = outgoing.state
-  if state.pending >= config.s2s_max_pending / (for_question and 2 or 1) then
-    return nil, "resource-constraint", "Too many connections are being made"
-  end
   session = s2s.new_outgoing(from_host, to_host)
   state.pending = state.pending + 1
-  session.counted = true
+  if asker then state.asked[asker] = (state.asked[asker] or 0) + 1 end
+  session.counted = asker or true
   local event = { session = session }
   if hosts.get(from_host).events.fire_event("s2sout-pre-connect", event) == false then
     s2s.destroy_session(session, event.reason or "refused by a plugin")
@@ -243,9 +250,12 @@ function s2s.outgoing(from_host, to_host, for_question)
 end
 
 function outgoing.no_longer_pending(session)
-  if not session.counted then return end
+  local asker, state = session.counted, outgoing.state
+  if not asker then return end
   session.counted = nil
-  outgoing.state.pending = outgoing.state.pending - 1
+  state.pending = state.pending - 1
+  local n = state.asked[asker]
+  if n then state.asked[asker] = n > 1 and n - 1 or nil end
 end
 
 function outgoing.connected(conn) return outgoing.state.attempts[conn] end

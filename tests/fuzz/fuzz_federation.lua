@@ -12,6 +12,7 @@ local dial = require "couplet.dial"
 local dns = require "couplet.util.dns"
 local adns = require "couplet.net.adns"
 local jid = require "couplet.jid"
+local count = require "couplet.util.iterators".count
 local pton = require "couplet.util.net".pton
 local s2s = require "couplet.s2s"
 local st = require "couplet.stanza"
@@ -140,7 +141,11 @@ local function dialback(bytes)
     wanted(not known.authed or known.locals, "proved for nobody")
   end
   wanted(n <= 5, "%d domains on one stream", n)
-  wanted((incoming.claims or 0) <= 3, "%d questions under way", incoming.claims or 0)
+  local claims = count(pairs(incoming.claims or {}))
+  wanted(claims <= 3, "%d questions under way", claims)
+  fake.run(events.fire_event, "s2sin-destroyed", { session = incoming })
+  fake.run(events.fire_event, "s2sout-destroyed", { session = ours })
+  for _, s in pairs(asked) do wanted(not (s.questions and s.questions[1]), "a question nobody waits for") end
 end
 
 -- 1, 2: certificates ------------------------------------------------------------------------------------------------------------

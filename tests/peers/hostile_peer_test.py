@@ -41,8 +41,8 @@ class World:
         self.romeo.close()
         self.lab.__exit__(kind, *more)
 
-    def stranger(self):
-        return Raw.connect(self.here.s2s).opened_tls(self.lab, "x.lab", "verona.lab", self.cert)
+    def stranger(self, source="127.0.0.1"):
+        return Raw.connect(self.here.s2s, source=source).opened_tls(self.lab, "x.lab", "verona.lab", self.cert)
 
     def proved(self):
         r = self.stranger()
@@ -50,6 +50,12 @@ class World:
         r.text = ""
         r.open("x.lab", "verona.lab").expect("<stream:features>.*</stream:features>|<stream:features/>")
         return r
+
+    def until(self, condition):
+        end = time.monotonic() + 20
+        while not condition():
+            assert time.monotonic() < end, "in vain"
+            time.sleep(0.02)
 
     def said(self, text):
         """How many lines of the log say that?"""
@@ -158,7 +164,7 @@ def chain():
 
 @test("claims of many domains: some are asked about, the rest gets errors, and our users still find their way")
 def claims():
-    config = LOOSE + "s2s_max_pending = 10\ns2s_login_elements = 1000\ndialback_max_domains = 50\n"
+    config = LOOSE + "s2s_max_pending = 50\ns2s_login_elements = 1000\ndialback_max_domains = 50\n"
     silent = RawServer()                                           # takes connections and says nothing
     with World(config, {name + ".lab": [("127.0.0.1", silent.port)] for name in ("good", *("d%d" % i for i in range(300)))}) as w:
         r = w.stranger()
@@ -176,6 +182,67 @@ def claims():
         r.ended()
         equal(w.said("That is a domain of ours"), 1)
         silent.close()
+
+
+CLAIM, VERIFY = "<db:result from='%s' to='verona.lab'>key</db:result>", "<db:verify from='%s' to='verona.lab' id='%s' type='valid'/>"
+REFUSED = "<db:result[^>]*to='%s' type='error'><error type='wait'><%s"
+
+
+@test("claims from one address get a share of the places for questions; a connection nobody needs any more gives its place back")
+def share():
+    silent = RawServer()
+    zone = {"d%d.lab" % i: [("127.0.0.1", silent.port)] for i in range(10)}
+    with World(LOOSE + "s2s_max_pending = 20\n", zone) as w:
+        streams = [w.stranger(), w.stranger(), w.stranger("127.0.0.2")]
+        for i, (r, asked) in enumerate(((0, True), (1, True), (0, False), (1, False), (2, True), (2, True), (2, False))):
+            streams[r].send(CLAIM % ("d%d.lab" % i))
+            if not asked:
+                streams[r].expect(REFUSED % ("d%d.lab" % i, "resource-constraint"))
+        called = {}
+        for _ in range(4):
+            v = silent.accept()
+            called[v.expect("<stream:stream[^>]* to='([^']+)'").group(1)] = v
+        equal(sorted(called), ["d0.lab", "d1.lab", "d4.lab", "d5.lab"])
+        streams[0].close()
+        began = time.monotonic()
+        called["d0.lab"].ended()
+        assert 8 < time.monotonic() - began < 18, time.monotonic() - began         # s2s_connect_timeout is more
+        streams[1].send(CLAIM % "d7.lab")
+        called["d7.lab"] = silent.accept()
+        called["d7.lab"].expect("<stream:stream[^>]* to='d7.lab'")
+        streams[1].send(CLAIM % "d8.lab").expect(REFUSED % ("d8.lab", "resource-constraint"))
+        for r in (*streams, *called.values(), silent):
+            r.close()
+
+
+@test("a question has a deadline on a proved stream too; it is dropped when the stream ends that it was asked for")
+def questions():
+    victim = RawServer()
+    config = LOOSE + "s2s_timeout = 5\ndialback_max_questions = 1\n"
+    with World(config, {"victim.lab": [("127.0.0.1", victim.port)]}) as w:
+        w.romeo.ping("victim.lab")
+        features = "<dialback xmlns='urn:xmpp:features:dialback'/>"
+        v = victim.accept_tls(w.lab, "victim.lab", w.lab.authority.issue("victim.lab", "selfsigned"), features=features)
+        v.expect("<db:result[^>]*>.*?</db:result>")
+        v.send("<db:result from='victim.lab' to='verona.lab' type='valid'/>").expect("<iq ")
+        r, gone = w.proved(), w.proved()
+        for late in (1, 2):
+            r.send(CLAIM % "victim.lab")
+            number = v.expect("<db:verify[^>]* id='([^']+)'").group(1)
+            r.send(CLAIM % "victim.lab").expect(REFUSED % ("victim.lab", "resource-constraint"))
+            r.expect(REFUSED % ("victim.lab", "remote-server-timeout"))
+            v.send(VERIFY % ("victim.lab", number))                # too late
+            w.until(lambda: w.said("nobody asked") == late)
+        gone.send(CLAIM % "victim.lab")
+        number = v.expect("<db:verify[^>]* id='([^']+)'").group(1)
+        gone.close()
+        w.until(lambda: w.said("session from x.lab ended"))
+        v.send(VERIFY % ("victim.lab", number)).send("<message from='a@victim.lab'/>").expect(STREAM_ERROR % "not-authorized")
+        equal(w.said("nobody asked"), 3)
+        r.send("<message from='a@victim.lab' to='romeo@verona.lab'><body>no</body></message>").expect(STREAM_ERROR % "invalid-from")
+        equal(w.said("victim.lab for verona.lab, TLS, proved"), 1)  # that is the way there
+        for stream in (r, v, victim):
+            stream.close()
 
 
 @test("claims that fail again and again end a proved stream; wrong questions about keys are one line in the log")
