@@ -230,7 +230,6 @@ function login.new(module, dialect)
     else
       add_bindings(session, handler, tls or tls_of(session))
     end
-    usable(session, handler)
     return handler.cb_types or {}
   end
 
@@ -243,7 +242,9 @@ function login.new(module, dialect)
     if names and handler.extended and not handler.profile.external then
       handler = handler:extended { external = external(names) }
     end
-    return handler, self.equip(session, handler, tls)
+    local types = self.equip(session, handler, tls)
+    usable(session, handler)
+    return handler, types
   end
 
   -- All plugins that offer something on this stream offer the same.
