@@ -203,7 +203,7 @@ local function new_service(username)
     node_defaults = { access_model = "presence", max_items = 1, send_last_published_item = "on_sub_and_presence",
       max_payload_size = config.pep_max_payload_size },
     defaults_for = well_known.defaults,
-    get_affiliation = function(who) if who == bare then return "owner" end end,
+    owns_all = function(who) return who == bare end,
     itemstore = function(node_config, node)
       if not node_config.persist_items then return lib.nothing end
       return lib.items(module:open_store("pep_" .. node, "archive"), username, node_config, config.pep_max_items)

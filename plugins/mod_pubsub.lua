@@ -72,10 +72,7 @@ local function new_service()
     broadcaster = broadcaster,
     node_defaults = { max_payload_size = config.pubsub_max_payload_size, max_items = math.min(20, config.pubsub_max_items),
       itemreply = config.expose_publisher and "publisher" or "owner" },
-    get_affiliation = function(who, node)
-      if usermanager.is_admin(who, host) then return "owner" end
-      if node ~= nil then return nil end
-    end,
+    owns_all = function(who) return usermanager.is_admin(who, host) end,
     may_create = function(who)
       if config.pubsub_create == "any" then return true end
       local home = prosody.hosts[jid.host(who)]

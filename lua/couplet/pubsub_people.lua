@@ -169,7 +169,11 @@ return function(service_mt, lib)
     if name then
       add_matching(self, out, self.nodes[name], bare)
     else
-      for _, object in pairs(self.nodes) do add_matching(self, out, object, bare) end
+      for _, object in pairs(self.nodes) do
+        if object.pending[bare] or next(object.subscribers) and self:subscribes(object, bare) then
+          add_matching(self, out, object, bare)
+        end
+      end
     end
     return true, out
   end

@@ -8,48 +8,52 @@
 
 local rsm = require "util.rsm"
 
-local LIST_BYTES, ITEMS_BYTES = 512 * 1024, 2 * 1024 * 1024
+local LIST_BYTES, LIST_MAX, ITEMS_BYTES = 512 * 1024, 1000, 2 * 1024 * 1024
+local COUNTED = 1000                   -- nodes of a service up to which each page says how many there are
 
 return function(lib)
-  -- -> the first and last position of a page of the sorted names, and whether it was asked for
-  local function bounds(names, query)
-    local page, first, last = rsm.get(query), 1, #names
-    if not page then return first, last, false end
-    if page.after then
-      while names[first] and names[first] <= page.after do first = first + 1 end
+  -- -> position of the first name that is larger (or not smaller: including)
+  local function position(names, name, including)
+    local low, high = 1, #names + 1
+    while low < high do
+      local middle = (low + high) // 2
+      if names[middle] < name or names[middle] == name and not including then low = middle + 1 else high = middle end
     end
-    if type(page.before) == "string" then
-      while last >= first and names[last] >= page.before do last = last - 1 end
-    end
-    local most = page.max or #names
-    if page.before then first = math.max(first, last - most + 1) else last = math.min(last, first + most - 1) end
-    return first, last, true
+    return low
   end
 
-  -- add(name) puts one into the reply
-  local function write(event, names, add)
-    table.sort(names)
-    local first, last, asked = bounds(names, event.stanza.tags[1])
-    local bytes, at = 0, first
-    while at <= last and bytes < LIST_BYTES do
-      bytes = bytes + add(names[at])
-      at = at + 1
-    end
-    if asked or at <= last then
-      event.reply:add_child(rsm.generate { first = at > first and { index = first - 1, names[first] } or nil,
-        last = at > first and names[at - 1] or nil, count = #names })
-    end
-  end
-
+  -- A page costs what is on it, however many nodes there are.
   function lib.disco_nodes(event, service, address)
-    local _, visible = service:get_nodes(event.stanza.attr.from)
-    local names = {}
-    for name in pairs(visible) do names[#names + 1] = name end
-    write(event, names, function(name)
-      local title = visible[name].config.title
-      event.reply:tag("item", { jid = address, node = name, name = title ~= "" and title or nil }):up()
-      return #name + #title + 64
-    end)
+    local from, names = event.stanza.attr.from, service:node_names()
+    local page, sees = rsm.get(event.stanza.tags[1]), service:viewer(from)
+    local function visible(at) local object = service.nodes[names[at]] return object and sees(object) and object end
+    local first = page and page.after and position(names, page.after) or 1
+    local last = page and type(page.before) == "string" and position(names, page.before, true) - 1 or #names
+    local step = page and page.before and -1 or 1
+    local at, most = step == 1 and first or last, math.min(page and page.max or LIST_MAX, LIST_MAX)
+    local list, bytes = {}, 0
+    while at >= first and at <= last and #list < most and bytes < LIST_BYTES do
+      local object = visible(at)
+      if object then
+        local title = object.config.title
+        table.insert(list, step == 1 and #list + 1 or 1, { node = names[at], title = title ~= "" and title or nil, at = at })
+        bytes = bytes + #names[at] + #title + 64
+      end
+      at = at + step
+    end
+    for _, item in ipairs(list) do event.reply:tag("item", { jid = address, node = item.node, name = item.title }):up() end
+    while not page and at <= last and not visible(at) do at = at + 1 end
+    if not page and at > last then return end              -- that was all
+    local count, index
+    if #names <= COUNTED or page and page.max == 0 and lib.may_walk(service, from) then
+      count, index = 0, 0
+      for i = 1, #names do
+        local n = visible(i) and 1 or 0
+        count, index = count + n, index + (list[1] and i < list[1].at and n or 0)
+      end
+    end
+    event.reply:add_child(rsm.generate { first = list[1] and { index = index, list[1].node } or nil,
+      last = list[1] and list[#list].node or nil, count = count })
   end
 
   function lib.disco_node(event, service)

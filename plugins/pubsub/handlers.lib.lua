@@ -14,6 +14,8 @@ return function(lib)
   local NS, OWNER = lib.NS, lib.OWNER
   local handlers, owner = {}, {}
 
+  local LIST_MAX = 5000                  -- of one's own affiliations in one answer
+
   local function actor_of(event) return event.stanza.attr.from end
 
   local function reply_with(event, child)
@@ -33,6 +35,7 @@ return function(lib)
   -- A domain's service lists everybody's; §5.6, §5.7 want those of the one who asks.
   function handlers.get_subscriptions(event, service, action)
     local actor = actor_of(event)
+    if not node_of(action) and not lib.may_walk(service, actor) then return nil, "asked-too-often" end
     local ok, list = service:get_subscriptions(node_of(action), actor, actor)
     if not ok then return nil, list end
     local out = element("subscriptions", { node = action.attr.node })
@@ -43,13 +46,18 @@ return function(lib)
   end
 
   function handlers.get_affiliations(event, service, action)
-    local actor, only = service:normalize(actor_of(event)), node_of(action)
-    local out = element("affiliations", { node = action.attr.node })
-    for name in pairs(service.nodes) do
-      local affiliation = service:get_affiliation(actor, name)
-      if affiliation ~= "none" and (not only or only == name) then
-        out:tag("affiliation", { node = not only and name or nil, affiliation = affiliation }):up()
-      end
+    local actor, only = actor_of(event), node_of(action)
+    local out, n = element("affiliations", { node = action.attr.node }), 0
+    if only then
+      local affiliation = service:get_affiliation(actor, only)
+      if service.nodes[only] and affiliation ~= "none" then out:tag("affiliation", { affiliation = affiliation }) end
+      return reply_with(event, out:reset())
+    end
+    if not lib.may_walk(service, actor) then return nil, "asked-too-often" end
+    for name, affiliation in service:each_affiliation(actor) do
+      out:tag("affiliation", { node = name, affiliation = affiliation }):up()
+      n = n + 1
+      if n >= LIST_MAX then break end
     end
     return reply_with(event, out)
   end
@@ -57,6 +65,7 @@ return function(lib)
   -- Items ------------------------------------------------------------------------------------------------------------------
 
   local URI_BYTES = 1024
+  local RUNS = { javascript = true, vbscript = true, data = true }       -- no place anybody could have moved to
   local PAGE_MAX = 1000                  -- items, and the bytes of an answer, so that nobody's client is drowned
   local PAGE_BYTES = 2 * 1024 * 1024
 
@@ -77,7 +86,7 @@ return function(lib)
     for item in action:childtags "item" do
       if not item.attr.id then return nil, "bad-request" end
       wanted = wanted or {}
-      wanted[#wanted + 1] = item.attr.id
+      if not wanted[item.attr.id] then wanted[#wanted + 1], wanted[item.attr.id] = item.attr.id, true end        -- read once
       if #wanted > PAGE_MAX then return nil, "policy-violation" end
     end
     local page, condition = page_of(action, pubsub)
@@ -270,7 +279,8 @@ return function(lib)
     local condition = service:why_not(node, actor_of(event), "delete")
     if condition then return nil, condition end
     local uri = redirect and redirect.attr.uri
-    if redirect and not (uri and #uri <= URI_BYTES and uri:find "^%a[%w+.-]*:[^%c%s]+$") then
+    if redirect and not (uri and #uri <= URI_BYTES and uri:find "^%a[%w+.-]*:[^%c%s]+$"
+      and not RUNS[uri:match "^[^:]*":lower()]) then
       return nil, "bad-request", "A URI of no more than a thousand bytes, please"
     end
     service.nodes[node].redirect = uri

@@ -7,13 +7,16 @@
 --   lib.errors.new(condition) -> error object with the pubsub condition it needs
 --   lib.event(kind, node, item, id, config, extra?) -> <event/>      lib.notification(event, config, from) -> <message/>
 --   lib.handle(event, service) -> true                one iq: handlers.lib
+--   lib.may_walk(service, who) -> bool               not too often in a row, for requests that look through all nodes
 --   lib.watch(service, from, post)  lib.each_subscriber(service, object, message, item, fn)
 --   lib.features(without?) -> list                    lib.forms: see forms.lib
 
 local clock = require "couplet.clock"
 local errors = require "util.error"
+local recent = require "couplet.recent"
 local st = require "util.stanza"
 local task = require "couplet.task"
+local throttle = require "util.throttle"
 local uuid = require "util.id".medium
 
 local lib = {}
@@ -32,6 +35,7 @@ local function unsupported(feature)
 end
 
 local registry = {
+  ["asked-too-often"] = { type = "wait", condition = "resource-constraint", text = "Slower, please" },
   ["closed-node"] = own("cancel", "not-allowed", "closed-node"),
   ["collections-unsupported"] = unsupported "collections",
   ["invalid-item"] = own("modify", "bad-request", "invalid-payload"),
@@ -297,6 +301,20 @@ function lib.has_text(service, node)
   local _, _, item = service:get_last_item(node, true)
   local payload = item and item.tags[1] or kind ~= "" and st.stanza("payload", { xmlns = kind })
   return payload and module:fire_event("pubsub-summary/" .. (payload.attr.xmlns or ""), { payload = payload }) ~= nil
+end
+
+-- Looking through all nodes of a service that has thousands is no business for every second.
+local WALKED, WALK_SECONDS = 200000, 10          -- nodes one account may look through in so long
+local walks, note_walks = recent.new(5000)
+
+function lib.may_walk(service, who)
+  local key = service:normalize(who)
+  local limit = walks(key)
+  if not limit then
+    limit = throttle.create(WALKED, WALK_SECONDS)
+    note_walks(key, limit)
+  end
+  return limit:poll(service.n_nodes + 1)
 end
 
 module:require "pubsub/watch"(lib)

@@ -265,6 +265,72 @@ check.test("§5.2: nodes in pages, and no more at once than who asks should get"
   host:close()
 end)
 
+check.test("ten thousand nodes: a page costs what is on it; who asks through all of them again and again waits", function()
+  local host, admin, romeo = new()
+  local service = plugin.get_module(SERVICE, "pubsub").service
+  host:run(function()
+    for i = 1, 9000 do assert(service:create(("n%04d"):format(i), true, i % 3 == 0 and { access_model = "whitelist" } or {})) end
+  end)
+  local function page(client, set)
+    local reply = ask(client, "get", ("<query xmlns='http://jabber.org/protocol/disco#items'>%s</query>"):format(set and
+      ("<set xmlns='http://jabber.org/protocol/rsm'>%s</set>"):format(set) or ""), nil, true)
+    local list, rsm = {}, reply.tags[1]:get_child("set", "http://jabber.org/protocol/rsm")
+    for item in reply.tags[1]:childtags "item" do list[#list + 1] = item.attr.node end
+    return ("%d %s-%s of %s"):format(#list, list[1], list[#list], rsm and rsm:get_child_text "count")
+  end
+  check.equal(page(romeo), "1000 n0001-n1499 of nil")
+  check.equal(page(admin), "1000 n0001-n1000 of nil")
+  check.equal(page(romeo, "<max>4</max><after>n4999</after>"), "4 n5000-n5005 of nil")
+  check.equal(page(romeo, "<max>4</max><before>n5000</before>"), "4 n4994-n4999 of nil")
+  check.equal(page(romeo, "<max>3</max><before/>"), "3 n8996-n8999 of nil")
+  check.equal(page(romeo, "<max>0</max>"), "0 nil-nil of 6000")
+  local last, n = nil, 0
+  repeat                                                   -- all of them, in pages
+    local got = page(romeo, "<max>900</max>" .. (last and "<after>" .. last .. "</after>" or ""))
+    n, last = n + tonumber(got:match "^%d+"), got:match "%-(%S+)"
+  until last == "nil"
+  check.equal(n, 6000)
+  local answers = {}
+  for _ = 1, 30 do
+    for _, list in ipairs { "subscriptions", "affiliations" } do
+      local got = result(ask(romeo, "get", "<" .. list .. "/>"))
+      answers[got] = (answers[got] or 0) + 1
+    end
+  end
+  check.equal(answers, { ok = 21, ["wait resource-constraint"] = 39 })
+  check.equal(result(ask(admin, "get", "<affiliations/>")), "ok")        -- others need not wait
+  check.equal(result(ask(romeo, "get", "<subscriptions node='n0001'/>")), "ok")
+  host:advance(10)
+  check.equal(result(ask(romeo, "get", "<affiliations/>")), "ok")
+  host:close()
+end)
+
+check.test("one item asked for a thousand times is read once", function()
+  local host, admin, romeo = new()
+  create(admin, "n")
+  publish(admin, "n", "1")
+  publish(admin, "n", "2")
+  local service = plugin.get_module(SERVICE, "pubsub").service
+  local store, reads = service.nodes.n.store, 0
+  local get = store.get
+  store.get = function(...) reads = reads + 1 return get(...) end
+  local reply = ask(romeo, "get", "<items node='n'>" .. ("<item id='1'/><item id='none'/><item id='2'/>"):rep(1000) .. "</items>")
+  check.equal(#reply.tags[1].tags[1].tags, 2)
+  check.equal(reads, 3)
+  host:close()
+end)
+
+check.test("a deleted node has not gone to a script", function()
+  local host, admin = new()
+  for uri, want in pairs { ["javascript:alert(1)"] = "modify bad-request", ["JavaScript:x"] = "modify bad-request",
+    ["data:text/html,x"] = "modify bad-request", ["vbscript:x"] = "modify bad-request", ["xmpp:a@b?;node=c"] = "ok",
+    ["https://blog.example/"] = "ok", [("xmpp:"):rep(1000)] = "modify bad-request" } do
+    create(admin, "n")
+    check.equal(result(ask(admin, "set", "<delete node='n'><redirect uri='" .. uri .. "'/></delete>", true)), want, uri)
+  end
+  host:close()
+end)
+
 check.test("many large items asked for by their ids: as many as an answer may hold, and it says so", function()
   local host, admin, romeo = new()
   create(admin, "n", { max_items = "max" })

@@ -16,7 +16,9 @@
 --   remove_subscription(node, actor, jid)  get_subscription(node, actor, jid) -> options | nil, state
 --   get_subscriptions(node?, actor, jid?) -> { { node, jid, state, subscription = options } }
 --   approve_subscription(node, actor, jid, allow)
---   get_affiliation(jid, node)  set_affiliation(node, actor, jid, affiliation)  get_affiliations(node, actor)
+--   get_affiliation(jid, node)  each_affiliation(jid) -> iterator: node, affiliation, without "none"
+--   node_names() -> sorted list, not to be changed                viewer(actor) -> fn(object) -> may he know of the node?
+--   set_affiliation(node, actor, jid, affiliation)  get_affiliations(node, actor)
 --   get_node_config(node, actor)  set_node_config(node, actor, new)  get_node_metadata(node, actor)
 --   may(node, actor, action) -> bool                 why_not(node, actor, action) -> condition | nil
 --   forget_person(jid)             in no list any more, nor told so: there is no such account now
@@ -33,6 +35,7 @@
 --   may_create(jid) -> bool                           besides those who own everything
 --   access_models { name = fn(object, jid, service) -> true | false, condition }
 --   get_affiliation(jid, node, service) -> affiliation | nil      before the node's own list
+--   owns_all(jid) -> bool                             an owner of every node
 --   check_node_config(node, actor, config) -> bool | false, condition
 --   defaults_for(node) -> what a new node of that name gets besides node_defaults
 --   itemcheck(item) -> bool    normalize_jid(jid)    node_defaults    autocreate_on_publish    autocreate_on_subscribe
@@ -110,6 +113,22 @@ function service_mt:load(all)
       self.n_nodes = self.n_nodes + 1
     end
   end
+  self.names = nil
+end
+
+-- The names of all nodes in order, kept until one comes or goes.
+function service_mt:node_names()
+  if not self.names then
+    local names = {}
+    for name in pairs(self.nodes) do names[#names + 1] = name end
+    table.sort(names)
+    self.names = names
+  end
+  return self.names
+end
+
+local function place(service, name, object)
+  service.nodes[name], service.names = object, nil
 end
 
 local function plain(t) return next(t) and t or nil end
@@ -156,12 +175,33 @@ function service_mt:normalize(who)
   return normalize(who)
 end
 
+local function owns_all(service, who)
+  local config = service.config
+  return config.owns_all ~= nil and who ~= true and config.owns_all(who)
+end
+
+-- Of somebody who does not own all, `who` normalized.
+local function in_list(service, who, name)
+  local own = service.config.get_affiliation and service.config.get_affiliation(who, name, service)
+  local object = service.nodes[name]
+  return own or object and object.affiliations[who] or "none"
+end
+
 function service_mt:get_affiliation(who, name)
   who = self:normalize(who)
-  local own = self.config.get_affiliation and self.config.get_affiliation(who, name, self)
-  if own then return own end
-  local object = self.nodes[name]
-  return object and object.affiliations[who] or "none"
+  return owns_all(self, who) and "owner" or in_list(self, who, name)
+end
+
+function service_mt:each_affiliation(who)
+  who = self:normalize(who)
+  local all, name = owns_all(self, who), nil
+  return function()
+    repeat
+      name = next(self.nodes, name)
+      local affiliation = name and (all and "owner" or in_list(self, who, name))
+      if affiliation and affiliation ~= "none" then return name, affiliation end
+    until not name
+  end
 end
 
 -- May `who` see the node's items and subscribe?
@@ -246,7 +286,7 @@ end
 -- How many nodes has he made? Who owns everything may make as many as there can be.
 local function made_by(service, actor)
   local n, who = 0, service:normalize(actor)
-  if actor == true or not service.config.max_nodes_each or service:get_affiliation(who) == "owner" then return 0 end
+  if actor == true or not service.config.max_nodes_each or owns_all(service, who) then return 0 end
   for _, object in pairs(service.nodes) do n = n + (object.creator == who and 1 or 0) end
   return n
 end
@@ -271,9 +311,12 @@ function service_mt:create(name, actor, options)
   local ok, err = check_config(self, name, actor, object.config)
   if not ok then return false, err end
   if actor ~= true then object.affiliations[self:normalize(actor)] = "owner" end
-  self.nodes[name], self.n_nodes = object, self.n_nodes + 1
+  self.n_nodes = self.n_nodes + 1
+  place(self, name, object)
   ok, err = saved(self, object, function()
-    if self.nodes[name] == object then self.nodes[name], self.n_nodes = nil, self.n_nodes - 1 end
+    if self.nodes[name] ~= object then return end
+    self.n_nodes = self.n_nodes - 1
+    place(self, name, nil)
   end)
   if not ok then return false, err end
   fire(self, "node-created", { node = name, actor = actor, object = object })
@@ -284,12 +327,13 @@ end
 function service_mt:delete(name, actor)
   local object, condition = permitted(self, name, actor, "delete")
   if not object then return false, condition end
-  self.nodes[name], self.leaving[name] = nil, object
+  self.leaving[name] = object
+  place(self, name, nil)
   local ok, err = store_of(self, object):clear()
   if not (ok == nil and err) and self.config.nodestore then ok, err = self.config.nodestore:set(name, nil) end
   self.leaving[name] = nil
   if not ok and err then
-    self.nodes[name] = object
+    place(self, name, object)
     return false, "internal-server-error"
   end
   self.n_nodes = self.n_nodes - 1
@@ -309,10 +353,17 @@ function service_mt:purge(name, actor, notify)
   return true
 end
 
+-- For one who looks at many nodes: fn(object) -> may he know of it?
+function service_mt:viewer(actor)
+  local who = self:normalize(actor)
+  if actor == true or owns_all(self, who) then return function() return true end end
+  return function(object) return (access(self, object, who, in_list(self, who, object.name))) end
+end
+
 function service_mt:get_nodes(actor)
-  local out = {}
+  local out, sees = {}, self:viewer(actor)
   for name, object in pairs(self.nodes) do
-    if self:may(name, actor, "get_metadata") then out[name] = object end
+    if sees(object) then out[name] = object end
   end
   return true, out
 end
