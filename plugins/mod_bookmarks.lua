@@ -13,6 +13,7 @@ local task = require "couplet.task"
 
 local NODE, OLD, PUBSUB = "urn:xmpp:bookmarks:1", "storage:bookmarks", "http://jabber.org/protocol/pubsub"
 local PRIVATE_KEY = "storage:" .. OLD
+local ALL_BYTES = 1024 * 1024                              -- of all bookmarks, for clients that have them in one piece
 local WANTED = { access_model = "whitelist", persist_items = true, max_items = "max", send_last_published_item = "never" }
 local OPTIONS = { _defaults_only = true }
 for k, v in pairs(WANTED) do OPTIONS[k] = v end
@@ -40,13 +41,15 @@ local function conference(from, ns, room)
   return out
 end
 
--- The account's bookmarks as one element of the old kind, and the items. nil, condition
+-- The account's bookmarks as one element of the old kind, and the items. nil, condition. There is a bound, because all is read
+-- with each change, and items may have anything in their extensions.
 local function storage_of(service)
   local storage, items = st.stanza("storage", { xmlns = OLD }), {}
   if service.nodes[NODE] then
     local ok
-    ok, items = service:get_items(NODE, true, nil, { forward = true })
+    ok, items = service:get_items(NODE, true, nil, { forward = true, bytes = ALL_BYTES })
     if not ok then return nil, items end
+    if items.more then return nil, "too-large" end         -- never a part, which an old client would take for all
   end
   for _, room in ipairs(items) do
     local new = items[room]:get_child("conference", NODE)

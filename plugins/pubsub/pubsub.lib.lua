@@ -59,6 +59,7 @@ local registry = {
   ["presence-subscription-required"] = own("auth", "not-authorized", "presence-subscription-required"),
   ["quota-exceeded"] = own("wait", "resource-constraint", nil, "Everything together is more than may be kept"),
   ["subscribe-unsupported"] = unsupported "subscribe",
+  ["too-large"] = own("wait", "resource-constraint", nil, "This is too much for one answer"),
   ["too-many-subscriptions"] = own("wait", "policy-violation", "too-many-subscriptions"),
   ["unsupported-access-model"] = own("modify", "not-acceptable", "unsupported-access-model"),
   ["internal-server-error"] = { type = "wait", condition = "internal-server-error" },

@@ -123,6 +123,29 @@ check.test("an old client changes some: the others stay as they were, with what 
   host:close()
 end)
 
+check.test("bookmarks too large for one answer are there for new clients; old ones hear why they get none", function()
+  local host = new()
+  local romeo = host:client "romeo@example.org/orchard"
+  local old = "<item id='current'><storage xmlns='storage:bookmarks'>" .. ORCHARD .. "</storage></item>"
+  for i = 1, 7 do
+    local inner = "><extensions><x xmlns='urn:x'>" .. ("x"):rep(200000) .. "</x></extensions></conference>"
+    check.equal(publish(romeo, ("r%d@rooms.example"):format(i), inner).attr.type, "result")
+    if i == 3 then check.equal(#drawer(romeo), 3) end
+  end
+  for _, reply in ipairs { private(romeo, "get"), private(romeo, "set", ORCHARD),
+    pubsub(romeo, "get", "<items node='storage:bookmarks'/>"),
+    pubsub(romeo, "set", "<publish node='storage:bookmarks'>" .. old .. "</publish>") } do
+    check.equal(select(2, reply:get_error()), "resource-constraint")
+  end
+  local kept = pubsub(romeo, "get", ("<items node='%s' max_items='1'/>"):format(NODE)):find("{" .. NS .. "}pubsub/items/item@id")
+  check.equal(kept, "r7@rooms.example")
+  for _, room in ipairs { "r6@rooms.example", "r7@rooms.example" } do
+    pubsub(romeo, "set", ("<retract node='%s'><item id='%s'/></retract>"):format(NODE, room))
+  end
+  check.equal(#drawer(romeo), 5)
+  host:close()
+end)
+
 check.test("what was in the old places is moved; who has nothing is told of; other private XML is left alone", function()
   local host = fake.new { plugins = { "iq", "presence", "message", "roster", "disco", "private", "pep" } }
   local romeo = host:client "romeo@example.org/orchard"
