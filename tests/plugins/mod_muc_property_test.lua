@@ -1,11 +1,14 @@
 -- SPDX-License-Identifier: MIT
 -- Random lives of a room beside a small model of one: after every step all who are inside agree with it who is there, under which
--- nickname and with which role; who is outside is told nothing more. Fixed seeds; COUPLET_SEEDS: how many instead of 8.
+-- nickname and with which role; who is outside is told nothing more. Who has lost his connection is inside all the same, and
+-- knows everything once he has resumed (XEP-0198), or is gone when his time is over. Fixed seeds; COUPLET_SEEDS: how many
+-- instead of 8.
 
 local check = require "check"
 local fake = require "fakehost"
 local plugin = require "couplet.plugin"
 
+local SM, AWAY = "urn:xmpp:sm:3", 60
 local ROOMS, ROOM = "rooms.example.org", "verona@rooms.example.org"
 local USER = "http://jabber.org/protocol/muc#user"
 local RANK = { visitor = 1, participant = 2, moderator = 3 }
@@ -16,8 +19,35 @@ local function default_role(model, affiliation)
   return model.moderated and "visitor" or "participant"
 end
 
+-- A connection stream management can be put on; what is sent again on it comes to the client as well.
+local function net_of(c)
+  return { track = function(_, queue) c.queue = queue end, session = function() end, close = function() end,
+    abort = function() end,
+    send = function(_, x)
+      local stanza = type(x) ~= "string" and x or x:find "^<[pmi]" and require "couplet.util.xml".parse(x)
+      if stanza then table.insert(c.client.inbox, stanza) end
+      return true
+    end }
+end
+
+local function connect(host, c)
+  c.client, c.view, c.inside, c.away = host:client(c.name .. "@example.org/x"), {}, false, nil
+  local session = c.client.session
+  local plain = session.send
+  session.net, c.queue = net_of(c), nil
+  session.send = function(x)
+    if c.queue then c.queue:add(x) end
+    return plain(x)
+  end
+  c.client:send "<presence/>"
+  c.client:send(("<enable xmlns='%s' resume='true'/>"):format(SM))
+  c.token = c.client:expect { name = "enabled", xmlns = SM }.attr.id
+  c.client:received()
+end
+
 -- What this client believes: { nick = role }, and whether it is inside.
 local function listen(c)
+  if c.away then return end
   for _, s in ipairs(c.client:received()) do
     local x = s.name == "presence" and s.attr.type ~= "error" and s:get_child("x", USER)
     if x then
@@ -54,14 +84,25 @@ local function consistent(room)
   return "consistent"
 end
 
+local function fresh()
+  return fake.new { plugins = { "iq", "presence", "message", "disco", "smacks" }, options = { smacks_hibernation_time = AWAY } }
+end
+
+do                                             -- stream management starts its clock once, and no life leaves it behind
+  local host = fresh()
+  connect(host, { name = "nobody" })
+  host:close()
+end
+
 local function life(seed, steps)
   math.randomseed(seed)
-  local host = fake.new { plugins = { "iq", "presence", "message", "disco" } }
+  local host = fresh()
   host:component(ROOMS, "muc", { muc_room_locking = false })
   host:run(function() assert(plugin.load(ROOMS, "iq")) end)
-  local people, model, serial = {}, { moderated = false, affiliation = { owner = "owner" }, inside = {} }, 0
+  local people, resumed, model, serial = {}, 0, { moderated = false, affiliation = { owner = "owner" }, inside = {} }, 0
   for i, name in ipairs { "owner", "ann", "ben", "cleo", "dan", "eve" } do
-    people[i] = { name = name, client = host:client(name .. "@example.org/x"), view = {}, inside = false }
+    people[i] = { name = name }
+    connect(host, people[i])
   end
   local owner = people[1]
   local function at(nick)
@@ -82,6 +123,10 @@ local function life(seed, steps)
     owner.client:send(("<iq type='set' id='s%d' to='%s'><query xmlns='http://jabber.org/protocol/muc#%s'>%s</query></iq>")
       :format(serial, ROOM, ns or "admin", inner))
   end
+  local function configure(field, value)
+    ask(("<x xmlns='jabber:x:data' type='submit'><field var='FORM_TYPE'><value>http://jabber.org/protocol/muc#roomconfig</value>"
+      .. "</field><field var='muc#roomconfig_%s'><value>%d</value></field></x>"):format(field, value and 1 or 0), "owner")
+  end
   local steps_of = {
     join = function(c) join(c, c == owner and "O" or "n" .. math.random(4), true) end,
     rename = function(c) if c ~= owner then join(c, "n" .. math.random(4)) end end,
@@ -90,16 +135,33 @@ local function life(seed, steps)
       c.client:send(("<presence type='unavailable' to='%s/any'/>"):format(ROOM))
       model.inside[c.name] = nil
     end,
-    lose = function(c)                         -- the connection breaks; the client comes back and knows nothing
+    fall = function(c)                         -- the connection breaks, and nobody has noticed yet
       if c == owner then return end
-      c.client:send "<presence/>"
-      c.client:close()
-      host:run(function()
-        require "couplet.router".core_post_stanza(require "couplet.hosts".get "example.org", require "util.stanza".presence {
-          from = c.name .. "@example.org/x", to = ROOM .. "/any", type = "unavailable" })
-      end)
-      model.inside[c.name] = nil
-      c.client, c.view, c.inside = host:client(c.name .. "@example.org/x"), {}, false
+      c.away, c.h = "deaf", c.queue:sent()
+    end,
+    notice = function(c)
+      if c.away ~= "deaf" then return end
+      c.away = "waiting"
+      host:run(require "couplet.sessions".destroy_session, c.client.session, "connection lost")
+    end,
+    resume = function(c)
+      if not c.away then return end
+      c.away = nil
+      c.client:received()                      -- what was written meanwhile has gone nowhere
+      local new = host:client(c.name .. "@example.org")
+      new.session.net = net_of(c)
+      new:send(("<resume xmlns='%s' previd='%s' h='%d'/>"):format(SM, c.token, c.h))
+      c.client:expect { name = "resumed", xmlns = SM }
+      resumed = resumed + 1
+    end,
+    expire = function()
+      host:advance(AWAY + 1)
+      for _, c in ipairs(people) do
+        if c.away == "waiting" then
+          model.inside[c.name] = nil
+          connect(host, c)                     -- and knows nothing
+        end
+      end
     end,
     affiliate = function(c)
       if c == owner then return end
@@ -123,27 +185,26 @@ local function life(seed, steps)
     end,
     moderate = function()
       model.moderated = not model.moderated
-      ask(("<x xmlns='jabber:x:data' type='submit'><field var='muc#roomconfig_moderatedroom'><value>%d</value></field></x>")
-        :format(model.moderated and 1 or 0), "owner")
+      configure("moderatedroom", model.moderated)
     end,
     seclude = function()
       model.members_only = not model.members_only
-      ask(("<x xmlns='jabber:x:data' type='submit'><field var='muc#roomconfig_membersonly'><value>%d</value></field></x>")
-        :format(model.members_only and 1 or 0), "owner")
+      configure("membersonly", model.members_only)
       for name in pairs(model.members_only and model.inside or {}) do
         if not model.affiliation[name] then model.inside[name] = nil end
       end
     end,
     reload = function() host:run(function() assert(plugin.reload(ROOMS, "muc")) end) end,
   }
-  local names = { "join", "join", "join", "rename", "leave", "lose", "affiliate", "affiliate", "role", "role", "moderate",
-    "seclude", "reload" }
+  local names = { "join", "join", "join", "rename", "leave", "fall", "fall", "notice", "resume", "resume", "resume", "expire",
+    "affiliate", "affiliate", "role", "role", "moderate", "seclude", "reload" }
   join(owner, "O", true)
   model.inside.owner.role = "moderator"
   local trail = {}
   for step = 1, steps do
     local what, who = names[math.random(#names)], people[math.random(#people)]
-    steps_of[what](who)
+    local its_own = what == "join" or what == "rename" or what == "leave" or what == "fall"
+    if not (its_own and who.away) then steps_of[what](who) end
     trail[#trail + 1] = what .. " " .. who.name
     check.equal(consistent(plugin.get_module(ROOMS, "muc").get_room_from_jid(ROOM)), "consistent",
       ("seed %d, step %d: %s"):format(seed, step, what))
@@ -151,10 +212,15 @@ local function life(seed, steps)
     for _, inside in pairs(model.inside) do want[inside.nick] = inside.role end
     for _, c in ipairs(people) do
       listen(c)
+      if c.away then goto next end             -- he does not know it yet; all others see him
       local where = ("seed %d, step %d, %s: %s"):format(seed, step, c.name, table.concat(trail, ", ", math.max(1, step - 5)))
       check.equal({ where, c.inside, c.view }, { where, model.inside[c.name] ~= nil, model.inside[c.name] and want or {} })
+      ::next::
     end
   end
+  for _, c in ipairs(people) do steps_of.notice(c) end
+  steps_of.expire()
+  check.ok(resumed > 0)
   check.equal(host:close(), {})
 end
 
