@@ -245,6 +245,10 @@ function config.install(room_mt)
   -- -> true | nil, type, condition, text
   function room_mt:process_form(x, actor)
     local layout = self:get_form_layout(actor)
+    if x:get_child "field" then                            -- an empty one: an instant room, or nothing changes (§10.1.2)
+      local unclear = util.unclear(x, layout, CONFIG)
+      if unclear then return nil, "modify", "bad-request", unclear end
+    end
     local values, problems, present = layout:data(x)
     if problems then
       local name, text = next(problems)
@@ -357,8 +361,6 @@ function config.install(room_mt)
       elseif child.attr.type ~= "submit" then
         return refuse("modify", "bad-request", "The form must be submitted")
       end
-      local form_type = dataforms.get_type(child)
-      if form_type and form_type ~= CONFIG then return refuse("modify", "bad-request", "That is another form") end
       local ok, kind, condition, text = self:process_form(child, actor)
       if not ok then return refuse(kind, condition, text) end
       self:unlock()

@@ -237,8 +237,10 @@ return function(room_mt)
         return { status = "executing", form = { layout = layout(self, name, fields, true) },
           actions = { "complete", default = "complete" } }, true
       end
-      if dataforms.get_type(data.form) ~= FORM then return no("modify", "bad-request", "That is another form") end
-      local values, problems = layout(self, name, fields):data(data.form)
+      local form = layout(self, name, fields)
+      local unclear = util.unclear(data.form, form, FORM)
+      if unclear then return no("modify", "bad-request", unclear) end
+      local values, problems = form:data(data.form)
       if problems then return no("modify", "not-acceptable", select(2, next(problems))) end
       return steps[short](self, values)
     end

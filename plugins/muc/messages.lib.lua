@@ -371,8 +371,12 @@ return function(room_mt)
   function room_mt:handle_role_request(origin, stanza, form)
     local occupant = self:get_occupant_by_real_jid(stanza.attr.from)
     if not occupant then return refuse(origin, stanza, "modify", "not-acceptable") end
+    if form.attr.type == "cancel" then return true end
+    local unclear = util.unclear(form, voice, "http://jabber.org/protocol/muc#request")
     local values, problems = voice:data(form)
-    if problems then return refuse(origin, stanza, "modify", "bad-request") end
+    if unclear or problems then
+      return refuse(origin, stanza, "modify", "bad-request", unclear or select(2, next(problems)))
+    end
     if values["muc#request_allow"] ~= nil and occupant.role == "moderator" then
       if module:fire_event("muc-voice-response", { room = self, origin = origin, stanza = stanza, occupant = occupant,
         fields = values }) then
@@ -386,7 +390,13 @@ return function(room_mt)
       end
       return true
     end
-    if occupant.role ~= "visitor" or (values["muc#role"] or "participant") ~= "participant" then return true end
+    if (values["muc#role"] or "participant") ~= "participant" then
+      return refuse(origin, stanza, "modify", "bad-request", "That role cannot be asked for")
+    end
+    if occupant.role ~= "visitor" then return true end
+    if not util.may_write_to_strangers(occupant.bare_jid) then
+      return refuse(origin, stanza, "wait", "policy-violation", "Enough requests for now")
+    end
     if module:fire_event("muc-voice-request", { room = self, origin = origin, stanza = stanza, occupant = occupant }) then
       return true
     end

@@ -14,6 +14,7 @@ local util = module:require "muc/util"
 local REGISTER, FORM = "jabber:iq:register", "http://jabber.org/protocol/muc#register"
 local WHO = "x-register_jid"
 local WAITING_MAX = 100                        -- requests of one room
+local FORM_BYTES = 4096                        -- of a form that is kept until an admin decides
 local OUTSIDE_MAX = 20                         -- admins who are not here and are written to
 
 return function(room_mt)
@@ -91,6 +92,12 @@ return function(room_mt)
     if event.affiliation ~= "none" and done_with(event.room, event.jid) then event.room:save() end
   end)
 
+  local decision = dataforms.new {
+    { name = "FORM_TYPE", type = "hidden", value = FORM }, { name = WHO, type = "jid-single" },
+    { name = "muc#register_roomnick", type = "text-single" },
+    { name = "muc#register_allow", type = "boolean", required = true },
+  }
+
   -- An admin's answer (§9.9).
   function room_mt:handle_registration_answer(origin, stanza, x)
     local function refuse(...)
@@ -102,12 +109,10 @@ return function(room_mt)
       return refuse("auth", "forbidden")
     end
     if x.attr.type == "cancel" then return true end                    -- it waits on, for another admin
-    local values, problems = dataforms.new {
-      { name = "FORM_TYPE", type = "hidden", value = FORM }, { name = WHO, type = "jid-single" },
-      { name = "muc#register_roomnick", type = "text-single" },
-      { name = "muc#register_allow", type = "boolean", required = true },
-    }:data(x)
-    if x.attr.type ~= "submit" or problems then return refuse("modify", "bad-request") end
+    local unclear = util.unclear(x, decision, FORM)
+    if unclear then return refuse("modify", "bad-request", unclear) end
+    local values, problems = decision:data(x)
+    if problems then return refuse("modify", "bad-request", select(2, next(problems))) end
     local who = values[WHO]
     local waiting = self._data.registrations or {}
     for asker, wanted in pairs(waiting) do
@@ -164,9 +169,12 @@ return function(room_mt)
       return true
     end
     local x = query:get_child("x", "jabber:x:data")
-    if not x or x.attr.type ~= "submit" then return refuse("modify", "bad-request") end
-    if dataforms.get_type(x) ~= FORM then return refuse("modify", "bad-request") end
-    local values, problems = layout(self):data(x)
+    if not x then return refuse("modify", "bad-request") end
+    local form = layout(self)
+    local unclear = util.unclear(x, form, FORM)
+    if unclear then return refuse("modify", "bad-request", unclear) end
+    if #tostring(x) > FORM_BYTES then return refuse("modify", "not-acceptable", "That is too much") end
+    local values, problems = form:data(x)
     if problems then return refuse("modify", "bad-request", select(2, next(problems))) end
     local want = select(3, jid.prepped_split(self.jid .. "/" .. (values["muc#register_roomnick"] or "")))
     if not want or not util.is_nick(want) then

@@ -7,6 +7,7 @@ local jid = require "util.jid"
 local rsm = require "util.rsm"
 local st = require "util.stanza"
 local task = require "couplet.task"
+local util = module:require "muc/util"
 
 local NS = "urn:xmpp:channel-search:0"
 local SEARCH, PARAMS, ORDER, ERROR = NS .. ":search", NS .. ":search-params", "{" .. NS .. ":order}", NS .. ":error"
@@ -152,7 +153,8 @@ return function(listing, occupied)
     local function no(condition, element, text) return nil, "modify", condition, element, text end
     local function given(name, default) if values[name] == nil then return default end return values[name] end
     if problems and problems.key then return no("feature-not-implemented", "invalid-sort-key") end
-    if problems or dataforms.get_type(x) ~= PARAMS then return no("bad-request") end
+    local unclear = util.unclear(x, form, PARAMS)
+    if unclear or problems then return no("bad-request", nil, unclear) end
     local q = values.q
     if values.all and q and q ~= "" then return no("bad-request", "conflicting-fields", "All rooms, or those with the words?") end
     if not values.all and not q then return no("bad-request", "no-search-conditions") end

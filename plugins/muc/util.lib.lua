@@ -7,9 +7,11 @@
 --   refuse_presence(origin, stanza, type, condition, text, by) -> true
 --   may_write_to_strangers(bare_jid) -> bool     may a room write to one more outside on behalf of that account?
 --   is_nick(nick) -> bool                 prepared already: not too long, and none that looks like another or like nothing
+--   unclear(x, layout, form_type) -> nil | why this is no submitted form of that type that says one thing
 --   valid_affiliations, valid_roles      name -> rank
 
 local cache = require "util.cache"
+local dataforms = require "util.dataforms"
 local st = require "util.stanza"
 local throttle = require "util.throttle"
 
@@ -76,6 +78,13 @@ function util.may_write_to_strangers(bare_jid)
     writers:set(bare_jid, budget)
   end
   return budget:poll(1)
+end
+
+function util.unclear(x, layout, form_type)
+  if x.attr.type ~= "submit" then return "The form must be submitted" end
+  if dataforms.get_type(x) ~= form_type then return "That is another form, or it has no FORM_TYPE" end
+  local clear, which = layout:unambiguous(x)
+  return not clear and (#which <= 100 and which or "A field") .. " says more than one thing" or nil
 end
 
 -- <x/> with the item an occupant is shown by; codes: list of status codes.

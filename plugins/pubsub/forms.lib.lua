@@ -83,19 +83,6 @@ local function integer_or_max(text)
   return n and n >= 0 and n or nil
 end
 
--- No form says two things: a field comes once, and one that has one value has one. -> true | nil, name of the field
-local function unambiguous(x, layout)
-  local many, seen = {}, {}
-  for _, f in ipairs(layout) do many[f.var or f.name] = f.type:find "%-multi$" ~= nil end
-  for tag in x:childtags "field" do
-    local var, values = tag.attr.var or "", 0
-    for _ in tag:childtags "value" do values = values + 1 end
-    if seen[var] or many[var] == false and values > 1 then return nil, var end
-    seen[var] = true
-  end
-  return true
-end
-
 local UNSUPPORTED = { access_model = "unsupported-access-model", node_type = "collections-unsupported" }
 local TEXT_BYTES = 2048                  -- of one field, all its values together
 
@@ -104,7 +91,7 @@ function forms.read_config(x, kind, complete)
   if not x or x.attr.type ~= "submit" then return nil, "bad-request", "A form that is submitted, please" end
   local form = dataforms.get_type(x)
   if form and form ~= NS .. "#" .. kind then return nil, "bad-request", "This is another form" end
-  local clear, which = unambiguous(x, forms.config)
+  local clear, which = forms.config:unambiguous(x)
   if not clear then return nil, "bad-request", which .. " says more than one thing" end
   if complete then
     if not form then return nil, "bad-request", "The form has no FORM_TYPE" end
@@ -168,7 +155,7 @@ end
 function forms.read_options(x)
   if not x or x.attr.type ~= "submit" then return nil end
   local form = dataforms.get_type(x)
-  if form and form ~= head.value or not unambiguous(x, every_option) then return nil end
+  if form and form ~= head.value or not every_option:unambiguous(x) then return nil end
   local values, problems = every_option:data(x)
   if problems then return nil end
   return { ["pubsub#deliver"] = values.deliver, ["pubsub#include_body"] = values.include_body }
@@ -184,7 +171,7 @@ forms.authorization = dataforms.new {
 
 -- -> node, who, allow | nil: nothing that an owner could have meant
 function forms.read_authorization(x)
-  if x.attr.type ~= "submit" or not unambiguous(x, forms.authorization) then return nil end
+  if x.attr.type ~= "submit" or not forms.authorization:unambiguous(x) then return nil end
   local values, problems = forms.authorization:data(x)
   if problems or not values.node or not values.subscriber_jid or values.allow == nil then return nil end
   return values.node, values.subscriber_jid, values.allow

@@ -727,7 +727,8 @@ check.test("limits: rooms of one account; administrators own all rooms; rooms no
   check.equal(told(adm)[2], "+adm owner/moderator 110")
   local function owner(client, field, value)
     return result(ask(client, "set", ([[<query xmlns='http://jabber.org/protocol/muc#owner'>
-      <x xmlns='jabber:x:data' type='submit'><field var='muc#roomconfig_%s'><value>%s</value></field></x></query>]])
+      <x xmlns='jabber:x:data' type='submit'><field var='FORM_TYPE'><value>http://jabber.org/protocol/muc#roomconfig</value>
+      </field><field var='muc#roomconfig_%s'><value>%s</value></field></x></query>]])
       :format(field, value), "two@" .. ROOMS))
   end
   check.equal(owner(adm, "persistentroom", 1), "ok")

@@ -7,6 +7,7 @@
 --     { name = "kind", type = "list-single", options = { { label = "One", value = "1" }, "2" }, value = "2" } }
 --   form:form(values, type)      -> stanza <x/>; type defaults to "form"; values by field name override the layout's
 --   form:data(x, current)        -> values by name, errors by name or nil, present (names that were in x)
+--   form:unambiguous(x)          -> true | nil, name of a field that says more than one thing
 --   dataforms.get_type(x)        -> the FORM_TYPE of a received form, or nil
 -- `var` is the name on the wire where it differs from `name`.
 
@@ -153,6 +154,11 @@ local function all_values(tag)
   return out
 end
 
+-- What is told of a value back to its sender, whole characters.
+local function excerpt(text)
+  return #text <= 100 and text or text:sub(1, (utf8.offset(text, 0, 101) or 101) - 1) .. "…"
+end
+
 local readers = {}
 
 function readers.boolean(tag, field)
@@ -160,7 +166,7 @@ function readers.boolean(tag, field)
   if not text or text == "" then return nil, field.required and "Required value missing" or nil end
   if text == "1" or text == "true" then return true end
   if text == "0" or text == "false" then return false end
-  return nil, "Invalid boolean representation: " .. text
+  return nil, "Invalid boolean representation: " .. excerpt(text)
 end
 
 local function read_text(tag, field)
@@ -175,7 +181,7 @@ readers["jid-single"] = function(tag, field)
   local text = first_value(tag)
   if not text or text == "" then return nil, field.required and "Required value missing" or nil end
   local prepped = jid.prep(text)
-  if not prepped then return nil, "Invalid JID: " .. text end
+  if not prepped then return nil, "Invalid JID: " .. excerpt(text) end
   return prepped
 end
 
@@ -184,7 +190,7 @@ readers["jid-multi"] = function(tag, field)
   for _, text in ipairs(all_values(tag)) do
     local prepped = jid.prep(text)
     if prepped then out[#out + 1] = prepped
-    elseif text ~= "" then bad[#bad + 1] = "Invalid JID: " .. text end
+    elseif text ~= "" and #bad < 10 then bad[#bad + 1] = "Invalid JID: " .. excerpt(text) end
   end
   if bad[1] then return out, table.concat(bad, "\n") end
   if not out[1] then return nil, field.required and "Required value missing" or nil end
@@ -257,6 +263,22 @@ function form_mt:data(x, current)
     end
   end
   return data, next(errors) and errors or nil, present
+end
+
+-- A field comes once, and one that has one value has one (XEP-0004 §3.2); for who does not want data() to take the first.
+function form_mt:unambiguous(x)
+  local many, seen = {}, {}
+  for _, field in ipairs(self) do
+    local hidden = field.type == "hidden" and field.name ~= "FORM_TYPE"
+    if field.name then many[var_of(field)] = MULTI[field.type] or hidden end
+  end
+  for tag in x:childtags("field") do
+    local var, values = tag.attr.var, 0
+    for _ in tag:childtags("value") do values = values + 1 end
+    if var and (seen[var] or many[var] == false and values > 1) then return nil, var end
+    if var then seen[var] = true end
+  end
+  return true
 end
 
 function dataforms.get_type(x)
