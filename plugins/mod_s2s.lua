@@ -55,8 +55,9 @@ module:config {
     doc = "stanzas that wait for a connection to one domain" },
   s2s_max_connections = { type = "integer", default = 0, min = 0,
     doc = "servers' connections at a time, both directions; 0: as many as the system gives" },
-  s2s_max_connections_per_ip = { type = "integer", default = 0, min = 0,
-    doc = "incoming ones from one address; 0: no limit" },
+  s2s_max_connections_per_ip = { type = "integer", default = 1000, min = 0,
+    doc = "incoming ones from one address; 0: no limit. A provider of many domains has them all behind one, and whoever has a "
+      .. "wildcard of a domain has as many names as connections" },
   s2s_max_streams_per_pair = { type = "integer", default = 5, min = 1,
     doc = "incoming streams proved for the same two domains; with one more the oldest ends" },
   s2s_max_unproved_per_ip = { type = "integer", default = 20, min = 1,

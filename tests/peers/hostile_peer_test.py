@@ -215,6 +215,24 @@ def share():
             r.close()
 
 
+@test("whoever has a wildcard has as many names as he likes, but so many connections from one address")
+def wildcard():
+    with World("s2s_max_connections_per_ip = 3\n") as w:
+        cert = w.lab.authority.issue("any.x.lab", "wildcard")
+        streams = []
+        for n in range(3):
+            r = Raw.connect(w.here.s2s).opened_tls(w.lab, "n%d.x.lab" % n, "verona.lab", cert)
+            r.external("n%d.x.lab" % n).expect("<success")
+            streams.append(r)
+        equal(Raw.connect(w.here.s2s).ended(), "")
+        w.stranger("127.0.0.2").close()                            # others are not affected
+        streams.pop().close()
+        w.until(lambda: w.said("session from n2.x.lab ended"))
+        streams.append(w.proved())
+        for r in streams:
+            r.close()
+
+
 @test("a question has a deadline on a proved stream too; it is dropped when the stream ends that it was asked for")
 def questions():
     victim = RawServer()
