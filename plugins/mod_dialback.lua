@@ -207,11 +207,9 @@ end
 local function vouched(session, remote, here)
   local nobody = session.from_host == nil
   if nobody then session.from_host = remote end
-  local own = remote == (session.direction == "outgoing" and session.to_host or session.from_host)
-  local good, problem = (own and s2s.check_certificate or s2s.check_another)(session, remote, here)
-  if good then return true end
-  if nobody then session.from_host = nil end
-  return false, problem or session.cert_problem
+  local good, problem = s2s.check_certificate(session, remote, here)
+  if nobody and not good then session.from_host = nil end
+  return good, problem
 end
 
 local function on_claim(session, element)

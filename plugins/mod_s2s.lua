@@ -90,31 +90,41 @@ local function fire(session, event, data) return bus_of(session).fire_event(even
 
 -- Certificates ----------------------------------------------------------------------------------------------------------
 
--- Is what the other side shows good enough for this domain? Closes the stream if not. A plugin judges (mod_s2s_auth_certs).
+-- What is found out about one more domain of a stream is not the stream's own: plugins, which may take their time, look at this
+-- instead of the session, and what they write of their judgement stays here.
+local JUDGEMENT = { cert_chain_status = true, cert_identity_status = true, cert_chain_errors = true, cert_problem = true,
+  way = true }
+
+local function view(session, remote)
+  local found = { way = remote == session.to_host and session.way or nil }
+  local function close(_, ...) return session:close(...) end
+  return setmetatable({ close = close }, {
+    __index = function(_, key)
+      if JUDGEMENT[key] then return found[key] end
+      return session[key]
+    end,
+    __newindex = function(_, key, value)
+      if JUDGEMENT[key] then found[key] = value else session[key] = value end
+    end,
+  })
+end
+
+-- Is what the other side shows good enough for this domain, as `here` judges? A plugin says so (mod_s2s_auth_certs).
 function s2s.check_certificate(session, remote, here)
   if not session.secure then return true end
   local tls = session.net and session.net:tls()
-  if not tls then return false end               -- the connection is gone
-  local cert = session.conn:ssl_peercertificate()
-  local bus = here and hosts.get(here).events or bus_of(session)
-  local verdict = bus.fire_event("s2s-check-certificate", { session = session, host = remote, cert = cert, tls = tls })
-  return verdict ~= false
+  if not tls then return false, "the connection is gone" end
+  local opened_for = session.direction == "outgoing" and session.to_host or session.from_host
+  local judged = remote == opened_for and (here or session.host) == session.host and session or view(session, remote)
+  local home = here and hosts.get(here)
+  local bus = home and home.events or bus_of(session)
+  local good = bus.fire_event("s2s-check-certificate",
+    { session = judged, host = remote, cert = session.conn:ssl_peercertificate(), tls = tls }) ~= false
+  return good, judged.cert_problem
 end
 
--- The same for one more domain on a stream: what was found out for the stream's own, and the way to it, stays with the stream.
--- -> bool, what is wrong
-function s2s.check_another(session, remote, here)
-  local way, chain, identity, problem = session.way, session.cert_chain_status, session.cert_identity_status, session.cert_problem
-  if remote ~= session.to_host then session.way = nil end
-  local good = s2s.check_certificate(session, remote, here)
-  local found = session.cert_problem
-  session.way = way
-  session.cert_chain_status, session.cert_identity_status, session.cert_problem = chain, identity, problem
-  return good, found
-end
-
-local function certificate_trouble(session, remote)
-  local what = session.cert_problem or "not trusted"
+local function certificate_trouble(session, remote, what)
+  what = what or "not trusted"
   session.log("info", "the certificate of %s is refused: %s", remote, what)
   local bounce = { condition = "remote-server-timeout", type = "cancel",
     text = "The certificate of this domain is not good: " .. what }
@@ -165,11 +175,11 @@ local function on_incoming(session, header)
   if old and not session.secure and s2s.needs_tls(here) then
     return refuse(session, "unsupported-version", "TLS is needed here, and that needs XMPP 1.0")
   end
-  if remote and not s2s.check_certificate(session, remote) then
+  if remote then
+    local good, problem = s2s.check_certificate(session, remote)
     if session.destroyed then return end
-    return certificate_trouble(session, remote)
+    if not good then return certificate_trouble(session, remote, problem) end
   end
-  if session.destroyed then return end
   session.notopen = nil
   session:open_stream(here, remote)
   if old then
@@ -191,11 +201,10 @@ local function on_outgoing(session, header)
   if claimed and claimed ~= session.to_host then
     return refuse(session, "invalid-from", "I wanted " .. session.to_host)
   end
-  if not s2s.check_certificate(session, session.to_host) then
-    if session.destroyed then return end
-    return certificate_trouble(session, session.to_host)
-  end
-  if session.destroyed or not old then return end
+  local good, problem = s2s.check_certificate(session, session.to_host)
+  if session.destroyed then return end
+  if not good then return certificate_trouble(session, session.to_host, problem) end
+  if not old then return end
   if not session.secure and outgoing.needs_tls(session) then
     return session:close({ condition = "policy-violation", text = "TLS is needed here, and that needs XMPP 1.0" }, nil,
       { condition = "remote-server-timeout", type = "cancel", text = "The other server knows no TLS" })

@@ -104,12 +104,12 @@ module:hook("stanza/" .. SASL .. ":auth", function(event)
     return refused(session, "invalid-authzid", "The stream header named another domain")
   end
   -- Judged again, for exactly the domain that is to be proved: dialback may have had it judged for others since the header.
-  local sound = s2s.check_certificate(session, session.from_host)
+  local sound, problem = s2s.check_certificate(session, session.from_host)
   if session.destroyed then return true end
   if session.type ~= "s2sin_unauthed" then                -- dialback was faster, perhaps for another domain
     return session:close { condition = "policy-violation", text = "One proof at a time" } or true
   end
-  if not sound or not good(session) then return refused(session, "not-authorized", session.cert_problem) end
+  if not sound or not good(session) then return refused(session, "not-authorized", problem) end
   if not s2s.make_authenticated(session, session.from_host, "EXTERNAL") then
     return session.closing or session.destroyed or refused(session, "not-authorized", "This domain is not wanted here")
   end

@@ -23,8 +23,7 @@
 --   talks(host) -> bool                                 a host of ours that talks to other servers
 --   outgoing(from_host, to_host, asker?) -> session | nil, condition, text      the one there is, or a new one; asker: the
 --                                                       address that has us ask dialback's question
---   check_certificate(session, remote, here?) -> bool   is what the other side shows good enough?
---   check_another(session, remote, here?) -> bool, what is wrong      … for one more domain; the stream keeps its own judgement
+--   check_certificate(session, remote, here?) -> bool, what is wrong      is what the other side shows good enough for it?
 --   stream_ready(session, again?)                       TLS is as it should be: prove us, ask dialback's questions
 --   prove(link) -> bool                                 begin to make ourselves known for that pair; false: there is no way
 --   may_carry(session, remote) -> bool                  is it as good for what goes there as a connection of our own? may wait

@@ -101,7 +101,7 @@ local function may_share(session, l)
     return false
   end
   if l.remote ~= session.to_host and session.way and session.way.tlsa then return false end
-  local good = s2s.check_another(session, l.remote, l.here)
+  local good = s2s.check_certificate(session, l.remote, l.here)
   return good and not session.destroyed and not session.closing
 end
 

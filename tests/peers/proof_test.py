@@ -64,6 +64,21 @@ def closed_host():
         r.close()
 
 
+@test("a plugin judges one more domain of a stream, and takes its time: the stream keeps its own judgement, meanwhile too")
+def judges():
+    with World(modules=["test_judge"]) as w:
+        r = w.call()
+        r.send("<db:result from='victim.lab' to='verona.lab'>key</db:result>")
+        v = w.ask(cert="good")
+        v.send("<db:verify from='victim.lab' to='verona.lab' id='%s' type='valid'/>" % v.question["id"])
+        r.expect("<db:result[^>]*type='valid'")
+        r.send(MESSAGE % ("", "a@victim.lab", "nobody@verona.lab", "yes"))
+        r.send("<db:result from='other.lab' to='verona.lab'>key</db:result>").expect("type='error'.*?<not-authorized")
+        equal(w.said("of the stream: valid valid; of the claim: invalid invalid"), 1)
+        for stream in (r, v):
+            stream.close()
+
+
 @test("what was claimed in the clear is no claim any more under TLS, where nobody has looked at a certificate for it")
 def claimed_before():
     config = "s2s_require_encryption = false\ns2s_insecure_domains = { 'loose.lab' }\n"
