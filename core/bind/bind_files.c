@@ -41,6 +41,8 @@
 #include "base/status.h"
 #include "bind/bind.h"
 
+enum { READ_PORTION = 65536 };
+
 static int done(lua_State *L, int result, const char *path)
 {
 	return luaL_fileresult(L, result >= 0, path);
@@ -194,15 +196,17 @@ static int files_read(lua_State *L)
 {
 	const char *path = path_arg(L, 1);
 	lua_Integer max = luaL_optinteger(L, 2, 16 << 20);
+	struct stat st;
+	size_t left = !stat(path, &st) && st.st_size > 0 && st.st_size < READ_PORTION ? (size_t)st.st_size + 1 : READ_PORTION;
 	luaL_Buffer b;
 	luaL_buffinit(L, &b);
-	char *room = luaL_prepbuffsize(&b, 65536);       /* before the descriptor: this may raise */
+	char *room = luaL_prepbuffsize(&b, left);        /* before the descriptor: this may raise */
 	int fd = open(path, O_RDONLY | O_CLOEXEC);
 	if (fd < 0)
 		return done(L, -1, path);
 	lua_Integer total = 0;
 	ssize_t n;
-	while ((n = read(fd, room, 65536)) > 0 || (n < 0 && errno == EINTR)) {
+	while ((n = read(fd, room, left)) > 0 || (n < 0 && errno == EINTR)) {
 		if (n < 0)
 			continue;
 		total += n;
@@ -213,7 +217,10 @@ static int files_read(lua_State *L)
 			return 2;
 		}
 		luaL_addsize(&b, (size_t)n);
-		room = luaL_prepbuffsize(&b, 65536);
+		room += n;
+		left -= (size_t)n;
+		if (!left)
+			room = luaL_prepbuffsize(&b, left = READ_PORTION);
 	}
 	int saved = errno;
 	close(fd);

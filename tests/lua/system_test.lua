@@ -14,6 +14,12 @@ check.test("whole files or none", function()
   check.equal(system.stat(path).mode, 384)
   check.ok(system.write_file(path, ("x"):rep(300000)))
   check.equal(#system.read_file(path), 300000)
+  for _, size in ipairs { 0, 1, 65534, 65535, 65536, 65537, 131072 } do      -- around the portions it is read in
+    local text = ("%08d"):rep(size // 8 + 1):sub(1, size)
+    check.ok(system.write_file(path, text))
+    check.ok(system.read_file(path) == text, size)
+  end
+  check.ok(system.read_file("/proc/self/status"):find "^Name:", "a file that says its size is 0")
   local ok, err = system.read_file(path, 1000)
   check.equal(ok, nil)
   check.ok(err:find("larger than"))

@@ -117,11 +117,10 @@ local function read_library(found)
   local here = package.searchpath("couplet.config", package.path)
   for _, pattern in ipairs { "/*.lua", "/*/*.lua" } do
     for _, path in ipairs(system.glob(here:gsub("/[^/]*$", "") .. pattern) or {}) do
-      local text = not path:find("/known_options") and system.read_file(path, 1 << 20) or ""
+      local text = path:find("/known_options") and "" or read_plugin(path, found, "couplet")
       for name in text:gmatch("config%.r?a?w?get%([^\n\"]-,%s*\"([%w_]+)\"") do
         merge(found, { [name] = { type = "any", plugin = "couplet" } }, "couplet")
       end
-      read_plugin(path, found, "couplet")
     end
   end
 end
