@@ -11,11 +11,15 @@ sanitizer reported stays failed, and so does everything if many files fail.
 """
 import argparse
 import concurrent.futures
+import functools
+import json
 import os
 import pathlib
 import re
 import subprocess
 import sys
+import tempfile
+import threading
 import time
 
 SOURCE = pathlib.Path(__file__).resolve().parent.parent
@@ -64,14 +68,19 @@ def files(kind, build, listing=False):
                  "peers": "tests/peers/*_test.py", "install": "tests/install/*_test.py"}[kind])
 
 
+@functools.cache
+def of_sanitizer(build):
+    """What server.py sets for a sanitizer's build: asked once, not for every file."""
+    out = subprocess.run([PY, "-c", "import server, json; print(json.dumps(server.sanitizer_environment()))"],
+                         env={**os.environ, "COUPLET_BUILD": build, "PYTHONPATH": str(SOURCE / "tests")}, capture_output=True,
+                         text=True, check=True).stdout
+    return json.loads(out)
+
+
 def command(path, build):
-    sys.path.insert(0, str(SOURCE / "tests"))
     env = {**os.environ, "COUPLET_BUILD": build}
     if path.endswith(".lua"):
-        out = subprocess.run([PY, "-c", "import server, json; print(json.dumps(server.sanitizer_environment()))"],
-                             env={**env, "PYTHONPATH": str(SOURCE / "tests")}, capture_output=True, text=True, check=True).stdout
-        import json
-        return [str(SOURCE / build / "bin/lua"), path], {**env, **json.loads(out)}
+        return [str(SOURCE / build / "bin/lua"), path], {**env, **of_sanitizer(build)}
     if path.endswith(".talk"):
         return [PY, "tests/wire/talk.py", path], env
     if path.endswith(".py"):
@@ -93,25 +102,32 @@ def command(path, build):
 def run(path, build):
     started = time.monotonic()
     argv, env = command(path, build)
-    try:
-        p = subprocess.run(argv, env=env, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=LIMIT)
-        out, code = p.stdout.decode(errors="replace"), p.returncode
-    except subprocess.TimeoutExpired as e:
-        out, code = (e.stdout or b"").decode(errors="replace") + "\ntook longer than %d s" % LIMIT, 1
+    with tempfile.TemporaryFile() as output:
+        p = subprocess.Popen(argv, env=env, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT)
+        limit = threading.Timer(LIMIT, p.kill)
+        limit.start()
+        _, status, used = os.wait4(p.pid, 0)
+        limit.cancel()
+        code = p.returncode = os.waitstatus_to_exitcode(status)
+        output.seek(0)
+        out = output.read().decode(errors="replace")
+    seconds = time.monotonic() - started
+    if seconds >= LIMIT:
+        out += "\ntook longer than %d s" % LIMIT
     counts = re.findall(r"^(\d+) passed, (\d+) failed(?:, (\d+) skipped)?$", out, re.M)
     if "/fuzz/" in argv[0]:
         counts = [("1", "0", "")] if code == 0 else [("0", "1", "")]
     passed, failed, skipped = (int(n or 0) for n in counts[-1]) if counts else (0, 1, 0)
     if code != 0 and failed == 0:
         failed = 1
-    return path, passed, failed, skipped, time.monotonic() - started, out
+    return path, passed, failed, skipped, seconds, used.ru_utime + used.ru_stime, out
 
 
 def tell(result, word=None):
-    path, passed, failed, skipped, seconds, out = result
+    path, passed, failed, skipped, seconds, cpu, out = result
     name = os.path.relpath(path, SOURCE)
-    print("%-6s %-46s %4d passed %3d failed %s%6.1f s" % (word or ("FAILED" if failed else "ok"), name, passed, failed,
-          "%3d skipped " % skipped if skipped else "", seconds), flush=True)
+    print("%-6s %-46s %4d passed %3d failed %s%6.1f s, %.1f of a processor" % (word or ("FAILED" if failed else "ok"), name, passed,
+          failed, "%3d skipped " % skipped if skipped else "", seconds, cpu), flush=True)
     if failed:
         # The end says what failed; the beginning of a long output too, if it was a check in the middle.
         lines = [line for line in out[:-15000].splitlines() if re.match(r"not ok|FAIL|Traceback|\w*Error", line)]
@@ -165,7 +181,7 @@ def main():
             for done in concurrent.futures.as_completed([pool.submit(run, f, build) for f in todo]):
                 results.append(done.result())
                 tell(results[-1])
-        failures = [i for i, r in enumerate(results) if r[2] and not REPORT.search(r[5])]
+        failures = [i for i, r in enumerate(results) if r[2] and not REPORT.search(r[6])]
         whole = stage in STAGES and "fuzz" not in kinds           # a file named by hand is run as often as asked
         for i in failures if whole and len(failures) <= AGAIN else []:
             again = run(results[i][0], build)
