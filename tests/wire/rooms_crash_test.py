@@ -32,7 +32,8 @@ class Owner(Client):
 
 
 def submit(fields):
-    return "<query xmlns='%s'><x xmlns='jabber:x:data' type='submit'>%s</x></query>" % (OWNER, "".join(
+    form_type = "<field var='FORM_TYPE'><value>http://jabber.org/protocol/muc#roomconfig</value></field>"
+    return "<query xmlns='%s'><x xmlns='jabber:x:data' type='submit'>%s%s</x></query>" % (OWNER, form_type, "".join(
         "<field var='muc#roomconfig_%s'><value>%s</value></field>" % item for item in fields.items()))
 
 
