@@ -266,7 +266,7 @@ function room_mt:destroy(newjid, reason, password)
   self.destroying = true                                   -- from here on nothing of it is written
   if kept[self.jid] then
     local ok, err = self._locked ~= nil, nil               -- what never was a room leaves no stone
-    if not ok then ok, err = tombstones.put(self.jid, newjid, reason) end
+    if not ok then ok, err = tombstones.put(self.jid, newjid, reason, self._data.creator) end
     if ok then ok, err = store:set(jid.node(self.jid), nil) end
     if not ok then
       self.destroying = nil
@@ -320,6 +320,9 @@ module:hook("muc-room-pre-create", function(event)
   local creator = jid.bare(stanza.attr.from)
   if (made[creator] or 0) >= config.muc_max_rooms_per_account and not usermanager.is_admin(creator, host) then
     return util.refuse_presence(origin, stanza, "wait", "resource-constraint", "You have made too many rooms", host)
+  end
+  if not usermanager.is_admin(creator, host) and not util.may_make_rooms(creator) then
+    return util.refuse_presence(origin, stanza, "wait", "policy-violation", "Enough rooms for now", host)
   end
 end, -1000)
 

@@ -2,12 +2,13 @@
 -- muc/tombstones: rooms that were kept and have been destroyed: who comes hears that they are gone, why, and where to go instead
 -- (`muc_tombstones`), and nobody takes the name for `muc_tombstone_expiry`.
 --
---   tombstones.put(address, newjid, reason) -> true | nil, err      what this has answered is on disk
+--   tombstones.put(address, newjid, reason, by) -> true | nil, err      what this has answered is on disk. by: who made the room
 --   tombstones.has(address) -> bool                     never waits
 --   tombstones.refuse(address, origin, stanza) -> true  an answer, if one is due
 --   tombstones.forget(address)
 --   tombstones.found(address, till, newjid, reason)     one that has come with the data of a room
--- Data: store "tombstones" (keyval: name -> { till, newjid, reason }).
+-- Data: store "tombstones" (keyval: name -> { till, newjid, reason, by }). One account leaves as many as it may have rooms; those
+-- whose time is over go within the hour.
 
 local jid = require "util.jid"
 local st = require "util.stanza"
@@ -19,33 +20,50 @@ local MAX = 10000                              -- of the service; the one that w
 local tombstones = {}
 local store = module:open_store("tombstones", "keyval")
 local till, n = {}, 0                          -- { [address] = when it is over }
+local made_by, left = {}, {}                   -- { [address] = account }, { [account] = how many }
 
-local function note(address, time)
+local function note(address, time, by)
   if not till[address] then n = n + 1 end
   till[address] = time
+  if by and not made_by[address] then
+    made_by[address], left[by] = by, (left[by] or 0) + 1
+  end
+end
+
+local function unnote(address)
+  if not till[address] then return false end
+  till[address], n = nil, n - 1
+  local by = made_by[address]
+  if by then
+    made_by[address] = nil
+    left[by] = left[by] > 1 and left[by] - 1 or nil
+  end
+  return true
 end
 
 local function drop(address)
-  if not till[address] then return end
-  till[address], n = nil, n - 1
-  return store:set(jid.node(address), nil)
+  return unnote(address) and store:set(jid.node(address), nil)
 end
 
-local function make_room()
+-- by: of that account.
+local function make_room(by)
   local next_one
   for address, time in pairs(till) do
-    if not next_one or time < till[next_one] then next_one = address end
+    if (not by or made_by[address] == by) and (not next_one or time < till[next_one]) then next_one = address end
   end
   if next_one then drop(next_one) end
 end
 
-function tombstones.put(address, newjid, reason)
+function tombstones.put(address, newjid, reason, by)
   if not module.config.muc_tombstones then return true end
   local time = os.time() + module.config.muc_tombstone_expiry
-  if not till[address] and n >= MAX then make_room() end
-  note(address, time)
-  local ok, err = store:set(jid.node(address), { till = time, newjid = newjid, reason = reason })
-  if not ok then till[address], n = nil, n - 1 end
+  if not till[address] then
+    if by and (left[by] or 0) >= module.config.muc_max_rooms_per_account then make_room(by) end
+    if n >= MAX then make_room() end
+  end
+  note(address, time, by)
+  local ok, err = store:set(jid.node(address), { till = time, newjid = newjid, reason = reason, by = by })
+  if not ok then unnote(address) end
   return ok, err
 end
 
@@ -64,6 +82,16 @@ tombstones.found = function(address, time, newjid, reason)
   return store:set(jid.node(address), { till = time, newjid = newjid, reason = reason })
 end
 
+module:hourly("Forget rooms that have been gone for long", function()
+  local over, now = {}, os.time()
+  for address, time in pairs(till) do
+    if time <= now then over[#over + 1] = address end
+  end
+  for _, address in ipairs(over) do
+    if till[address] and till[address] <= now then drop(address) end
+  end
+end)
+
 local STANZAS = "urn:ietf:params:xml:ns:xmpp-stanzas"
 local SILENT = { error = true, result = true, unavailable = true }
 
@@ -79,8 +107,10 @@ function tombstones.refuse(address, origin, stanza)
   return true
 end
 
-for name, time in pairs(module:open_store("tombstones", "map"):get_all("till") or {}) do
-  note(name .. "@" .. module.host, time)
+do
+  local map = module:open_store("tombstones", "map")
+  local by = map:get_all("by") or {}
+  for name, time in pairs(map:get_all("till") or {}) do note(name .. "@" .. module.host, time, by[name]) end
 end
 
 return tombstones

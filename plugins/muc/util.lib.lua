@@ -6,6 +6,7 @@
 --   only_with_min_role(role) -> fn(nick, occupant) -> bool
 --   refuse_presence(origin, stanza, type, condition, text, by) -> true
 --   may_write_to_strangers(bare_jid) -> bool     may a room write to one more outside on behalf of that account?
+--   may_make_rooms(bare_jid) -> bool             may that account make one more?
 --   is_nick(nick) -> bool                 prepared already: not too long, and none that looks like another or like nothing
 --   unclear(x, layout, form_type) -> nil | why this is no submitted form of that type that says one thing
 --   valid_affiliations, valid_roles      name -> rank
@@ -67,18 +68,25 @@ function util.refuse_presence(origin, stanza, ...)
   return true
 end
 
--- Invitations and the like: a room is no way to write to anybody without end.
-local STRANGERS, PERIOD, ACCOUNTS = 60, 600, 5000
-local writers = cache.new(ACCOUNTS)
+local ACCOUNTS = 5000
 
-function util.may_write_to_strangers(bare_jid)
-  local budget = writers:get(bare_jid)
-  if not budget then
-    budget = throttle.create(STRANGERS, PERIOD)
-    writers:set(bare_jid, budget)
+-- So many of each account in that time.
+local function budgets(amount, period)
+  local of = cache.new(ACCOUNTS)
+  return function(bare_jid)
+    local budget = of:get(bare_jid)
+    if not budget then
+      budget = throttle.create(amount, period)
+      of:set(bare_jid, budget)
+    end
+    return budget:poll(1)
   end
-  return budget:poll(1)
 end
+
+-- Invitations and the like: a room is no way to write to anybody without end.
+util.may_write_to_strangers = budgets(60, 600)
+-- Rooms that come and go cost writes and names.
+util.may_make_rooms = budgets(100, 600)
 
 function util.unclear(x, layout, form_type)
   if x.attr.type ~= "submit" then return "The form must be submitted" end

@@ -240,4 +240,58 @@ check.test("a flood of coming, going and renaming in a room of many is let throu
   check.equal(host:close(), {})
 end)
 
+local function at(name) return name .. "@" .. rooms.ROOMS end
+
+check.test("rooms made and left, again and again: so many in ten minutes of one account", function()
+  local host = rooms.new()
+  local romeo, juliet, boss = rooms.person(host, "romeo"), rooms.person(host, "juliet"), rooms.person(host, "admin")
+  local function make(client, name)
+    rooms.join(client, "me", nil, nil, at(name))
+    local told = rooms.told(client)[1]
+    client:send(("<presence type='unavailable' to='%s/me'/>"):format(at(name)))
+    client:received()
+    return told
+  end
+  for i = 1, 100 do check.equal({ i, make(romeo, "r" .. i) }, { i, "+me owner/moderator 110,201" }) end
+  check.equal(make(romeo, "r101"), "presence error wait policy-violation")
+  check.equal(make(juliet, "r101"), "+me owner/moderator 110,201")
+  for i = 1, 101 do check.equal({ i, make(boss, "b" .. i) }, { i, "+me owner/moderator 110,201" }) end
+  host:advance(6)
+  check.equal(make(romeo, "r101"), "+me owner/moderator 110,201")
+  check.equal(host:close(), {})
+end)
+
+check.test("rooms kept and destroyed, again and again: tombstones of one account are bounded, and others' stay", function()
+  local host = rooms.new { muc_room_locking = false, muc_room_default_persistent = true, muc_max_rooms_per_account = 3,
+    muc_tombstone_expiry = 7200 }
+  local romeo, juliet = rooms.person(host, "romeo"), rooms.person(host, "juliet")
+  local function destroy(client, name)
+    rooms.join(client, "me", nil, nil, at(name))
+    check.equal(rooms.result(rooms.ask(client, "set", ("<query xmlns='%s#owner'><destroy/></query>"):format(MUC), at(name))),
+      "ok")
+    client:received()
+    host:advance(1)
+  end
+  local function stones()
+    local out = {}
+    host:run(function()
+      local till = require "couplet.store".open(rooms.ROOMS, "tombstones", "map"):get_all "till"
+      for name in pairs(till or {}) do out[#out + 1] = name end
+    end)
+    table.sort(out)
+    return table.concat(out, " ")
+  end
+  destroy(juliet, "garden")
+  for i = 1, 5 do destroy(romeo, "r" .. i) end
+  check.equal(stones(), "garden r3 r4 r5")
+  host:run(function() assert(plugin.unload(rooms.ROOMS, "muc")) assert(plugin.load(rooms.ROOMS, "muc")) end)
+  destroy(romeo, "r6")                           -- and it is known whose they are after a restart
+  check.equal(stones(), "garden r4 r5 r6")
+  destroy(romeo, "r3")
+  check.equal(stones(), "garden r3 r5 r6")
+  host:advance(7200 + 3600)                      -- nobody has asked for them: they go by themselves
+  check.equal(stones(), "")
+  check.equal(host:close(), {})
+end)
+
 check.done()
