@@ -23,6 +23,7 @@ local cache = require "util.cache"
 local lib = module:require "pubsub"
 local interest = module:require "pep/interest"
 local quota = module:require "pep/quota"
+local turns = module:require "pep/turns"
 local well_known = module:require "pep/well_known"
 
 module:config {
@@ -255,7 +256,8 @@ end
 -- A resource has come: what it wants of this account, and of its contacts here; those elsewhere are other servers' work.
 interest.setup(function(session, username, full, set)
   if not next(set) then return end
-  task.spawn(function()
+  turns(username, full, function()
+    if session and (session.destroyed or not session.presence) then return end
     local list, contacts = rostermanager.load_roster(username, host) or {}, {}
     if not session then
       local item = list[jid.bare(full)]

@@ -58,20 +58,34 @@ return function(service_mt, lib)
     return n >= most
   end
 
+  -- A node for one who subscribes to what is not there. It has no owner, so that it counts for who is subscribed; and half of all
+  -- nodes are left for those who may make some.
+  local function make_for(service, name, actor)
+    local most, most_each = service.config.max_nodes or math.huge, service.config.max_nodes_each or math.huge
+    if service:why_not(name, actor, "create") then
+      local n, bare = 0, service:normalize(actor)
+      for _, object in pairs(service.nodes) do
+        n = n + (next(object.subscribers) and not next(object.affiliations) and service:subscribes(object, bare) and 1 or 0)
+      end
+      if service.n_nodes >= most / 2 or n >= most_each then return false, "max-nodes-exceeded" end
+    end
+    return service:create(name, true)
+  end
+
   -- Only for oneself, unless one may do it for others.
   local function for_self(service, name, actor, who)
     return actor == true or service:jids_equal(actor, who) or service:may(name, actor, "subscribe_other")
   end
 
   function service_mt:add_subscription(name, actor, who, options)
+    if not self.nodes[name] and not self.config.autocreate_on_subscribe then return false, "item-not-found" end
+    if not for_self(self, name, actor, who) then return false, "invalid-jid" end
     local object = self.nodes[name]
     if not object then
-      if not self.config.autocreate_on_subscribe then return false, "item-not-found" end
-      local ok, condition = self:create(name, true)
+      local ok, condition = make_for(self, name, actor)
       if not ok then return false, condition end
       object = self.nodes[name]
     end
-    if not for_self(self, name, actor, who) then return false, "invalid-jid" end
     local bare = self:normalize(who)
     local affiliation = self:get_affiliation(who, name)
     if affiliation == "outcast" then return false, "forbidden" end

@@ -17,6 +17,7 @@ local st = require "util.stanza"
 local CAPS, INFO = "http://jabber.org/protocol/caps", "http://jabber.org/protocol/disco#info"
 local HASHES, REMOTE_MAX, ASK_SECONDS = 5000, 2000, 10
 local ASKED_MAX, WAITING_MAX = 5000, 1000        -- hashes asked for at once, resources that wait for one of them
+local ASKED_OF_USER, ASKED_OF_SERVER = 100, 1000 -- … of one account here, of another server: some are left for everybody else
 local NODES_MAX, NAMES_BYTES = 200, 8192         -- that one resource may want to hear of
 
 local interest = {}
@@ -24,6 +25,7 @@ local host = module.host
 local known, learn = recent.new(HASHES)          -- hash -> set
 local told, note_told = recent.new(HASHES)       -- account \0 full_jid -> set: they have got what was there while nobody was
 local asked, n_asked = {}, 0                     -- hash -> { those who wait for the answer, how many are asked, … }
+local asked_of = {}                              -- account or server -> how many of these it has brought
 local got, note_got = recent.new(HASHES)         -- account \0 full_jid -> set of nodes it was told the last item of
 local remote = {}                                -- username -> { full_jid = set }, while the account is online
 local changed = function() end
@@ -92,6 +94,7 @@ local function answered(ver, who, set, proved)
   open.waiting = table.move(open.waiting, #next_ones + 1, #open.waiting, 1, {})
   if not next_ones[1] then
     asked[ver], n_asked = nil, n_asked - 1
+    asked_of[open.of] = asked_of[open.of] > 1 and asked_of[open.of] - 1 or nil
     return
   end
   open.in_flight = #next_ones
@@ -122,8 +125,11 @@ local function find(stanza, from, to, done)
     if #open.waiting < WAITING_MAX then table.insert(open.waiting, who) end
     return
   end
-  if n_asked >= ASKED_MAX then return done(nil) end
-  asked[ver], n_asked = { waiting = {}, in_flight = 1, width = 1 }, n_asked + 1
+  local _, domain = jid.split(to)
+  local of = domain == host and jid.bare(to) or domain
+  local n = asked_of[of] or 0
+  if n_asked >= ASKED_MAX or n >= (domain == host and ASKED_OF_USER or ASKED_OF_SERVER) then return done(nil) end
+  asked[ver], n_asked, asked_of[of] = { waiting = {}, in_flight = 1, width = 1, of = of }, n_asked + 1, n + 1
   ask(ver, who)
 end
 

@@ -305,6 +305,26 @@ check.test("ten thousand nodes: a page costs what is on it; who asks through all
   host:close()
 end)
 
+check.test("nodes made by subscribing: so many for one account, half of all for everybody, and only for oneself", function()
+  local host, admin, romeo, juliet = new { autocreate_on_subscribe = true, pubsub_max_nodes = 40,
+    pubsub_max_nodes_per_user = 12 }
+  local function subscribe(client, node, who)
+    local inner = ("<subscribe node='%s' jid='%s@example.org'/>"):format(node, who or client.session.username)
+    return result(ask(client, "set", inner))
+  end
+  local full = "wait resource-constraint max-nodes-exceeded"
+  check.equal(subscribe(romeo, "n0", "juliet"), "modify bad-request invalid-jid")
+  check.equal(plugin.get_module(SERVICE, "pubsub").service.n_nodes, 0)
+  for i = 1, 12 do check.equal(subscribe(romeo, "r" .. i), "ok") end
+  check.equal(subscribe(romeo, "r13"), full)
+  for i = 1, 8 do check.equal(subscribe(juliet, "j" .. i), "ok") end
+  check.equal(subscribe(juliet, "j9"), full)
+  check.equal(subscribe(juliet, "r1"), "ok")
+  check.equal(subscribe(admin, "a1"), "ok")
+  check.equal(result(create(admin, "a2")), "ok")
+  host:close()
+end)
+
 check.test("one item asked for a thousand times is read once", function()
   local host, admin, romeo = new()
   create(admin, "n")

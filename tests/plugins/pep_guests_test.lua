@@ -357,18 +357,64 @@ check.test("a crowd that says a hash and keeps silent, or lies, makes an honest 
   check.equal(host:close(), {})
 end)
 
-check.test("hashes without end: so many are asked for at once, the rest are not, and later ones are again", function()
-  local host = new()
-  local mallory = host:client "mallory@example.org/den"
-  local asked = 0
-  for i = 1, 6000 do
-    mallory:send("<presence>" .. CAPS:format("hash" .. i) .. "</presence>")
-    for _, stanza in ipairs(mallory:received()) do asked = asked + (stanza.name == "iq" and 1 or 0) end
+check.test("hashes without end: so many are asked for at once, fewer of one account or server; later ones are again", function()
+  local host, romeo = new()
+  romeo:send "<presence/>"
+  for _, who in ipairs { "a@far.example", "b@far.example", "c@other.example" } do contact(host, "romeo", who, "both") end
+  host:sent()
+  local function outside(from, ver)
+    local stanza = xml.parse(("<presence from='%s/x' to='romeo@example.org'>%s</presence>"):format(from, CAPS:format(ver)))
+    local domain = from:match "@(.*)"
+    host:run(router.core_process_stanza, { type = "s2sin", host = "example.org", hosts = { [domain] = { authed = true } },
+      send = function() end }, stanza)
+    local n = 0
+    for _, sent in ipairs(host:sent()) do n = n + (sent.name == "iq" and 1 or 0) end
+    return n
   end
-  check.equal(asked, 5000)
+  local function flood(client, name, n)
+    local asked = 0
+    for i = 1, n do
+      client:send("<presence>" .. CAPS:format(name .. i) .. "</presence>")
+      for _, stanza in ipairs(client:received()) do asked = asked + (stanza.name == "iq" and 1 or 0) end
+    end
+    return asked
+  end
+  local mallory, remote = host:client "mallory@example.org/den", 0
+  check.equal(flood(mallory, "hash", 300), 100)
+  check.equal(flood(host:client "mallory@example.org/other", "more", 10), 0)
+  for i = 1, 2000 do remote = remote + outside(i % 2 == 0 and "a@far.example" or "b@far.example", "far" .. i) end
+  check.equal(remote, 1000)
+  check.equal(outside("c@other.example", "c"), 1)          -- nobody else has to do without
+  local all = 1101
+  for i = 1, 50 do all = all + flood(host:client(("m%d@example.org/x"):format(i)), "m" .. i .. "x", 110) end
+  check.equal(all, 5000)
   host:advance(11)
-  mallory:send("<presence>" .. CAPS:format("another") .. "</presence>")
-  check.ok(mallory:expect { name = "iq", type = "get" })
+  check.equal(flood(mallory, "another", 2), 2)
+  check.equal(host:close(), {})
+end)
+
+check.test("who comes and goes without end is told what is there now and then, and in the end what is there then", function()
+  local host, romeo, juliet = new()
+  local nurse = host:client "nurse@example.org/hall"
+  befriend(host, "romeo", "nurse")
+  publish(romeo, "urn:n", "1")
+  local told = 0
+  for _ = 1, 100 do
+    for _, what in ipairs(events(online(juliet, "urn:n"))) do told = told + (what == "urn:n item 1" and 1 or 0) end
+    told = told + #heard(juliet)
+    juliet:send "<presence type='unavailable'/>"
+    juliet:received()
+  end
+  check.equal(told, 20)
+  publish(romeo, "urn:n", "2")
+  check.equal(events(online(juliet, "urn:n")), {})
+  check.equal(events(online(nurse, "urn:n")), { "urn:n item 2" })        -- others need not wait
+  host:advance(20)
+  check.equal(heard(juliet), { "urn:n item 2" })           -- once, though she came again meanwhile
+  host:advance(300)
+  check.equal(heard(juliet), {})
+  juliet:send "<presence type='unavailable'/>"
+  check.equal(events(online(juliet, "urn:n")), { "urn:n item 2" })
   check.equal(host:close(), {})
 end)
 
