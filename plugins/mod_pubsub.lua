@@ -63,11 +63,16 @@ local function broadcaster(kind, node, _, item, _, object, service, id)
   end)
 end
 
+local function set_limits(service)
+  local to = service.config
+  to.autocreate_on_publish, to.autocreate_on_subscribe = config.autocreate_on_publish, config.autocreate_on_subscribe
+  to.max_nodes, to.max_nodes_each = config.pubsub_max_nodes, config.pubsub_max_nodes_per_user
+  to.max_subscriptions = config.pubsub_max_subscriptions
+end
+
 local function new_service()
   local new = pubsub.new {
-    jid = host, normalize_jid = jid.bare, autocreate_on_publish = config.autocreate_on_publish,
-    autocreate_on_subscribe = config.autocreate_on_subscribe, max_nodes = config.pubsub_max_nodes,
-    max_nodes_each = config.pubsub_max_nodes_per_user, max_subscriptions = config.pubsub_max_subscriptions,
+    jid = host, normalize_jid = jid.bare,
     itemcheck = is_item_stanza, check_node_config = check_node_config,
     broadcaster = broadcaster,
     node_defaults = { max_payload_size = config.pubsub_max_payload_size, max_items = math.min(20, config.pubsub_max_items),
@@ -94,6 +99,7 @@ local function new_service()
     },
   }
   lib.watch(new, host, post)
+  set_limits(new)
   return new
 end
 
@@ -183,6 +189,8 @@ module:hook("host-disco-items-node", function(event)
   if load() then lib.disco_items(event, exports.service, host) end
 end)
 
-set_service(new_service())
+local ours = new_service()
+set_service(ours)
+module:hook_global("config-reloaded", function() set_limits(ours) end)
 local ok, err = load()                                     -- before plugins that stand on the service make what is there already
 if not ok then module:log("error", "the nodes cannot be read, so it will be tried at the next request: %s", err) end

@@ -325,6 +325,16 @@ check.test("nodes made by subscribing: so many for one account, half of all for 
   host:close()
 end)
 
+check.test("a new configuration's limits count at once", function()
+  local host, _, romeo = new { pubsub_create = "local", pubsub_max_nodes_per_user = 1 }
+  check.equal(result(create(romeo, "a")), "ok")
+  check.equal(result(create(romeo, "b")), "wait resource-constraint max-nodes-exceeded")
+  host.options[SERVICE].pubsub_max_nodes_per_user = 2
+  host:configure {}
+  check.equal(result(create(romeo, "b")), "ok")
+  host:close()
+end)
+
 check.test("one item asked for a thousand times is read once", function()
   local host, admin, romeo = new()
   create(admin, "n")
