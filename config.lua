@@ -143,6 +143,10 @@ Component "rooms.localhost" "muc"
   name = "Chatrooms"
   modules_enabled = { "muc_mam", "muc_moderation", "muc_limits" }        -- archives, moderation, bounds for those who flood
 
+-- News for many, publish-subscribe (XEP-0060). What accounts publish for their contacts (plugin "pep") needs no host of its own.
+-- Component "pubsub.localhost" "pubsub"
+--   pubsub_create = "local"         -- who may make nodes: "admin", "local" (accounts of this server), "any"
+
 -- Without a plugin, a process of its own attaches on port 5347 of this machine (component_ports, component_interfaces):
 -- Component "irc.example.org"
 --	component_secret = "a long random text, the same in the gateway's configuration"

@@ -39,6 +39,8 @@ module:config {
   muc_room_lock_timeout = { type = "period", default = 300, min = 5, doc = "and is gone if that does not happen for so long" },
   muc_room_default_public = { type = "boolean", default = true, doc = "new rooms are listed" },
   muc_room_default_persistent = { type = "boolean", default = false, doc = "new rooms stay when everybody has left" },
+  muc_room_allow_persistent = { type = "boolean", default = true, doc = "owners may keep rooms; false: administrators alone" },
+  muc_room_allow_public = { type = "boolean", default = true, doc = "owners may list rooms; false: administrators alone" },
   muc_room_default_members_only = { type = "boolean", default = false, doc = "only members may enter new rooms" },
   muc_room_default_moderated = { type = "boolean", default = false, doc = "only those with voice may speak in new rooms" },
   muc_room_default_public_jids = { type = "boolean", default = false, doc = "everybody sees real addresses in new rooms" },

@@ -9,6 +9,7 @@
 local dataforms = require "util.dataforms"
 local jid = require "util.jid"
 local st = require "util.stanza"
+local usermanager = require "core.usermanager"
 
 local util = module:require "muc/util"
 
@@ -26,15 +27,18 @@ local ROLES = { "visitor", "participant", "moderator" }
 local NOBODY_ELSE = { none = false }
 
 -- name, label, key in _data, field of muc#roomconfig, type, default. code: status code when it changes (§10.2.1: 104 if none).
+-- allowed: option that leaves the field to administrators.
 config.fields = {
   { name = "name", label = "Name", field = "roomname", type = "text-single" },
   { name = "description", label = "Description", field = "roomdesc", type = "text-single" },
   { name = "language", label = "Language", field = "lang", type = "text-single",
     default = option("muc_room_default_language", "string") },
   { name = "persistent", label = "Stays when everybody has left", field = "persistentroom", type = "boolean",
-    default = option("muc_room_default_persistent", "boolean", false), features = { "muc_persistent", "muc_temporary" } },
+    default = option("muc_room_default_persistent", "boolean", false), features = { "muc_persistent", "muc_temporary" },
+    allowed = "muc_room_allow_persistent" },
   { name = "public", label = "Is listed", field = "publicroom", type = "boolean",
-    default = option("muc_room_default_public", "boolean", true), features = { "muc_public", "muc_hidden" } },
+    default = option("muc_room_default_public", "boolean", true), features = { "muc_public", "muc_hidden" },
+    allowed = "muc_room_allow_public" },
   { name = "members_only", label = "Only members may enter", field = "membersonly", type = "boolean",
     default = option("muc_room_default_members_only", "boolean", false), features = { "muc_membersonly", "muc_open" } },
   { name = "allow_member_invites", label = "Members may invite", field = "allowinvites", type = "boolean",
@@ -165,6 +169,10 @@ function config.install(room_mt)
 
   -- The form ------------------------------------------------------------------------------------------------------------------
 
+  local function offered(field, actor)
+    return not field.allowed or module.config[field.allowed] or actor == true or usermanager.is_admin(actor, module.host)
+  end
+
   function room_mt:get_form_layout(actor)
     local form = { title = "Configuration of " .. self.jid, { name = "FORM_TYPE", type = "hidden", value = CONFIG } }
     for _, field in ipairs(config.fields) do
@@ -175,8 +183,10 @@ function config.install(room_mt)
         value = list
       elseif field.name == "name" then value = self._data.name
       end
-      form[#form + 1] = { name = var_of(field), type = field.type, label = field.label, options = field.options, value = value,
-        datatype = field.datatype, range_min = field.range_min }
+      if offered(field, actor) then
+        form[#form + 1] = { name = var_of(field), type = field.type, label = field.label, options = field.options, value = value,
+          datatype = field.datatype, range_min = field.range_min }
+      end
     end
     form[#form + 1] = { name = "muc#roomconfig_passwordprotectedroom", type = "boolean", label = "A password is needed",
       value = self:get_password() ~= nil }

@@ -4,6 +4,7 @@
 
 local hosts = require "couplet.hosts"
 local jid = require "util.jid"
+local usermanager = require "core.usermanager"
 
 local well_known = {}
 
@@ -69,11 +70,12 @@ well_known.command = {
       accounts, changed = accounts + 1, changed + repair(service, self.session.print)
     end
     if node then
+      if not usermanager.user_exists(node, domain) then return false, ("there is no account %s@%s"):format(node, domain) end
       one(node)
     else
       for username in pep.users_with_nodes() do one(username) end
     end
-    return true, ("%d accounts looked at, %d nodes put right"):format(accounts, changed)
+    return true, ("accounts with nodes looked at: %d, nodes put right: %d"):format(accounts, changed)
   end,
 }
 

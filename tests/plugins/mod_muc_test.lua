@@ -581,6 +581,28 @@ check.test("who may make rooms", function()
   host:close()
 end)
 
+check.test("administrators alone keep rooms and list them, where the configuration says so", function()
+  local host = new { muc_room_allow_persistent = false, muc_room_allow_public = false, muc_room_default_public = false,
+    muc_room_locking = false }
+  local romeo, adm = person(host, "romeo"), person(host, "admin")
+  join(romeo, "Romeo")
+  local function info()
+    romeo:received()
+    local text = tostring(ask(romeo, "get", "<query xmlns='http://jabber.org/protocol/disco#info'/>"))
+    return (text:match "muc_persistent" or text:match "muc_temporary") .. " "
+      .. (text:match "muc_public" or text:match "muc_hidden")
+  end
+  local form = tostring(ask(romeo, "get", "<query xmlns='http://jabber.org/protocol/muc#owner'/>"))
+  check.equal({ form:find "persistentroom", form:find "publicroom", form:find "membersonly" ~= nil }, { nil, nil, true })
+  check.equal(result(configure(romeo, { persistentroom = "1", publicroom = "1", membersonly = "0" })), "ok")
+  check.equal(info(), "muc_temporary muc_hidden")
+  check.equal(result(configure(adm, { persistentroom = "1", publicroom = "1" })), "ok")
+  check.equal(info(), "muc_persistent muc_public")
+  check.equal(result(configure(romeo, { persistentroom = "0", publicroom = "0" })), "ok")
+  check.equal(info(), "muc_persistent muc_public")
+  check.equal(host:close(), {})
+end)
+
 check.test("the service itself is no room", function()
   local host = new()
   local romeo = person(host, "romeo")

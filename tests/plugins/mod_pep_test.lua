@@ -610,9 +610,12 @@ check.test("the command that puts right what keeps others from one's keys", func
   local command = host:module "pep":get_host_items "shell-command"[1]
   local ok, text = host:run(command.handler, self, "example.org")
   check.ok(ok)
-  check.equal(text, "1 accounts looked at, 1 nodes put right")
+  check.equal(text, "accounts with nodes looked at: 1, nodes put right: 1")
   check.equal(lines, { "romeo@example.org: eu.siacs.conversations.axolotl.devicelist: presence -> open" })
-  check.equal(select(2, host:run(command.handler, self, "romeo@example.org")), "1 accounts looked at, 0 nodes put right")
+  check.equal(select(2, host:run(command.handler, self, "romeo@example.org")), "there is no account romeo@example.org")
+  check.ok(host:run(require "couplet.users".create_user, "romeo", "secret", "example.org"))
+  check.equal(select(2, host:run(command.handler, self, "romeo@example.org")),
+    "accounts with nodes looked at: 1, nodes put right: 0")
   check.equal((host:run(command.handler, self, "elsewhere.org")), false)
   host:close()
 end)
