@@ -2,8 +2,9 @@
 /* bind_tls.c - TLS contexts in Lua.
  *
  *   net.tls_context{ certificate =, key =, password = (PEM text or file names), min_version =, max_version = "TLSv1.2", ciphers =,
- *     ciphersuites =, curves =, dh =, ca_file =, ca_path =, verify = "none" | "request" | "require", alpn = "name" | {...},
- *     crl_file =, trust = context (its authorities and lists are shared, not read again), tickets = false,
+ *     ciphersuites =, curves =, dh =, ca_file =, ca_path =, ca_system = false, crl_file =,
+ *     verify = "none" | "request" | "require", alpn = "name" | {...},
+ *     trust = context (its authorities and lists are shared, not read again), tickets = false,
  *     hosts = { ["name"] = context } } -> context | nil, message
  *   context:host(name, other | nil)    clients that ask for name ("a.example", "*.a.example") get the other's certificate
  *   context:dane{ rdata, … } -> context    for clients of a host with these TLSA records; conn:tls().dane is the usage (0 to 3) of
@@ -94,6 +95,8 @@ static int net_tls_context(lua_State *L)
 		.crl_file = text(L, "crl_file"), .trust = bind_tls_field(L, 1, "trust"),
 		.verify = verify_of(L),
 	};
+	lua_getfield(L, 1, "ca_system");
+	o.ca_system = lua_toboolean(L, -1);
 	lua_getfield(L, 1, "tickets");
 	o.no_tickets = lua_isboolean(L, -1) && !lua_toboolean(L, -1);
 	struct box *box = lua_newuserdatauv(L, sizeof *box, 0);

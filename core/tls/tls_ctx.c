@@ -248,7 +248,7 @@ static enum status authorities(struct maker *m, SSL_CTX *ssl, const struct tls_o
 		return bad(m, "ca_file");
 	else if (o->ca_path && SSL_CTX_load_verify_dir(ssl, o->ca_path) != 1)
 		return bad(m, "ca_path");
-	else if (!o->ca_file && !o->ca_path)
+	else if (!o->ca_path && (o->ca_system || !o->ca_file))
 		system_authorities(ssl);
 	if (o->crl_file && !o->trust) {
 		X509_STORE *store = SSL_CTX_get_cert_store(ssl);

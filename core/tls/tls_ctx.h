@@ -29,6 +29,7 @@ struct tls_options {
 	const char *ciphers, *ciphersuites, *curves;
 	const char *dh;                     /* parameters, PEM text or file name; NULL: chosen by the library */
 	const char *ca_file, *ca_path;      /* both NULL: the system's, its directory rather than its file: that is read whole */
+	bool ca_system;                     /* the system's beside ca_file; ca_path still replaces them */
 	const char *crl_file;               /* PEM, any number of lists; NULL: nothing is known to be revoked */
 	struct tls_ctx *trust;              /* borrowed: share its authorities and lists instead; NULL: read them */
 	enum tls_verify verify;

@@ -273,8 +273,10 @@ local function settings_for(host, service, own)
     end
     if found then into.certificate, into.key = found.certificate, found.key end
   end
-  -- Servers show certificates to each other; what is wrong with one is judged by plugins, at each connection anew.
+  -- Servers show certificates to each other; what is wrong with one is judged by plugins, at each connection anew. All the
+  -- world's authorities vouch for them beside those of the configuration; for clients these alone do, if there are any.
   if service and service:find "^s2s" then
+    into.ca_system = true
     into.tickets = false
     if into.verify ~= "require" then into.verify = "request" end
   end
@@ -318,10 +320,11 @@ local function explain(host, settings, err)
   return ("%s%s%s%s"):format(err, file and " (" .. file .. ")" or "", hint, place and (" (%s, %s)"):format(key, place) or "")
 end
 
-local trusting = {}                      -- "cafile capath crlfile" -> a context that has read them
+local trusting = {}                      -- "cafile capath crlfile system?" -> a context that has read them
 
 local function authorities(settings)
-  return ("%s\0%s\0%s"):format(settings.ca_file or "", settings.ca_path or "", settings.crl_file or "")
+  return ("%s\0%s\0%s\0%s"):format(settings.ca_file or "", settings.ca_path or "", settings.crl_file or "",
+    settings.ca_system or "")
 end
 
 -- Authorities are read once, however many hosts there are.
@@ -348,7 +351,10 @@ end
 function certs.create_context(host, mode, ...)
   local settings = settings_for(host)
   for _, more in ipairs { ... } do understand(settings, more) end
-  if mode == "client" then return make(settings), nil, settings end
+  if mode == "client" then
+    settings.ca_system = true
+    return make(settings), nil, settings
+  end
   local context, err = build(settings)
   return context, err, settings
 end

@@ -66,6 +66,7 @@ end)
 check.test("options of a host, of a service, of everybody", function()
   load [[
     ssl = { protocol = "tlsv1_3", ciphers = { "A", "B" } }
+    s2s_ssl = { cafile = "ours.pem" }
     c2s_ssl = { cafile = "ca.pem", verify = { "peer" } }
     VirtualHost "a.example"
       ssl = { certificate = "certs/b.example/fullchain.pem", key = "certs/b.example/privkey.pem" }
@@ -87,6 +88,9 @@ check.test("options of a host, of a service, of everybody", function()
   a = certs.settings("a.example", "c2s")
   check.equal(a.ca_file, base .. "/ca.pem")
   check.equal(a.verify, "request")
+  check.equal(a.ca_system, nil)
+  a = certs.settings("a.example", "s2s")
+  check.equal({ a.ca_file, a.ca_system, a.verify }, { base .. "/ours.pem", true, "request" })
   check.equal(certs.settings("x.example").certificate, base .. "/certs/whatever/fullchain.pem")
   check.equal(certs.settings("y.example").certificate, base .. "/certs/gone.crt")
   check.ok(certs.settings("x.example").ciphers:find("^A:B$"))

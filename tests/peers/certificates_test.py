@@ -106,6 +106,28 @@ def later():
     incoming("later.lab", certificate, "certificate revoked")
 
 
+@test("cafile adds to the system's authorities, on the way in and out; capath takes their place")
+def system():
+    for config, problem in (("", None), ("s2s_ssl = { capath = '%s' }\n", "unable to get local issuer certificate")):
+        own = Lab()
+        called = RawServer()
+        own.zone["strange.lab"] = [("127.0.0.1", called.port)]
+        server = own.couplet("verona.lab", accounts={"romeo": "secret"}, config=config and config % own.dir)
+        server.env.update(SSL_CERT_FILE=str(own.dir / "other.crt"), SSL_CERT_DIR=str(own.dir))
+        with own:
+            strange = own.authority.issue("strange.lab", "strange")
+            Raw.connect(server.s2s).opened_tls(own, "x.lab", "verona.lab", own.authority.issue("x.lab")).external("x.lab").expect("<success")
+            r = Raw.connect(server.s2s).open("strange.lab", "verona.lab")
+            r.expect("</stream:features>")
+            r.send("<starttls xmlns='urn:ietf:params:xml:ns:xmpp-tls'/>").expect("<proceed[^>]*/>")
+            r.secure(own, strange).send(header(from_="strange.lab", to="verona.lab"))
+            r.expect(ERROR % ("strange.lab", problem) if problem else "EXTERNAL")
+            User.login(own, server).ping("strange.lab")
+            v = called.accept_tls(own, "strange.lab", strange, features="<dialback xmlns='urn:xmpp:features:dialback'/>")
+            v.expect(ERROR % ("strange.lab", problem) if problem else "<db:result ")
+        called.close()
+
+
 @test("what a server says when it ends the stream is what the sender learns")
 def reasons():
     romeo = User.login(lab, here)
