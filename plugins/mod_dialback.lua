@@ -297,6 +297,8 @@ local function on_verdict(session, element)
   if l and l.shared then
     session.log("info", "%s to %s cannot share this connection: %s", here, remote, bounce.text)
     s2s.on_its_own(l)
+  elseif session.questions and session.questions[1] then                           -- these may still be answered
+    if l then s2s.give_up(l, bounce) end
   elseif session.type ~= "s2sout" then           -- else others still use it
     session:close(nil, bounce.text, bounce)
   end

@@ -10,6 +10,7 @@
 --   authorized(session, remote, here) -> bool           may stanzas of that pair come in on this stream?
 --   told(session, remote, here)                         the other side knows that it is proved: event s2s/proved
 --   adopt(session, remote, here)                        a stream from there may carry what goes there (XEP-0288)
+--   give_up(link, bounce)                               no way for it, for a while
 --   destroy_session(session, reason?, bounce?)          bounce: { condition, text, type? } for what waits
 --   refused(condition, text) -> bounce                  the other side has said so, in a stream error or an error of dialback
 --   needs_tls(host) -> bool                             option s2s_require_encryption
@@ -223,6 +224,16 @@ local function bounce_sendq(session, reason)
 end
 server_session.methods.bounce_sendq = bounce_sendq
 
+-- There is no way for it, for a while.
+function s2s.give_up(l, bounce)
+  if not l.open and l.queue then
+    local wait = link.failed(l.here, l.remote, bounce)
+    l.session.log("info", "no way from %s to %s: %s; the next attempt in %.0f s", l.here, l.remote, bounce.text or "closed", wait)
+    bounce = { condition = bounce.condition, text = bounce.text, type = bounce.type, told = true }
+  end
+  link.drop(l, bounce)
+end
+
 -- A link has lost its carrier.
 local function lost(session, l, reason, bounce)
   if session.parting and l.open and l.queue then return link.strand(session, l) end
@@ -231,13 +242,7 @@ local function lost(session, l, reason, bounce)
     link.move(l, other)
     return link.opened(l)
   end
-  if not l.open and l.queue then
-    local wait = link.failed(l.here, l.remote, bounce)
-    session.log("info", "no way from %s to %s: %s; the next attempt in %.0f s", l.here, l.remote,
-      bounce.text or reason or "closed", wait)
-    bounce = { condition = bounce.condition, text = bounce.text, type = bounce.type, told = true }
-  end
-  link.drop(l, bounce)
+  s2s.give_up(l, bounce.text and bounce or { condition = bounce.condition, type = bounce.type, text = reason })
 end
 
 -- Nothing goes out on it any more.
