@@ -1,5 +1,6 @@
 -- SPDX-License-Identifier: MIT
--- mod_muc_moderation: moderators take back what others have said (XEP-0425), in rooms that are archived (mod_muc_mam).
+-- mod_muc_moderation: moderators take back what others have said (XEP-0425), in rooms that are archived (mod_muc_mam). Clients
+-- that know only the older version 0.2 (:0, inside of XEP-0422's <apply-to/>) may ask and are told, too.
 
 local id = require "couplet.util.id"
 local jid = require "couplet.jid"
@@ -9,18 +10,21 @@ local muc = module:depends "muc"
 local archive = module:depends "muc_mam"
 
 local NS, RETRACTION, OCCUPANT = "urn:xmpp:message-moderate:1", "urn:xmpp:message-retract:1", "urn:xmpp:occupant-id:0"
+local OLD, OLD_RETRACTION, FASTEN = "urn:xmpp:message-moderate:0", "urn:xmpp:message-retract:0", "urn:xmpp:fasten:0"
 local REASON_BYTES = 1024
 
 module:hook("muc-disco#info", function(event)
-  if event.room:is_logged() then event.reply:tag("feature", { var = NS }):up() end
+  if not event.room:is_logged() then return end
+  for _, ns in ipairs { NS, OLD } do event.reply:tag("feature", { var = ns }):up() end
 end)
 
-local function moderated_by(room, occupant)
-  local stanza = st.stanza("moderated", { xmlns = NS, by = occupant.nick })
+local function moderated_by(room, occupant, ns)
+  local stanza = st.stanza("moderated", { xmlns = ns or NS, by = occupant.nick })
   return stanza:tag("occupant-id", { xmlns = OCCUPANT, id = room:get_occupant_id(occupant) }):up()
 end
 
-module:hook(("iq-set/bare/%s:moderate"):format(NS), function(event)
+-- moderate: the element with the reason; retracts: what is asked for is this, and not something else
+local function handle(event, target, moderate, retracts)
   local origin, stanza = event.origin, event.stanza
   local room = muc.get_room_from_jid(jid.bare(stanza.attr.to))
   if not room or not room:is_logged() then return nil end
@@ -32,10 +36,8 @@ module:hook(("iq-set/bare/%s:moderate"):format(NS), function(event)
   if not actor or actor.role ~= "moderator" then
     return refuse("auth", "forbidden", "Only moderators may take back what others have said")
   end
-  local moderate = stanza.tags[1]
   local reason = moderate:get_child_text "reason"
-  local target = moderate.attr.id
-  if not target or not moderate:get_child("retract", RETRACTION) then return refuse("modify", "bad-request") end
+  if not target or not retracts then return refuse("modify", "bad-request") end
   if reason and #reason > REASON_BYTES then return refuse("modify", "not-acceptable", "The reason is too long") end
   archive.flush()
   local original, err = archive.store:get(jid.split(room.jid), target)
@@ -50,10 +52,24 @@ module:hook(("iq-set/bare/%s:moderate"):format(NS), function(event)
   local message = st.message({ from = room.jid, type = "groupchat", id = id.medium() })
     :tag("retract", { xmlns = RETRACTION, id = target }):add_child(moderated_by(room, actor))
   if reason then message:text_tag("reason", reason) end
+  local old = moderated_by(room, actor, OLD):tag("retract", { xmlns = OLD_RETRACTION }):up()
+  if reason then old:text_tag("reason", reason) end
+  message:reset():tag("apply-to", { xmlns = FASTEN, id = target }):add_child(old:reset())
   if not archive.bury(room, target, original, message.attr.id, moderated_by(room, actor), reason) then
     return refuse("wait", "internal-server-error")
   end
   room:broadcast_message(message:reset())
   origin.send(st.reply(stanza))
   return true
+end
+
+module:hook(("iq-set/bare/%s:moderate"):format(NS), function(event)
+  local moderate = event.stanza.tags[1]
+  return handle(event, moderate.attr.id, moderate, moderate:get_child("retract", RETRACTION))
+end)
+
+module:hook(("iq-set/bare/%s:apply-to"):format(FASTEN), function(event)
+  local apply = event.stanza.tags[1]
+  local moderate = apply:get_child("moderate", OLD)
+  return moderate and handle(event, apply.attr.id, moderate, moderate:get_child("retract", OLD_RETRACTION))
 end)

@@ -186,6 +186,23 @@ check.test("XEP-0425: moderators take back; XEP-0424: authors too; a note is lef
     { "manners", ROOM .. "/Romeo" })
   check.ok(list[1].message:get_child("occupant-id", "urn:xmpp:occupant-id:0"))
   check.equal(moderate(romeo, id), "ok")
+  -- Clients of version 0.2 ask in their way, and are told in it as well.
+  local function moderate_old(client, target, inner)
+    return result(ask(client, "set", ([[<apply-to xmlns='urn:xmpp:fasten:0' id='%s'><moderate
+      xmlns='urn:xmpp:message-moderate:0'>%s<reason>manners</reason></moderate></apply-to>]]):format(target, inner
+      or "<retract xmlns='urn:xmpp:message-retract:0'/>")))
+  end
+  local id_old = id_of "ruder"
+  check.equal(moderate_old(juliet, id_old), "auth forbidden")
+  check.equal(moderate_old(romeo, id_old, "<x/>"), "modify bad-request")
+  check.equal(moderate_old(romeo, "0000000000000000"), "cancel item-not-found")
+  check.equal(moderate_old(romeo, id_old), "ok")
+  told = juliet:expect { name = "message" }
+  check.equal({ told:get_child("retract", "urn:xmpp:message-retract:1").attr.id, told:find
+    "{urn:xmpp:fasten:0}apply-to@id" }, { id_old, id_old })
+  moderated = told:find "{urn:xmpp:fasten:0}apply-to/{urn:xmpp:message-moderate:0}moderated"
+  check.equal({ moderated.attr.by, moderated:get_child_text "reason" }, { ROOM .. "/Romeo", "manners" })
+  check.ok(moderated:get_child("retract", "urn:xmpp:message-retract:0"))
   local nurse = person(host, "nurse")
   join(nurse, "Nurse")                                                         -- not in the history either
   for _, s in ipairs(nurse:received()) do check.ok(s:get_child_text "body" ~= "rude") end
