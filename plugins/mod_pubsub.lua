@@ -21,6 +21,8 @@ module:config {
   pubsub_max_nodes_per_user = { type = "integer", default = 1000, min = 1, doc = "nodes made by one who is no administrator" },
   pubsub_max_payload_size = { type = "integer", default = 262144, min = 1024, doc = "bytes of one item" },
   pubsub_max_subscriptions = { type = "integer", default = 100000, min = 1, doc = "subscribers of one node" },
+  pubsub_max_people = { type = "integer", default = 1000000, min = 1,
+    doc = "subscribers, those who wait to be one, and affiliations of all nodes together" },
   autocreate_on_publish = { type = "boolean", default = false, doc = "who may create nodes does so by publishing" },
   autocreate_on_subscribe = { type = "boolean", default = false, doc = "subscribing to a node that is not there creates it" },
   expose_publisher = { type = "boolean", default = false, doc = "say with each item who has published it" },
@@ -67,7 +69,7 @@ local function set_limits(service)
   local to = service.config
   to.autocreate_on_publish, to.autocreate_on_subscribe = config.autocreate_on_publish, config.autocreate_on_subscribe
   to.max_nodes, to.max_nodes_each = config.pubsub_max_nodes, config.pubsub_max_nodes_per_user
-  to.max_subscriptions = config.pubsub_max_subscriptions
+  to.max_subscriptions, to.max_people = config.pubsub_max_subscriptions, config.pubsub_max_people
 end
 
 local function new_service()

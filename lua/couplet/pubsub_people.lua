@@ -4,9 +4,11 @@
 -- Adds to a service's methods; lib: what it needs of the object's inside. All that a stranger may do costs the same whether a
 -- node has ten subscribers or a hundred thousand.
 
+local clock = require "couplet.clock"
 local count = require "couplet.util.iterators".count
 
 local RESOURCES = 20                   -- subscriptions of one account to one node
+local PAUSE = 10                       -- seconds between two counts of lists that are full
 
 -- Changes that §4.1 has no way for, but over "none".
 local unreachable = {
@@ -48,14 +50,21 @@ return function(service_mt, lib)
 
   -- Subscriptions ----------------------------------------------------------------------------------------------------------
 
-  -- Is there room for one more in the lists of all nodes together?
+  -- Is there no room for one more in the lists of all nodes together? What comes in is added up; what has gone is not known until
+  -- they are counted anew, which is done when the sum says that they are full.
   local function crowded(service)
-    local most, n = service.config.max_people, 0
+    local most, now = service.config.max_people, clock.mono()
     if not most then return false end
-    for _, object in pairs(service.nodes) do
-      n = n + count(pairs(object.affiliations)) + count(pairs(object.subscribers)) + count(pairs(object.pending))
+    if not service.people or service.people >= most and now - service.counted >= PAUSE then
+      local n = 0
+      for _, object in pairs(service.nodes) do
+        n = n + count(pairs(object.affiliations)) + count(pairs(object.subscribers)) + count(pairs(object.pending))
+      end
+      service.people, service.counted = n, now
     end
-    return n >= most
+    if service.people >= most then return true end
+    service.people = service.people + 1
+    return false
   end
 
   -- A node for one who subscribes to what is not there. It has no owner, so that it counts for who is subscribed; and half of all

@@ -335,6 +335,28 @@ check.test("a new configuration's limits count at once", function()
   host:close()
 end)
 
+check.test("people in the lists of all nodes together have a bound; who goes makes room", function()
+  local host, admin, romeo, juliet = new { pubsub_max_people = 6 }
+  for _, node in ipairs { "a", "b" } do create(admin, node, { access_model = node == "b" and "authorize" or "open" }) end
+  local function subscribe(client, node)
+    return result(ask(client, "set", ("<subscribe node='%s' jid='%s@example.org'/>"):format(node, client.session.username)))
+  end
+  local function member(node, who, affiliation)
+    return result(ask(admin, "set", ("<affiliations node='%s'><affiliation jid='%s@example.org' affiliation='%s'/>"
+      .. "</affiliations>"):format(node, who, affiliation), true))
+  end
+  check.equal({ subscribe(romeo, "a"), subscribe(romeo, "b"), member("a", "nurse", "member"), member("b", "nurse", "member") },
+    { "ok", "ok", "ok", "ok" })                            -- and the owner of both
+  check.equal({ subscribe(juliet, "a"), subscribe(juliet, "b"), member("a", "juliet", "member") },
+    { "wait policy-violation too-many-subscriptions", "wait policy-violation too-many-subscriptions", "modify not-acceptable" })
+  check.equal({ subscribe(romeo, "a"), member("a", "nurse", "publisher") }, { "ok", "ok" })           -- who is there already
+  check.equal(member("b", "nurse", "none"), "ok")
+  host:advance(10)
+  check.equal(subscribe(juliet, "a"), "ok")
+  check.equal(subscribe(juliet, "b"), "wait policy-violation too-many-subscriptions")
+  host:close()
+end)
+
 check.test("one item asked for a thousand times is read once", function()
   local host, admin, romeo = new()
   create(admin, "n")
