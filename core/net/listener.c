@@ -20,12 +20,15 @@ enum {
 	PEERS = 65536,                /* addresses remembered per class */
 };
 static const double PAUSE = 0.5;      /* seconds without accepting when the process is out of descriptors */
+static const double TELL = 60;        /* seconds between two lines about connections that were refused */
 
 struct listener {                     /* but for fd and addr: I/O thread 0 only */
 	ev_io io;
 	ev_timer pause;
 	int fd;
 	bool complained;
+	double told;                  /* when a line said last that some were refused, */
+	unsigned refused;             /* and how many since */
 	struct addr addr;
 	struct listener_options options;
 };
@@ -39,6 +42,23 @@ static struct conn_class *peers_of(struct conn_class *class)
 	return class;
 }
 
+/* One line for many: whoever knocks without end shall not fill the log. */
+static void refuse(struct listener *l, const struct addr *peer, int which, const char *why)
+{
+	struct io *io = io_here();
+	double now = ev_now(io->loop);
+	io_add(io, which, 1);
+	l->refused++;
+	if (l->told && now - l->told < TELL)
+		return;
+	char text[ADDR_TEXT];
+	addr_text(peer, text);
+	log_warn("net", "port %u: connection from %s refused: %s (%u refused since the last such line)", l->addr.port, text, why,
+		l->refused);
+	l->told = now;
+	l->refused = 0;
+}
+
 /* Whether this address may have one connection more; counts it in if so. */
 static bool welcome(struct listener *l, const struct addr *peer, bool *counted)
 {
@@ -46,7 +66,7 @@ static bool welcome(struct listener *l, const struct addr *peer, bool *counted)
 	struct listener_options *o = &l->options;
 	*counted = o->per_ip.rate > 0 || o->per_ip.open;
 	if (conn_class_enter(o->start.class)) {
-		io_add(io, IO_REFUSED_FULL, 1);
+		refuse(l, peer, IO_REFUSED_FULL, "too many connections are open");
 		return false;
 	}
 	if (!*counted)
@@ -54,7 +74,10 @@ static bool welcome(struct listener *l, const struct addr *peer, bool *counted)
 	enum status st = peers_enter(peers_of(o->start.class)->peers, peer, &o->per_ip, ev_now(io->loop));
 	if (!st)
 		return true;
-	io_add(io, st == ST_LIMIT ? IO_REFUSED_RATE : IO_REFUSED_PER_IP, 1);
+	if (st == ST_LIMIT)
+		refuse(l, peer, IO_REFUSED_RATE, "too many in too short a time from this address");
+	else
+		refuse(l, peer, IO_REFUSED_PER_IP, "too many from this address are open");
 	conn_class_leave(o->start.class);
 	return false;
 }

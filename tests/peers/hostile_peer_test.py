@@ -225,6 +225,7 @@ def wildcard():
             r.external("n%d.x.lab" % n).expect("<success")
             streams.append(r)
         equal(Raw.connect(w.here.s2s).ended(), "")
+        w.until(lambda: w.said("connection from 127.0.0.1 refused: too many from this address are open"))
         w.stranger("127.0.0.2").close()                            # others are not affected
         streams.pop().close()
         w.until(lambda: w.said("session from n2.x.lab ended"))
