@@ -18,7 +18,7 @@ local lib = module:require "muc/room"
 local util = module:require "muc/util"
 
 module:config {
-  restrict_room_creation = { type = "any", default = false,
+  restrict_room_creation = { type = "enum", enum = { false, true, "local" }, default = false,
     doc = 'who may make rooms: false: everybody, true: administrators, "local": accounts of this server' },
   muc_room_cache_size = { type = "integer", default = 1000, min = 1, doc = "empty rooms kept in memory" },
   muc_max_rooms = { type = "integer", default = 100000, min = 1, doc = "rooms of the service, in memory and in the store" },
@@ -37,6 +37,10 @@ module:config {
   max_history_messages = { type = "integer", default = 20, min = 0, doc = "messages shown to those who come" },
   muc_room_locking = { type = "boolean", default = true, doc = "a new room is closed until its owner has configured it" },
   muc_room_lock_timeout = { type = "period", default = 300, min = 5, doc = "and is gone if that does not happen for so long" },
+  allow_unaffiliated_register = { type = "boolean", default = true,
+    doc = "everybody may register with new rooms; else members alone, unless an owner lets others" },
+  enforce_registered_nickname = { type = "boolean", default = false,
+    doc = "who has registered a nickname with a room enters under it and keeps it" },
   muc_room_default_public = { type = "boolean", default = true, doc = "new rooms are listed" },
   muc_room_default_persistent = { type = "boolean", default = false, doc = "new rooms stay when everybody has left" },
   muc_room_allow_persistent = { type = "boolean", default = true, doc = "owners may keep rooms; false: administrators alone" },
@@ -306,7 +310,8 @@ end, -10)
 
 local function may_create(who)
   local rule = config.restrict_room_creation
-  if rule == false or usermanager.is_admin(who, host) then return true end
+  local open = not rule and not module:get_option "restrict_room_creation"     -- what is not understood closes
+  if open or usermanager.is_admin(who, host) then return true end
   local home = rule == "local" and prosody.hosts[jid.host(who)]
   return home and home.type == "local"
 end
@@ -402,8 +407,23 @@ module:hook("muc-occupant-pre-join", function(event)
   end
 end, -10)
 
+-- The nickname somebody has to go by, if any.
+local function bound_to(room, who)
+  return config.enforce_registered_nickname and room:get_registered_nick(who) or nil
+end
+
+module:hook("muc-occupant-pre-join", function(event)
+  local nick = bound_to(event.room, event.stanza.attr.from)
+  if nick then event.nick = event.room.jid .. "/" .. nick end              -- with 210
+end, -11)
+
 module:hook("muc-occupant-pre-change", function(event)
   local nick = select(3, jid.split(event.stanza.attr.to))
+  local bound = bound_to(event.room, event.stanza.attr.from)
+  if bound and nick ~= bound then
+    return util.refuse_presence(event.origin, event.stanza, "cancel", "not-acceptable", "You have another nickname here",
+      event.room.jid)
+  end
   if not util.is_nick(nick) then
     return util.refuse_presence(event.origin, event.stanza, "modify", "not-acceptable", "That is no nickname", event.room.jid)
   end

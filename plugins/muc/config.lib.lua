@@ -21,6 +21,12 @@ local config = {}
 
 local function option(name, kind, ...) return module["get_option_" .. kind](module, name, ...) end
 
+-- An option that forbids where it is not understood; that it is not has been complained about when it was read.
+local function may(name)
+  local value = module:get_option(name)
+  return value == nil or value == true or value == "true" or value == 1
+end
+
 local DEFAULT_BROADCAST = module:get_option "muc_room_default_presence_broadcast"
 local UNSET = {}
 local ROLES = { "visitor", "participant", "moderator" }
@@ -37,8 +43,8 @@ config.fields = {
     default = option("muc_room_default_persistent", "boolean", false), features = { "muc_persistent", "muc_temporary" },
     allowed = "muc_room_allow_persistent" },
   { name = "public", label = "Is listed", field = "publicroom", type = "boolean",
-    default = option("muc_room_default_public", "boolean", true), features = { "muc_public", "muc_hidden" },
-    allowed = "muc_room_allow_public" },
+    default = option("muc_room_default_public", "boolean", may "muc_room_allow_public"),
+    features = { "muc_public", "muc_hidden" }, allowed = "muc_room_allow_public" },
   { name = "members_only", label = "Only members may enter", field = "membersonly", type = "boolean",
     default = option("muc_room_default_members_only", "boolean", false), features = { "muc_membersonly", "muc_open" } },
   { name = "allow_member_invites", label = "Members may invite", field = "allowinvites", type = "boolean",
@@ -170,7 +176,7 @@ function config.install(room_mt)
   -- The form ------------------------------------------------------------------------------------------------------------------
 
   local function offered(field, actor)
-    return not field.allowed or module.config[field.allowed] or actor == true or usermanager.is_admin(actor, module.host)
+    return not field.allowed or may(field.allowed) or actor == true or usermanager.is_admin(actor, module.host)
   end
 
   function room_mt:get_form_layout(actor)

@@ -17,13 +17,15 @@ local WAITING_MAX = 100                        -- requests of one room
 local FORM_BYTES = 4096                        -- of a form that is kept until an admin decides
 local OUTSIDE_MAX = 20                         -- admins who are not here and are written to
 
+local DEFAULT = module:get_option_boolean("allow_unaffiliated_register", true) and "open" or "closed"
+
 return function(room_mt)
   -- "open": everybody; "approval": whom an admin lets; "closed": nobody. A room for members alone is never open, whatever its
   -- form said before it became one.
   function room_mt:get_registration()
     local value = self._data.registration
     if self:get_members_only() then return value == "approval" and value or "closed" end
-    return value or "open"
+    return value or DEFAULT
   end
 
   local function layout(room)

@@ -1,0 +1,113 @@
+-- SPDX-License-Identifier: MIT
+-- Options of rooms that admins know from Prosody: who may make, list and keep rooms, and under which nickname somebody goes. What
+-- is not understood forbids, and the log names the option.
+
+local check = require "check"
+local fake = require "fakehost"
+local rooms = require "rooms_fixture"
+local ROOM = rooms.ROOM
+
+local function new(options)
+  options.muc_room_locking = false
+  local host = rooms.new(options)
+  return host, rooms.person(host, "romeo"), rooms.person(host, "admin")
+end
+
+check.test("restrict_room_creation: everybody, administrators, accounts of this server; anything else: administrators", function()
+  local rows = {
+    -- value, may romeo (of this server), may a stranger (of another), is there a complaint
+    { nil, true, true }, { false, true, true }, { true, false, false }, { "local", true, false },
+    { "locals", false, false, true }, { "false", false, false, true }, { 1, false, false, true }, { "admin", false, false, true },
+  }
+  for i, row in ipairs(rows) do
+    local host, romeo, admin = new { restrict_room_creation = row[1] }
+    rooms.join(romeo, "Romeo")
+    check.equal({ i, rooms.told(romeo)[1] }, { i, row[2] and "+Romeo owner/moderator 110,201"
+      or "presence error cancel not-allowed" })
+    rooms.join(admin, "Admin", nil, nil, "other@" .. rooms.ROOMS)
+    check.equal({ i, rooms.told(admin)[1] }, { i, "+Admin owner/moderator 110,201" })
+    local made
+    host:run(function()
+      require "couplet.hosts".get(rooms.ROOMS).events.add_handler("route/remote", function() return true end)
+      require "couplet.router".core_post_stanza({ type = "s2sin", host = rooms.ROOMS, from_host = "far.example",
+        to_host = rooms.ROOMS, send = function() end },
+        require "util.xml".parse(("<presence from='a@far.example/x' to='far@%s/A'><x xmlns='http://jabber.org/protocol/muc'/>"
+          .. "</presence>"):format(rooms.ROOMS)))
+      made = require "couplet.plugin".get_module(rooms.ROOMS, "muc").get_room_from_jid("far@" .. rooms.ROOMS) ~= nil
+    end)
+    check.equal({ i, made }, { i, row[3] })
+    check.equal({ i, fake.logged("option restrict_room_creation of " .. rooms.ROOMS:gsub("%.", "%%.") .. " is .* but one of",
+      "error") ~= nil }, { i, row[4] == true })
+    host:close()
+  end
+end)
+
+check.test("muc_room_allow_public, muc_room_allow_persistent: owners, or administrators alone", function()
+  for _, name in ipairs { "public", "persistent" } do
+    local option, var = "muc_room_allow_" .. name, name .. "room"
+    local rows = {
+      -- value, may an owner?, is there a complaint
+      { nil, true }, { true, true }, { "true", true }, { 1, true }, { false, false }, { "false", false },
+      { "perhaps", false, true }, { 7, false, true },
+    }
+    for i, row in ipairs(rows) do
+      local host, romeo, admin = new { [option] = row[1] }
+      rooms.join(romeo, "Romeo")
+      local function is()
+        local info = rooms.ask(romeo, "get", "<query xmlns='http://jabber.org/protocol/disco#info'/>")
+        return tostring(info):find("muc_" .. name, 1, true) ~= nil
+      end
+      if name == "public" then check.equal({ i, is() }, { i, row[2] }) end               -- hidden by default, then
+      rooms.configure(romeo, { [var] = "0" })
+      check.equal({ i, is() }, { i, false })
+      rooms.configure(romeo, { [var] = "1" })
+      check.equal({ i, is() }, { i, row[2] })
+      rooms.join(admin, "Admin")
+      rooms.configure(admin, { [var] = "1" })
+      check.equal({ i, is() }, { i, true })
+      check.equal({ i, fake.logged("option " .. option .. " of ", "error") ~= nil }, { i, row[3] == true })
+      host:close()
+    end
+  end
+end)
+
+local function register(client, nick)
+  return rooms.result(rooms.ask(client, "set", ([[<query xmlns='jabber:iq:register'><x xmlns='jabber:x:data' type='submit'>
+    <field var='FORM_TYPE'><value>http://jabber.org/protocol/muc#register</value></field>
+    <field var='muc#register_roomnick'><value>%s</value></field></x></query>]]):format(nick)))
+end
+
+check.test("allow_unaffiliated_register: everybody, or members alone, unless an owner says otherwise", function()
+  for i, row in ipairs { { nil, "ok" }, { true, "ok" }, { false, "cancel not-allowed" } } do
+    local host, romeo = new { allow_unaffiliated_register = row[1], muc_room_default_persistent = true }
+    local juliet = rooms.person(host, "juliet")
+    rooms.join(romeo, "Romeo")
+    check.equal({ i, register(juliet, "Juliet") }, { i, row[2] })
+    check.equal(register(romeo, "Montague"), "ok")
+    check.equal(rooms.result(rooms.configure(romeo, { ["x-roomconfig_registration"] = "open" })), "ok")
+    check.equal(register(juliet, "Juliet"), "ok")
+    host:close()
+  end
+end)
+
+check.test("enforce_registered_nickname: who has one enters under it and keeps it", function()
+  for i, row in ipairs {
+    { false, "+Other member/participant 110", nil }, { true, "+Juliet member/participant 110,210", "cancel not-acceptable" } } do
+    local host, romeo = new { enforce_registered_nickname = row[1], muc_room_default_persistent = true }
+    local juliet, nurse = rooms.person(host, "juliet"), rooms.person(host, "nurse")
+    rooms.join(romeo, "Romeo")
+    check.equal(register(juliet, "Juliet"), "ok")
+    rooms.join(juliet, "Other")
+    check.equal({ i, rooms.told(juliet)[2] }, { i, row[2] })
+    juliet:send(("<presence to='%s/Capulet'/>"):format(ROOM))
+    check.equal({ i, rooms.told(juliet)[1] }, { i, row[3] and "presence error " .. row[3]
+      or "-Other member/participant ->Capulet 110,303" })
+    rooms.join(nurse, "Nurse")                 -- who has none goes by any that is free
+    nurse:received()
+    nurse:send(("<presence to='%s/Angelica'/>"):format(ROOM))
+    check.equal({ i, rooms.told(nurse)[2] }, { i, "+Angelica none/participant 110" })
+    check.equal(host:close(), {})
+  end
+end)
+
+check.done()
