@@ -9,6 +9,7 @@
 -- Rooms nobody is in rest in a bounded cache and then in the store alone; they come back when they are addressed.
 
 local cache = require "util.cache"
+local hashes = require "util.hashes"
 local jid = require "util.jid"
 local router = require "couplet.router"
 local st = require "util.stanza"
@@ -395,8 +396,14 @@ module:hook("muc-occupant-pre-join", function(event)
   local password = room:get_password()
   if password and not trusted then
     local x = stanza:get_child("x", MUC)
-    local given = x:get_child_text "password" or ""
-    if not require "util.hashes".equals(given, password) then return refuse("auth", "not-authorized", "The password is wrong") end
+    local given = x:get_child_text "password"
+    if given and not util.may_guess(jid.bare(who), true) then
+      return refuse("wait", "policy-violation", "Enough wrong passwords for now")
+    end
+    if not given or not hashes.equals(given, password) then
+      if given then util.may_guess(jid.bare(who)) end
+      return refuse("auth", "not-authorized", "The password is wrong")
+    end
   end
   local most = room:get_max_users()
   local n = room:occupant_count()

@@ -97,7 +97,8 @@ for _, name in ipairs {
   "statistics_config",
   "prosody_user", "prosody_group", "couplet_user", "couplet_group", "proxy_dns", "tcp_keepalives", "unbound", "dns_timeout",
   "reload_global_modules", "reload_modules", "rlimit_nofile", "unlimited_open_files", "cross_domain_bosh", "consider_bosh_secure",
-  "storage_archive_item_limit", "authz",
+  "storage_archive_item_limit", "authz", "new_muc_storage_format", "muc_registration_include_form",
+  "muc_log_cleanup_date_cache_size",
   "trusted_proxies", "http_host", "http_default_host", "http_external_url", "http_paths", "certs", "setuid", "setgid",
   "max_inactivity", "trap_signals", "openfire_private_key", "legacy_ssl_ssl",
 } do

@@ -7,6 +7,7 @@
 --   refuse_presence(origin, stanza, type, condition, text, by) -> true
 --   may_write_to_strangers(bare_jid) -> bool     may a room write to one more outside on behalf of that account?
 --   may_make_rooms(bare_jid) -> bool             may that account make one more?
+--   may_guess(bare_jid, look?) -> bool           may that account be wrong about a password once more? look: just asking
 --   is_nick(nick) -> bool                 prepared already: not too long, and none that looks like another or like nothing
 --   unclear(x, layout, form_type) -> nil | why this is no submitted form of that type that says one thing
 --   valid_affiliations, valid_roles      name -> rank
@@ -70,15 +71,16 @@ end
 
 local ACCOUNTS = 5000
 
--- So many of each account in that time.
+-- So many of each account in that time. look: is there one left? None is taken.
 local function budgets(amount, period)
   local of = cache.new(ACCOUNTS)
-  return function(bare_jid)
+  return function(bare_jid, look)
     local budget = of:get(bare_jid)
     if not budget then
       budget = throttle.create(amount, period)
       of:set(bare_jid, budget)
     end
+    if look then return budget:peek(1) end
     return budget:poll(1)
   end
 end
@@ -87,6 +89,8 @@ end
 util.may_write_to_strangers = budgets(60, 600)
 -- Rooms that come and go cost writes and names.
 util.may_make_rooms = budgets(100, 600)
+-- Passwords of rooms are short, and there is no end of people who may try them.
+util.may_guess = budgets(20, 600)
 
 function util.unclear(x, layout, form_type)
   if x.attr.type ~= "submit" then return "The form must be submitted" end

@@ -294,4 +294,81 @@ check.test("rooms kept and destroyed, again and again: tombstones of one account
   check.equal(host:close(), {})
 end)
 
+check.test("who has no voice finds no other way to be heard by all", function()
+  local host, romeo, juliet = pair({ muc_room_locking = false }, { "muc_mam", "muc_moderation" })
+  local nurse = rooms.person(host, "nurse")
+  rooms.join(nurse, "Nurse")
+  check.equal(rooms.result(rooms.configure(romeo, { moderatedroom = "1", changesubject = "1", allowpm = "participants" })), "ok")
+  check.equal(rooms.result(rooms.admin(romeo, "<item nick='Juliet' role='visitor'/>")), "ok")
+  rooms.say(romeo, "mine")
+  local mine
+  for _, s in ipairs(romeo:received()) do
+    local mark = s:get_child("stanza-id", "urn:xmpp:sid:0")
+    mine = mark and mark.attr.id or mine
+  end
+  juliet:received()
+  nurse:received()
+  local FORBIDDEN, PRIVATE = "message error auth forbidden", "message error cancel policy-violation"
+  local RETRACT = "<retract xmlns='urn:xmpp:message-retract:1'%s/>"
+  local rows = {
+    -- to, type, content, what she is told
+    { ROOM, "groupchat", "<body>x</body>", FORBIDDEN },
+    { ROOM, "groupchat", "<subject>x</subject>", FORBIDDEN },
+    { ROOM, "groupchat", "<subject>x</subject><body>x</body>", FORBIDDEN },
+    { ROOM, "groupchat", "<subject>x</subject><thread>x</thread>", FORBIDDEN },
+    { ROOM, "groupchat", RETRACT:format(" id='" .. mine .. "'") .. "<store xmlns='urn:xmpp:hints'/>", FORBIDDEN },
+    { ROOM, "groupchat", "<composing xmlns='http://jabber.org/protocol/chatstates'/>", FORBIDDEN },
+    { ROOM, "groupchat", "<x xmlns='" .. MUC .. "#user'><status code='104'/></x>", FORBIDDEN },
+    { ROOM, "headline", "<body>x</body>", nil }, { ROOM, "chat", "<body>x</body>", nil },
+    { ROOM, "normal", "<body>x</body>", nil },
+    { ROOM .. "/Nurse", "groupchat", "<body>x</body>", "message error modify bad-request" },
+    { ROOM .. "/Nurse", "chat", "<body>x</body>", PRIVATE }, { ROOM .. "/Nurse", "headline", "<body>x</body>", PRIVATE },
+    { ROOM .. "/Juliet", "groupchat", "<body>x</body>", "message error modify bad-request" },
+  }
+  for i, row in ipairs(rows) do
+    juliet:send(("<message to='%s' type='%s'>%s</message>"):format(row[1], row[2], row[3]))
+    local told = rooms.told(juliet)
+    if row[4] then check.equal({ i, told }, { i, { row[4] } }) end
+    check.equal({ i, rooms.told(nurse), rooms.told(romeo) }, { i, {}, {} })
+  end
+  local moderate = "<moderate xmlns='urn:xmpp:message-moderate:1' id='" .. mine .. "'>" .. RETRACT:format "" .. "</moderate>"
+  check.equal(rooms.result(rooms.ask(juliet, "set", moderate)), "auth forbidden")
+  check.equal(rooms.result(rooms.admin(juliet, "<item nick='Juliet' role='participant'/>")), "auth forbidden")
+  -- she answers her own request: it is no more than one
+  juliet:send(("<message to='%s'><x xmlns='jabber:x:data' type='submit'><field var='FORM_TYPE'><value>%s#request</value></field>"
+    .. "<field var='muc#roomnick'><value>Juliet</value></field><field var='muc#request_allow'><value>1</value></field></x>"
+    .. "</message>"):format(ROOM, MUC))
+  check.equal(#romeo:received(), 1)
+  check.equal(rooms.told(nurse), {})
+  -- another nickname, and another resource under one, have no voice either
+  juliet:send(("<presence to='%s/Capulet'/>"):format(ROOM))
+  local phone = host:client "juliet@example.org/phone"
+  rooms.join(phone, "Balcony")
+  nurse:received()
+  for _, client in ipairs { juliet, phone } do
+    client:received()
+    rooms.say(client, "x")
+    check.equal(rooms.told(client), { FORBIDDEN })
+  end
+  check.equal(rooms.told(nurse), {})
+  host:close()
+end)
+
+check.test("ids of occupants tell nobody that two in two rooms are one", function()
+  local host, romeo, juliet = pair()
+  rooms.join(romeo, "Romeo", nil, nil, at "mantua")
+  rooms.join(juliet, "Juliet", nil, nil, at "mantua")
+  local ids, n = {}, 0
+  for _, s in ipairs(romeo:received()) do
+    local mark = s:get_child("occupant-id", "urn:xmpp:occupant-id:0")
+    if mark then ids[mark.attr.id] = s.attr.from end
+  end
+  rooms.say(juliet, "x")
+  local said = romeo:received()[1]
+  ids[said:get_child("occupant-id", "urn:xmpp:occupant-id:0").attr.id] = said.attr.from
+  for _ in pairs(ids) do n = n + 1 end
+  check.equal(n, 3)                              -- himself and her there, her here
+  host:close()
+end)
+
 check.done()

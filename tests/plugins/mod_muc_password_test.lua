@@ -128,4 +128,21 @@ check.test("refusals of invitations: short, to those of the room alone, none fro
   check.equal(host:close(), {})
 end)
 
+check.test("passwords are not guessed without end, not even with the right one at last", function()
+  local host, who = cast(CLOSED)
+  local function try(client, password)
+    rooms.join(client, "Guest", password and "<password>" .. password .. "</password>")
+    local told = rooms.told(client)
+    return told[#told]
+  end
+  for i = 1, 30 do check.equal({ i, try(who.guest) }, { i, "presence error auth not-authorized" }) end         -- has not tried
+  for i = 1, 20 do check.equal({ i, try(who.guest, "no" .. i) }, { i, "presence error auth not-authorized" }) end
+  check.equal(try(who.guest, "sesame"), "presence error wait policy-violation")
+  check.equal(try(who.member, "sesame"), "subject (room): ")
+  who.member:send(("<presence type='unavailable' to='%s/Guest'/>"):format(ROOM))
+  host:advance(30)
+  check.equal(try(who.guest, "sesame"), "subject (room): ")
+  check.equal(host:close(), {})
+end)
+
 check.done()
