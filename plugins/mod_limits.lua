@@ -7,6 +7,7 @@
 
 module:set_global()
 
+local bandwidth = require "couplet.bandwidth"
 local filters = require "couplet.filters"
 
 module:config {
@@ -14,36 +15,17 @@ module:config {
   unlimited_jids = { type = "set", default = {}, doc = "accounts without such a limit" },
 }
 
-local UNITS = { [""] = 1, b = 1, k = 1000, kb = 1000, kib = 1024, m = 1000000, mb = 1000000, mib = 1048576 }
-
-local function bytes(text)
-  if type(text) == "number" then return text end
-  local number, unit = tostring(text):lower():match "^%s*(%d+%.?%d*)%s*(%a*)%s*$"
-  if not number or not UNITS[unit] then return nil end
-  return tonumber(number) * UNITS[unit]
-end
-
-local function read_rate(value)
-  if type(value) == "string" then value = value:gsub("%s*/%s*s%s*$", ""):gsub("%s*ps%s*$", "") end
-  return value and bytes(value)
-end
-
-local function read_burst(value, rate)
-  local seconds = type(value) == "number" and value or tonumber(tostring(value):match "^%s*(%d+%.?%d*)%s*s%s*$")
-  return seconds and seconds * rate or bytes(value)
-end
-
 -- class -> { rate, burst } in bytes
 local function read(options)
   local limits = {}
   for class, limit in pairs(type(options) == "table" and options or {}) do
-    local rate = type(limit) == "table" and read_rate(limit.rate)
-    local burst = rate and read_burst(limit.burst or "2s", rate)
+    local rate = type(limit) == "table" and bandwidth.rate(limit.rate)
+    local burst = rate and bandwidth.burst(limit.burst or "2s", rate)
     if rate and burst then
       limits[class] = { rate = math.floor(rate), burst = math.floor(math.max(burst, rate)) }
     else
-      module:log("error", "limits.%s: cannot read its rate %q and burst %q; no limit for %s", class, limit and limit.rate,
-        limit and limit.burst, class)
+      module:log("error", "limits.%s: cannot read its rate %q and burst %q; no limit for %s", class,
+        tostring(type(limit) == "table" and limit.rate or limit), tostring(type(limit) == "table" and limit.burst), class)
     end
   end
   return limits

@@ -6,6 +6,8 @@
 --     where: "server" (needs the running one), "any" (the running one if there is one, else in coupletctl),
 --            "tool" (always in coupletctl; waits = true: as a task, or it cannot wait). bare = true: in coupletctl it needs no
 --            hosts and no storage
+--     confirm, password = number of the argument: what coupletctl asks for first; account = true | false: whether the account the
+--     first argument names has to be there, which it finds out before it asks for anything
 --     options: set of words that may come as --word or --word=value; they arrive in ctx.options
 --   commands.find(words) -> command, number of words used | nil          commands.list() -> sorted list
 --   commands.run(name, args, ctx) -> ok, text, data

@@ -223,7 +223,18 @@ check.test("accounts without the server", function()
     expect(s, "register romeo localhost x", 0, "is ready")
     expect(s, "user list localhost", 0, "2 accounts")
     expect(s, "deluser romeo@localhost --yes", 0, "are gone")
+    -- what cannot be is said before anything is asked: no question, no end of input
+    local function told_before_asking()
+      expect(s, "adduser juliet@localhost", 1, "^coupletctl: juliet@localhost exists already; `coupletctl passwd [^\n]*\n$", "")
+      expect(s, "deluser romeo@localhost", 1, "^coupletctl: there is no account romeo@localhost\n$", "")
+      expect(s, "passwd romeo@localhost", 1, "^coupletctl: there is no account romeo@localhost\n$", "")
+      expect(s, "adduser romeo@nowhere", 1, "^coupletctl: this server has no host nowhere [^\n]*\n$", "")
+      expect(s, "deluser juliet@localhost", 1, "nothing was done", "no\n")
+      expect(s, "user exists juliet@localhost", 0, "exists already")
+    end
+    told_before_asking()
     s:start()
+    told_before_asking()
     expect(s, "user list localhost", 0, "juliet@localhost\n1 account\n")
     s:signal("SIGTERM")
     check.equal(s:exited(), 0)
@@ -363,6 +374,7 @@ check.test("commands of plugins", function()
     expect(s, "talk echo nothing", 1, "nothing!")
     expect(s, "talk echo --help", 0, "say it again")
     expect(s, "commands", 0, "talk echo WHAT")
+    expect(s, "--help", 0, "Plugins\n.*talk echo WHAT +say it again\n")
     expect(s, "mod_talks a b", 0, "command a,b")
     expect(s, "mod_talks three", 3, "command three")
     expect(s, "mod_ping x", 1, "no commands")
@@ -458,6 +470,13 @@ check.test("check config", function()
     { "admins = { 'juliet@localhost', 'gateway.localhost' }", 0, "all is well" },
     { "x = hello", 0, "unknown word 'hello'" },
     { "tls_profile = 'best'", 1, "tls_profile is modern, intermediate or old" },
+    { "limits = { c2s = { rate = '10kb/s', burst = '2s' }, s2sin = { rate = 3000, burst = '64kb' } }", 0, "all is well" },
+    { "limits = { c2s = { rate = '10 kbs' } }", 1, 'lua:1: limits.c2s.rate is "10 kbs", but a number of bytes a second' },
+    { "limits = { c2s = { rate = -1 } }", 1, "config.lua:1: limits.c2s.rate is %-1, but a number of bytes" },
+    { "limits = { c2s = { rate = {} } }", 1, "config.lua:1: limits.c2s.rate is a list, but a number of bytes" },
+    { "limits = { c2s = {} }", 1, "config.lua:1: limits.c2s.rate is nil, but a number of bytes" },
+    { "limits = { c2s = '10kb/s' }", 1, 'config.lua:1: limits.c2s is "10kb/s", but a table like' },
+    { "limits = { c2s = { rate = '10kb/s', burst = 'soon' } }", 1, 'config.lua:1: limits.c2s.burst is "soon", but a time like' },
     { "interfaces = '127.0.0.1'", 0, "all is well" },
     { "interfaces = 'localhost'", 1, 'error: .*config.lua:1: interfaces: "localhost" is no address' },
     { "archive_expires_after = '2 days'", 0, "all is well" },

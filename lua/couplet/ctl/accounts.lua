@@ -17,11 +17,15 @@ local function users() return require "couplet.users" end
 
 local function failure(err) return nil, tostring(err or "failed") end
 
+local function exists_already(node, host)
+  return ("%s@%s exists already; `coupletctl passwd %s@%s` sets a new password"):format(node, host, node, host)
+end
+
+local function is_not_there(node, host) return ("there is no account %s@%s"):format(node, host) end
+
 local function create(ctx, node, host, password)
   if not password or password == "" then return nil, "an account needs a password" end
-  if users().user_exists(node, host) then
-    return nil, ("%s@%s exists already; `coupletctl passwd %s@%s` sets a new password"):format(node, host, node, host)
-  end
+  if users().user_exists(node, host) then return nil, exists_already(node, host) end
   local ok, err
   if ctx.options and ctx.options.role then
     ok, err = users().create_user_with_role(node, password, host, ctx.options.role)
@@ -32,8 +36,16 @@ local function create(ctx, node, host, password)
   return true, ("%s@%s is ready"):format(node, host)
 end
 
+commands.declare { name = "user exists", args = "JID", help = "is there such an account", min = 1, where = "any",
+  run = function(_, address)
+    local node, host = account(address)
+    if not node then return nil, host end
+    local exists = users().user_exists(node, host) and true or false
+    return true, (exists and exists_already or is_not_there)(node, host), exists
+  end }
+
 commands.declare { name = "adduser", args = "JID [--role=ROLE]", help = "make an account; asks for the password", min = 1,
-  max = 2, where = "any", password = 2, options = { role = true },
+  max = 2, where = "any", account = false, password = 2, options = { role = true },
   run = function(ctx, address, password)
     local node, host = account(address)
     if not node then return nil, host end
@@ -49,25 +61,25 @@ commands.declare { name = "register", args = "USER HOST PASSWORD", help = "make 
   end }
 
 commands.declare { name = "passwd", args = "JID", help = "set a new password; asks for it", min = 1, max = 2, where = "any",
-  password = 2, run = function(_, address, password)
+  account = true, password = 2, run = function(_, address, password)
     local node, host = account(address)
     if not node then return nil, host end
     if not password or password == "" then return nil, "the password is empty" end
-    if not users().user_exists(node, host) then return nil, ("there is no account %s@%s"):format(node, host) end
+    if not users().user_exists(node, host) then return nil, is_not_there(node, host) end
     local ok, err = users().set_password(node, password, host, nil)
     if not ok then return failure(err) end
     return true, ("%s@%s has a new password"):format(node, host)
   end }
 
 local function delete(node, host)
-  if not users().user_exists(node, host) then return nil, ("there is no account %s@%s"):format(node, host) end
+  if not users().user_exists(node, host) then return nil, is_not_there(node, host) end
   local ok, err = users().delete_user(node, host)
   if not ok then return failure(err) end
   return true, ("%s@%s and its data are gone"):format(node, host)
 end
 
 commands.declare { name = "deluser", args = "JID [--yes]", help = "delete an account and its data, after asking", min = 1,
-  where = "any", confirm = "Delete %s and everything stored for it?", options = { yes = true },
+  where = "any", account = true, confirm = "Delete %s and everything stored for it?", options = { yes = true },
   run = function(_, address)
     local node, host = account(address)
     if not node then return nil, host end
@@ -98,7 +110,7 @@ local function switch(name, help, enable)
     run = function(_, address)
       local node, host = account(address)
       if not node then return nil, host end
-      if not users().user_exists(node, host) then return nil, ("there is no account %s@%s"):format(node, host) end
+      if not users().user_exists(node, host) then return nil, is_not_there(node, host) end
       local ok, err
       if enable then ok, err = users().enable_user(node, host) else ok, err = users().disable_user(node, host, {}) end
       if not ok then return failure(err) end
@@ -112,7 +124,7 @@ commands.declare { name = "user role", args = "JID [ROLE]", help = "show or set 
   where = "any", run = function(_, address, role)
     local node, host = account(address)
     if not node then return nil, host end
-    if not users().user_exists(node, host) then return nil, ("there is no account %s@%s"):format(node, host) end
+    if not users().user_exists(node, host) then return nil, is_not_there(node, host) end
     if role then
       local ok, err = users().set_user_role(node, host, role)
       if not ok then return failure(err) end

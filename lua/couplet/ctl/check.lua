@@ -368,6 +368,30 @@ local function check_ports(add)
   end
 end
 
+local function check_limits(add)
+  local bandwidth = require "couplet.bandwidth"
+  for _, host in ipairs { "*", table.unpack(config.hosts()) } do
+    local limits = config.rawget(host, "limits")
+    for class, limit in pairs(type(limits) == "table" and limits or {}) do
+      local function wrong(name, value, expected)
+        local place = config.place(host, "limits") or config.file()
+        add("error", ("%s: %s is %s, but %s is expected"):format(place, name, shown(value), expected))
+      end
+      local name = ("limits.%s"):format(class)
+      if type(limit) ~= "table" then
+        wrong(name, limit, 'a table like { rate = "10kb/s", burst = "2s" }')
+      else
+        local rate = bandwidth.rate(limit.rate)
+        if not rate then
+          wrong(name .. ".rate", limit.rate, 'a number of bytes a second, or a text like "10kb/s"')
+        elseif limit.burst ~= nil and not bandwidth.burst(limit.burst, rate) then
+          wrong(name .. ".burst", limit.burst, 'a time like "2s", or a text like "64kb"')
+        end
+      end
+    end
+  end
+end
+
 local function check_data(add)
   local data = config.data_path()
   local stat = system.stat(data)
@@ -403,6 +427,7 @@ function check.run()
   table.move(sorted, 1, #sorted, first + 1, findings)
   check_hosts(add)
   check_ports(add)
+  check_limits(add)
   check_data(add)
   return findings
 end

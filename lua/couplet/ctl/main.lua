@@ -135,15 +135,44 @@ local function prepare_offline()
   return true
 end
 
+-- How many there are besides options.
+local function plain_arguments(c, args)
+  local n = 0
+  for _, a in ipairs(args) do
+    if not (c.options and a:match("^%-%-") and c.options[a:match("^%-%-([%w%-]+)")]) then n = n + 1 end
+  end
+  return n
+end
+
+-- What a command wants to know before it is run; then runs it: run(name, args) -> ok, text, data.
+local function asked(c, args, run)
+  local yes = false
+  for _, a in ipairs(args) do yes = yes or a == "--yes" end
+  local wants_password = c.password and plain_arguments(c, args) < c.password
+  if c.account ~= nil and (wants_password or c.confirm and not yes) then
+    local ok, text, exists = run("user exists", { args[1] })
+    if not ok or exists ~= c.account then return nil, text end
+  end
+  if c.confirm and not yes and not confirmed(c.confirm:format(args[1])) then return nil, "nothing was done" end
+  if wants_password then
+    local password, err = ask_password(true)
+    if not password or password == "" then return nil, err or "no password given" end
+    table.insert(args, password)
+  end
+  return run(c.name, args)
+end
+
 local function run_offline(c, args, print_line)
   return as_task(function()
     if not c.bare then
       local ok, err = prepare_offline()
       if not ok then return nil, err end
     end
-    return require "couplet.commands".run(c.name, args, { print = function(_, fmt, ...)
-      print_line(select("#", ...) > 0 and fmt:format(...) or tostring(fmt))
-    end })
+    return asked(c, args, function(name, words)
+      return require "couplet.commands".run(name, words, { print = function(_, fmt, ...)
+        print_line(select("#", ...) > 0 and fmt:format(...) or tostring(fmt))
+      end })
+    end)
   end)
 end
 
@@ -181,7 +210,8 @@ local function in_group(name, patterns)
   for pattern in patterns:gmatch("[^|]+") do if name:find(pattern) then return true end end
 end
 
-local function help()
+-- of_plugins: commands that plugins of the running server bring.
+local function help(of_plugins)
   local commands = require "couplet.commands"
   local text, seen = { intro }, {}
   for _, group in ipairs(groups) do
@@ -194,7 +224,11 @@ local function help()
     end
     text[#text + 1] = "\n"
   end
-  text[#text + 1] = "Plugins\n  " .. ("%-38s %s\n"):format("mod_NAME [ARGUMENT…]", "what that plugin offers as a command")
+  text[#text + 1] = "Plugins\n"
+  for _, c in ipairs(of_plugins) do
+    text[#text + 1] = ("  %-38s %s\n"):format(commands.usage(c), c.help or "")
+  end
+  text[#text + 1] = "  " .. ("%-38s %s\n"):format("mod_NAME [ARGUMENT…]", "what that plugin offers as a command")
   text[#text + 1] = "\nOptions\n  --config FILE   default: $COUPLET_CONFIG, /etc/couplet/config.lua, ./config.lua\n"
     .. "  --json          the answer as JSON, where there is data\n"
   return table.concat(text)
@@ -262,6 +296,24 @@ local function load_configuration(opts)
   return path
 end
 
+-- Commands of the server that runs, if one does: all it has, and the connection.
+local function listed()
+  local fd = connect()
+  local answer = fd and talk(fd, { command = "commands" }, function() end)
+  return answer and answer.data or {}, fd
+end
+
+local function of_plugins(opts)
+  local list = {}
+  if not load_configuration(opts) then return list end
+  local all, fd = listed()
+  for _, x in ipairs(all) do
+    if not require "couplet.commands".get(x.name) then list[#list + 1] = x end
+  end
+  if fd then system.close(fd) end
+  return list
+end
+
 function main.run(argv)
   require "couplet.log".quiet("warn")
   require "couplet.ctl.accounts"
@@ -278,7 +330,7 @@ function main.run(argv)
     opts.help = true
   end
   if #words == 0 then
-    (opts.help and io.stdout or io.stderr):write(help())
+    (opts.help and io.stdout or io.stderr):write(help(opts.help and of_plugins(opts) or {}))
     return opts.help and 0 or 2
   end
   local module_name = words[1]:match("^mod_([%w_]+)$")
@@ -326,9 +378,9 @@ function main.run(argv)
 
   local fd
   if not c then                         -- perhaps a plugin of the running server brings it
-    fd = connect()
-    local listed = fd and talk(fd, { command = "commands" }, function() end)
-    for _, x in ipairs(listed and listed.data or {}) do
+    local all
+    all, fd = listed()
+    for _, x in ipairs(all) do
       local n = select(2, x.name:gsub("%S+", ""))
       if table.concat(words, " ", 1, math.min(n, #words)) == x.name then
         c, args = { name = x.name, args = x.args, help = x.help, where = "server", min = 0, max = 100 },
@@ -345,30 +397,11 @@ function main.run(argv)
     end
   end
 
-  local plain = 0
-  for _, a in ipairs(args) do
-    if not (c.options and a:match("^%-%-") and c.options[a:match("^%-%-([%w%-]+)")]) then plain = plain + 1 end
-  end
+  local plain = plain_arguments(c, args)
   if plain < c.min or plain > c.max then
     io.stderr:write(command_help(c))
     return 2
   end
-  local yes = false
-  for _, a in ipairs(args) do if a == "--yes" then yes = true end end
-  if c.confirm and not yes and not confirmed(c.confirm:format(args[1])) then
-    complain("nothing was done")
-    return 1
-  end
-  if c.password and plain < c.password then
-    local password
-    password, err = ask_password(true)
-    if not password or password == "" then
-      complain(err or "no password given")
-      return 1
-    end
-    table.insert(args, password)
-  end
-
   local function show(text) if not opts.json then out(text) end end
   local ok, text, data
   if c.where == "tool" then
@@ -387,9 +420,11 @@ function main.run(argv)
         return as_task(function() return now(table.unpack(values, 1, values.n)) end)
       end
     end
-    ok, text, data = run(c.name, args, { print = function(_, fmt, ...)
-      show(select("#", ...) > 0 and fmt:format(...) or tostring(fmt))
-    end, tool = opts })
+    ok, text, data = asked(c, args, function(name, of)
+      return run(name, of, { print = function(_, fmt, ...)
+        show(select("#", ...) > 0 and fmt:format(...) or tostring(fmt))
+      end, tool = opts })
+    end)
   else
     if not fd then fd, err = connect() end
     if err then
@@ -397,8 +432,10 @@ function main.run(argv)
       return 1
     end
     if fd then
-      local result = talk(fd, { command = c.name, args = args, width = tonumber(os.getenv("COLUMNS")) }, show)
-      ok, text, data = result.ok, result.text, result.data
+      ok, text, data = asked(c, args, function(name, of)
+        local result = talk(fd, { command = name, args = of, width = tonumber(os.getenv("COLUMNS")) }, show)
+        return result.ok, result.text, result.data
+      end)
       system.close(fd)
     elseif c.where == "any" then
       ok, text, data = run_offline(c, args, show)
