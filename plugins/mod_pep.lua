@@ -160,7 +160,7 @@ local function post(username, message, to)
 end
 
 local function broadcaster(kind, node, _, item, _, object, service, id)
-  local extra = kind == "config" and lib.forms.config:form(object.config, "result") or object.redirect
+  local extra = kind == "config" and lib.forms.told(object.config) or object.redirect
   local event = lib.event(kind, node, item, id, object.config, extra)
   local message = lib.notification(event, object.config, bare_of(service.user))
   lib.note_sent(message, service, node)

@@ -52,7 +52,7 @@ local function post(message, to)
 end
 
 local function broadcaster(kind, node, _, item, _, object, service, id)
-  local extra = kind == "config" and lib.forms.config:form(object.config, "result") or object.redirect
+  local extra = kind == "config" and lib.forms.told(object.config) or object.redirect
   local message = lib.notification(lib.event(kind, node, item, id, object.config, extra), object.config, host)
   lib.note_sent(message, service, node)
   task.spawn(function()

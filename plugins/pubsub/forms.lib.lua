@@ -3,7 +3,7 @@
 --
 --   forms.config         dataform; names of fields are keys of a node's configuration
 --   forms.read_config(x, form_type, defaults?) -> config | nil, condition, text      what a submitted form sets, checked
---   forms.metadata(values) -> <x/>
+--   forms.told(config) -> <x/> for subscribers        forms.metadata(values) -> <x/>
 --   forms.options(options, has_text, type?) -> <x/> of a subscription;  forms.read_options(x) -> table | nil
 --   forms.authorization  dataform by which owners allow subscriptions (§8.6);  forms.read_authorization(x) -> node, who, allow
 
@@ -65,6 +65,11 @@ forms.config = dataforms.new {
     { label = "The owner", value = "owner" }, { label = "The publisher, who is named with the item", value = "publisher" },
     { label = "Nobody", value = "none" } } }),
 }
+
+-- What subscribers are told when it changes (§8.2.5): the names of an owner's groups of contacts are his own business.
+function forms.told(values)
+  return forms.config:form(setmetatable({ roster_groups_allowed = {} }, { __index = values }), "result")
+end
 
 local by_name = {}
 for _, f in ipairs(forms.config) do by_name[f.name] = f end

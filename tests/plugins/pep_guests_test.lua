@@ -207,6 +207,20 @@ check.test("XEP-0163 §4.3.1: errors come back to the account; who is gone is to
   host:close()
 end)
 
+check.test("who hears of another configuration does not hear the names of the owner's groups", function()
+  local host, romeo, juliet = new()
+  online(juliet, "urn:r")
+  publish(romeo, "urn:r", "1", { access_model = "presence", notify_config = "1" })
+  juliet:received()
+  check.equal(ask(romeo, "set", ("<configure node='urn:r'><x xmlns='jabber:x:data' type='submit'><field var='pubsub#title'>"
+    .. "<value>Tunes</value></field><field var='pubsub#roster_groups_allowed'><value>Old flames</value></field></x></configure>"),
+    true).attr.type, "result")
+  local text = tostring(juliet:expect { name = "message" })
+  check.equal({ text:find("Tunes", 1, true) ~= nil, text:find("Old flames", 1, true) }, { true, nil })
+  check.ok(tostring(ask(romeo, "get", "<configure node='urn:r'/>", true)):find("Old flames", 1, true))
+  host:close()
+end)
+
 check.test("who becomes a contact gets what is there already", function()
   local host, romeo = new()
   local nurse = host:client "nurse@example.org/hall"
