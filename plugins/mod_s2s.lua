@@ -499,6 +499,9 @@ end
 
 module:hook("s2sin-destroyed", over)             -- those that never named a host
 
+-- Whoever has mended a certificate or an option wants to see it work now, not when the wait for the next attempt ends.
+module:hook("config-reloaded", function() link.forget_failures() end)
+
 -- The first question starts the resolver (its thread, keys, caches: 30 to 80 ms): this one, which asks nobody else.
 module:hook("server-started", function()
   require "couplet.net.adns".lookup(function() end, "localhost", "A")

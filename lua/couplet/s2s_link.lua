@@ -25,7 +25,7 @@
 --   link.refuse(stanza, condition, text, type?)             one error, from the domain that cannot be reached
 --   link.failed(here, remote, bounce) -> seconds to wait
 --   link.backing_off(here, remote) -> condition, text, type | nil      the last attempt failed, and it is too early for another
---   link.forget_failures(here, remote)
+--   link.forget_failures(here, remote)                the next attempt may be made at once; without names: to everybody
 --
 -- A stanza is answered with an error at most once, because it leaves the queue before.
 
@@ -118,7 +118,9 @@ end
 
 -- Back-off --------------------------------------------------------------------------------------------------------------
 
-local failure_of, note_failure = recent.new(10000)      -- "here remote" -> { count, free_at, condition, text }
+local FAILURES_KEPT = 10000
+
+local failure_of, note_failure = recent.new(FAILURES_KEPT)      -- "here remote" -> { count, free_at, condition, text }
 
 function link.failed(here, remote, bounce)
   local key = pair(here, remote)
@@ -135,7 +137,13 @@ function link.backing_off(here, remote)
   if last and clock.mono() < last.free_at then return last.condition, last.text, last.type end
 end
 
-function link.forget_failures(here, remote) note_failure(pair(here, remote), nil) end
+function link.forget_failures(here, remote)
+  if not here then
+    failure_of, note_failure = recent.new(FAILURES_KEPT)
+  else
+    note_failure(pair(here, remote), nil)
+  end
+end
 
 -- The queue -------------------------------------------------------------------------------------------------------------
 

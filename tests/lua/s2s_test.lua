@@ -91,6 +91,18 @@ check.test("failure: every sender hears of it once, and the next attempt has to 
   check.equal(link.backing_off("here.example", "there.example"), nil)
 end)
 
+check.test("failure: all waits are forgotten together", function()
+  for _, remote in ipairs { "there.example", "elsewhere.example" } do
+    link.failed("here.example", remote, { condition = "remote-server-timeout" })
+    check.equal(link.backing_off("here.example", remote), "remote-server-timeout")
+  end
+  link.forget_failures("here.example", "there.example")
+  check.equal(link.backing_off("here.example", "there.example"), nil)
+  check.ok(link.backing_off("here.example", "elsewhere.example"))
+  link.forget_failures()
+  check.equal(link.backing_off("here.example", "elsewhere.example"), nil)
+end)
+
 check.test("what the other side refuses for good is no matter of waiting, then or at the next attempt", function()
   for condition, want in pairs {
     ["host-unknown"] = "remote-server-not-found cancel", ["item-not-found"] = "remote-server-not-found cancel",

@@ -112,6 +112,26 @@ def lists():
     romeo.close()
 
 
+@test("a certificate is mended: reload, or s2s close, and the next attempt is made at once")
+def mended():
+    romeo = user("romeo", "verona.lab", 2)
+    good = {name: (DIR / "certs" / name).read_bytes() for name in ("mantua.lab.crt", "mantua.lab.key")}
+    for remedy in ("reload",), ("s2s", "close", "mantua.lab"):
+        for suffix in "crt", "key":
+            (DIR / "certs" / ("mantua.lab." + suffix)).write_bytes((DIR / ("ca." + suffix)).read_bytes())
+        ctl("mantua", "reload")
+        ctl("verona", "s2s", "close", "all")
+        assert romeo.ping("mantua.lab").pong("mantua.lab") == "remote-server-timeout"
+        for name, content in good.items():
+            (DIR / "certs" / name).write_bytes(content)
+        ctl("mantua", "reload")
+        assert romeo.ping("mantua.lab").pong("mantua.lab") == "remote-server-timeout"
+        ctl("verona", *remedy)
+        ctl("mantua", "s2s", "close", "verona.lab")
+        assert romeo.ping("mantua.lab").pong("mantua.lab") is None
+    romeo.close()
+
+
 @test("a component answers users of both servers")
 def component():
     with open(DIR / "verona.lua", "a") as f:

@@ -279,9 +279,14 @@ commands.declare { name = "s2s list", args = "[DOMAIN]", help = "connections wit
   end }
 
 commands.declare { name = "s2s close", args = "DOMAIN|all", min = 1,
-  help = "close the connections with a server, or of a host, or all",
+  help = "close the connections with a server, or of a host, or all; the next attempt is made at once",
   run = function(_, what)
-    local list = s2s_sessions(what)
+    local list, link = s2s_sessions(what), require "couplet.s2s_link"
+    if what == "all" or prosody.hosts[what] then
+      link.forget_failures()
+    else
+      for host in pairs(prosody.hosts) do link.forget_failures(host, what) end
+    end
     for _, entry in ipairs(list) do entry.session:close(nil, "closed by the administrator") end
     return true, ("%d %s closed"):format(#list, #list == 1 and "connection" or "connections")
   end }
