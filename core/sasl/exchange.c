@@ -184,8 +184,7 @@ static const char *check_binding(const struct exchange *x, const struct sasl_pee
 		return x->plus ? "this mechanism needs channel binding" : "channel binding needs a -PLUS mechanism";
 	if (x->plus && (!x->data_len || !str_is(peek->binding, x->type)))
 		return "channel binding of this type is not available";
-	*condition = AUTH_NOT_AUTHORIZED;
-	if (peek->flag == 'y' && x->offered)
+	if (peek->flag == 'y' && x->offered)               /* no proof was wrong: it counts as no guess */
 		return "channel binding was offered; somebody may have taken it out";
 	return NULL;
 }

@@ -297,7 +297,7 @@ static void first_messages(void)
 		{ "SCRAM-SHA-1", "n,,n=juliet,r=abcd", false, "endless" },
 		{ "SCRAM-SHA-1", "n,,n=juliet,r=abcd", true, "endless" },           /* the client knows of no channel binding */
 		{ "SCRAM-SHA-1", "y,,n=juliet,r=abcd", false, "endless" },
-		{ "SCRAM-SHA-1", "y,,n=juliet,r=abcd", true, "not-authorized" },    /* RFC 5802 §6: a downgrade */
+		{ "SCRAM-SHA-1", "y,,n=juliet,r=abcd", true, "malformed-request" }, /* RFC 5802 §6: a downgrade */
 		{ "SCRAM-SHA-1", "p=tls-exporter,,n=juliet,r=abcd", true, "malformed-request" },
 		{ "SCRAM-SHA-1-PLUS", "n,,n=juliet,r=abcd", true, "malformed-request" },
 		{ "SCRAM-SHA-1-PLUS", "y,,n=juliet,r=abcd", true, "malformed-request" },
