@@ -128,9 +128,9 @@ function s2s.needs_certificate(host, domain)
     return domains:contains(domain) or domains:contains(to_ascii(domain))
   end
   if options.get_option_boolean(owner, "s2s_secure_auth", true) then
-    return not named_in "s2s_insecure_domains", "s2s_insecure_domains names it"
+    return not named_in "s2s_insecure_domains", "s2s_insecure_domains names it", ("s2s_insecure_domains = { %q }"):format(domain)
   end
-  return named_in "s2s_secure_domains", "s2s_secure_auth is false"
+  return named_in "s2s_secure_domains", "s2s_secure_auth is false", ("s2s_secure_domains without %q"):format(domain)
 end
 
 function s2s.listed(host, option)

@@ -154,7 +154,8 @@ def policy():
     with_config('s2s_insecure_domains = { "selfsigned.lab" }\n', 0, "note +its certificate is not good: self-signed certificate; but none is needed "
                 r"\(s2s_insecure_domains names it\): dialback may prove it", absent=("PROBLEM", "would let"))
     with_config("s2s_secure_auth = false\n", 0, r"none is needed \(s2s_secure_auth is false\)")
-    with_config('s2s_secure_auth = false\ns2s_secure_domains = { "selfsigned.lab" }\n', 1, "PROBLEM +its certificate is not good")
+    with_config('s2s_secure_auth = false\ns2s_secure_domains = { "selfsigned.lab" }\n', 1, "PROBLEM +its certificate is not good",
+                'note +s2s_secure_domains without "selfsigned.lab" would let dialback prove it', absent=("s2s_insecure_domains",))
     with_config("s2s_secure_auth = false\n", 0, r"its certificate names nobody \(it has no subjectAltName", kind="cn")
     lists = 's2s_blacklist = { "Selfsigned.lab" }\ns2s_whitelist = { "mantua.lab" }\n'
     moved, kept = kept, kept.replace("modules_enabled = {", 'modules_enabled = { "s2s_blacklist", "s2s_whitelist",')

@@ -139,7 +139,7 @@ local function check_certificate(r, tls, from, domain, candidate)
     r:ok("its certificate is good%s", tls.dane and " (DANE, usage " .. tls.dane .. ")" or "")
     return true
   end
-  local needed, exception = s2s.needs_certificate(from, domain)
+  local needed, exception, remedy = s2s.needs_certificate(from, domain)
   if not needed then
     r:note("its certificate is not good: %s; but none is needed (%s): dialback may prove it", problem, exception)
     return true
@@ -151,7 +151,7 @@ local function check_certificate(r, tls, from, domain, candidate)
   elseif problem:find "DANE" then
     r:note("its zone has TLSA records of another certificate; only its admin can mend that")
   end
-  r:note("s2s_insecure_domains = { %q } would let dialback prove it instead", domain)
+  r:note("%s would let dialback prove it instead", remedy)
   return false
 end
 

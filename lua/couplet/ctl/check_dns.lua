@@ -81,6 +81,18 @@ local function srv_line(service, domain, port, target)
   return ("%s._tcp.%s. 3600 IN SRV 0 5 %d %s."):format(service.name, domain, port, target)
 end
 
+local function are_ours(r, list, ours, port)
+  local mine
+  for _, address in ipairs(list) do
+    local loopback = address:find "^127%." or address == "::1"
+    mine = mine or ours[address] or loopback
+    if loopback then r:note("%s is this machine only to itself: nobody else gets here", address) end
+  end
+  if not mine then
+    r:note("no address of this machine among these: right only if something in front (NAT, proxy) passes port %d on", port)
+  end
+end
+
 -- Is what one SRV record leads to there, and is it us?
 local function target_is_good(r, label, srv, ours, open_ports)
   local target = srv.target:gsub("%.$", "")
@@ -94,15 +106,7 @@ local function target_is_good(r, label, srv, ours, open_ports)
   r:ok("%s (%s)", where, table.concat(list, ", "))
   if alias then r:note("%s is an alias (CNAME); RFC 2782 wants a name with addresses of its own there", target) end
   if not open_ports then return end
-  local mine
-  for _, address in ipairs(list) do
-    local loopback = address:find "^127%." or address == "::1"
-    mine = mine or ours[address] or loopback
-    if loopback then r:note("%s is this machine only to itself: nobody else gets here", address) end
-  end
-  if not mine then
-    r:note("no address of this machine among these: right only if something in front (NAT, proxy) passes port %d on", srv.port)
-  end
+  are_ours(r, list, ours, srv.port)
   if not open_ports[srv.port] then
     r:note("Couplet does not listen on port %d: right only if something in front passes it on", srv.port)
   end
@@ -153,8 +157,9 @@ local function check_service(r, domain, service, state)
     if service.direct then
       r:note("%s: no record (it is optional: %s). To offer it, add:", label, service.what)
     elseif state.addresses[1] and open_ports[service.port] then
-      return r:ok("%s: no record; %s is found at its own address, port %d (%s)", label, domain, service.port,
+      r:ok("%s: no record; %s is found at its own address, port %d (%s)", label, domain, service.port,
         table.concat(state.addresses, ", "))
+      return are_ours(r, state.addresses, state.ours, service.port)
     else
       r:problem("%s: no record, and %s. %s cannot find this domain. Add:", label,
         state.addresses[1] and ("Couplet does not listen on port %d"):format(service.port) or domain .. " has no address",
