@@ -73,16 +73,23 @@ def offline_flood(server):
 
 @test("guesses made side by side are not more guesses")
 def parallel_guesses(server):
-    crowd = [connected(server, "tybalt") for _ in range(40)]
-    for i, c in enumerate(crowd):
-        plain(c, "tybalt", "secret" if i == 30 else "wrong")
+    right, *crowd = [connected(server, "tybalt") for _ in range(40)]
+    for c in crowd:                                    # the server reads them in whatever order
+        plain(c, "tybalt", "wrong")
     answers = collections.Counter()
-    for c in crowd:
+
+    def take_answer(c):
         answer = c.next()[1]
         answers[answer.name if answer.name == "success" else answer.elements()[0].name] += 1
         c.sock.close()
+
+    for c in crowd:
+        take_answer(c)
+        if right not in crowd and answers["temporary-auth-failure"]:
+            plain(right, "tybalt", "secret")           # the others may still be on their way
+            crowd.append(right)
     assert answers["not-authorized"] <= 6 and not answers["success"], answers
-    equal(sum(answers.values()), len(crowd))
+    equal(sum(answers.values()), 40)
 
 
 @test("who has logged in but not bound when the password changes does not stay")
