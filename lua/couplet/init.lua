@@ -175,6 +175,7 @@ local function signals()
     init.stop("Received " .. (name or "a signal"), 0)
   end)
   watchers[#watchers + 1] = loop.signal("SIGHUP", function()
+    local task = require "couplet.task"
     task.spawn(function()
       log("info", "SIGHUP: reading the configuration, opening log files anew")
       init.reload()
@@ -282,6 +283,7 @@ local function within(seconds, fn)
       end
     end
     local timer = loop.timer(seconds, once)
+    local task = require "couplet.task"
     task.spawn(function()
       local ok, err = xpcall(fn, debug.traceback)
       if not ok then log("error", "while stopping: %s", err) end
@@ -368,8 +370,12 @@ local function boot()
   end)
   log("info", "Couplet %s is up: %d host(s), %.0f ms", prosody.version, #config.hosts(), (loop.mono() - started) * 1000)
   system.notify("READY=1\nSTATUS=up")
-  loop.timer(0.05, function()             -- a moment later: reading the plugins takes a while
-    for _, text in ipairs(require "couplet.ctl.check".unknown()) do log("warn", "%s", text) end
+  loop.timer(0.05, function()             -- a moment later, and a file at a time: whoever wants something comes first
+    local task = require "couplet.task"
+    task.spawn(function()
+      local function pause() task.sleep(0) end
+      for _, text in ipairs(require "couplet.ctl.check".unknown(pause)) do log("warn", "%s", text) end
+    end)
   end)
 end
 

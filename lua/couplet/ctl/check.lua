@@ -3,7 +3,8 @@
 --
 --   check.run() -> array of { level = "error" | "warning", text = }
 --   check.unknown() -> array of texts: options that nothing reads
---   check.plugin_options() -> name -> { type =, plugin = }       what the installed plugins read or declare
+--   check.plugin_options(pause?) -> name -> { type =, plugin = }       what the installed plugins read or declare; pause():
+--                                                   called between two files, some 350
 --   check.similar(word, names) -> the nearest name | nil
 --
 -- Plugins are read, not run: module:config{…} tables and the names in get_option_…("name") tell what they know.
@@ -74,7 +75,7 @@ local function declared_in(text, found, plugin)
     if ok and type(options) == "table" then
       for name, d in pairs(options) do
         if type(name) == "string" and type(d) == "table" then
-          found[name] = { type = by_declaration[d.type] or "any", plugin = plugin, min = d.min, max = d.max, enum = d.enum,
+          found[name] = { type = by_declaration[d.type or d.enum and "enum"] or "any", plugin = plugin, min = d.min, max = d.max, enum = d.enum,
             doc = d.doc, declared = true, default = d.default ~= nil and written(d.default) or nil }
         end
       end
@@ -113,10 +114,11 @@ local function read_plugin(path, found, plugin)
 end
 
 -- The library reads options of its own: config.get(host, "name").
-local function read_library(found)
+local function read_library(found, pause)
   local here = package.searchpath("couplet.config", package.path)
   for _, pattern in ipairs { "/*.lua", "/*/*.lua" } do
     for _, path in ipairs(system.glob(here:gsub("/[^/]*$", "") .. pattern) or {}) do
+      if pause then pause() end
       local text = path:find("/known_options") and "" or read_plugin(path, found, "couplet")
       for name in text:gmatch("config%.r?a?w?get%([^\n\"]-,%s*\"([%w_]+)\"") do
         merge(found, { [name] = { type = "any", plugin = "couplet" } }, "couplet")
@@ -141,9 +143,10 @@ local function plugin_files()
 end
 
 -- names: plugin -> { needs = plugins it loads or takes libraries of, global = bool }
-function check.plugin_options()
+function check.plugin_options(pause)
   local found, names = {}, {}
   for _, file in ipairs(plugin_files()) do
+    if pause then pause() end
     local text = read_plugin(file.path, found, file.name)
     local plugin = names[file.name] or { needs = {} }
     for word in text:gmatch "module:depends%s*%(?%s*[\"']([%w_]+)" do plugin.needs[word] = true end
@@ -151,7 +154,7 @@ function check.plugin_options()
     plugin.global = plugin.global or text:find "module:set_global" ~= nil
     if file.path:find("mod_[%w_]+%.lua$") then names[file.name] = plugin end
   end
-  read_library(found)
+  read_library(found, pause)
   return found, names
 end
 
@@ -401,10 +404,10 @@ local function check_data(add)
 end
 
 -- Words nobody reads: misspelt, or of a plugin that is not here.
-function check.unknown()
-  local list = {}
+function check.unknown(pause)
+  local list, known = {}, check.plugin_options(pause)
   check_options(function(_, text) if text:find(": unknown option '", 1, true) then list[#list + 1] = text end end,
-    (check.plugin_options()))
+    known)
   table.sort(list)
   return list
 end
