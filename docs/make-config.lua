@@ -50,11 +50,18 @@ local function plugins_of(o)
   return table.concat(names, ", ")
 end
 
+local function type_of(o)
+  if type(o.enum) ~= "table" then return o.type end
+  local values = {}
+  for i, value in ipairs(o.enum) do values[i] = "`" .. (type(value) == "string" and ("%q"):format(value) or tostring(value)) .. "`" end
+  return table.concat(values, " ")
+end
+
 for _, plugin in sorted(by_plugin) do
   for _, name in sorted(by_plugin[plugin]) do
     local o = by_plugin[plugin][name]
     local default = o.default and not o.default:find("[%a_]%s*[.:]?%s*$") and o.default or o.default and o.default:match("^[\"']?[%w%s]+[\"']?$")
-    line("| `%s` | %s | %s | %s | %s |", name, plugins_of(o), o.type, code(default), cell(o.doc))
+    line("| `%s` | %s | %s | %s | %s |", name, plugins_of(o), type_of(o), code(default), cell(o.doc))
   end
 end
 
