@@ -53,7 +53,7 @@ end
 local function type_of(o)
   if type(o.enum) ~= "table" then return o.type end
   local values = {}
-  for i, value in ipairs(o.enum) do values[i] = "`" .. (type(value) == "string" and ("%q"):format(value) or tostring(value)) .. "`" end
+  for i, value in ipairs(o.enum) do values[i] = ("`%s`"):format(type(value) == "string" and ("%q"):format(value) or value) end
   return table.concat(values, " ")
 end
 

@@ -337,7 +337,8 @@ function login.new(module, dialect)
     local handler = own or session.sasl_handler
     if waiting("\0" .. address_of(session)) then
       condition, text = "temporary-auth-failure", "Too many failures; try again later"
-      session.log("info", "Failed authentication attempt (%s) from IP: %s, which has failed too often", condition, session.ip or "?")
+      session.log("info", "Failed authentication attempt (%s) from IP: %s, which has failed too often", condition,
+        session.ip or "?")
     elseif not mechanism then
       condition, text = "malformed-request", "No mechanism named"
     elseif not session.secure and (secure_only or insecure:contains(mechanism)) then

@@ -75,7 +75,8 @@ local function declared_in(text, found, plugin)
     if ok and type(options) == "table" then
       for name, d in pairs(options) do
         if type(name) == "string" and type(d) == "table" then
-          found[name] = { type = by_declaration[d.type or d.enum and "enum"] or "any", plugin = plugin, min = d.min, max = d.max, enum = d.enum,
+          local kind = by_declaration[d.type or d.enum and "enum"] or "any"
+          found[name] = { type = kind, plugin = plugin, min = d.min, max = d.max, enum = d.enum,
             doc = d.doc, declared = true, default = d.default ~= nil and written(d.default) or nil }
         end
       end
