@@ -175,7 +175,6 @@ local function signals()
     init.stop("Received " .. (name or "a signal"), 0)
   end)
   watchers[#watchers + 1] = loop.signal("SIGHUP", function()
-    local task = require "couplet.task"
     task.spawn(function()
       log("info", "SIGHUP: reading the configuration, opening log files anew")
       init.reload()
@@ -283,7 +282,6 @@ local function within(seconds, fn)
       end
     end
     local timer = loop.timer(seconds, once)
-    local task = require "couplet.task"
     task.spawn(function()
       local ok, err = xpcall(fn, debug.traceback)
       if not ok then log("error", "while stopping: %s", err) end

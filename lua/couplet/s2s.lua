@@ -228,7 +228,8 @@ server_session.methods.bounce_sendq = bounce_sendq
 function s2s.give_up(l, bounce)
   if not l.open and l.queue then
     local wait = link.failed(l.here, l.remote, bounce)
-    l.session.log("info", "no way from %s to %s: %s; no attempt before %.0f s are over", l.here, l.remote, bounce.text or "closed", wait)
+    l.session.log("info", "no way from %s to %s: %s; no attempt before %.0f s are over", l.here, l.remote,
+      bounce.text or "closed", wait)
     bounce = { condition = bounce.condition, text = bounce.text, type = bounce.type, told = true }
   end
   link.drop(l, bounce)

@@ -406,9 +406,9 @@ end
 
 -- Words nobody reads: misspelt, or of a plugin that is not here.
 function check.unknown(pause)
-  local list, known = {}, check.plugin_options(pause)
+  local list, of_plugins = {}, check.plugin_options(pause)
   check_options(function(_, text) if text:find(": unknown option '", 1, true) then list[#list + 1] = text end end,
-    known)
+    of_plugins)
   table.sort(list)
   return list
 end
