@@ -155,7 +155,7 @@ check.test("logging in", function()
   c = connect(host, { bindings = { ["tls-exporter"] = "0123" } })
   check.equal(condition(login(c, "SCRAM-SHA-256-PLUS", "juliet", "O Romeo", { binding = { "tls-exporter", "abcd" } })),
     "not-authorized")
-  check.equal(condition(login(c, "SCRAM-SHA-256", "juliet", "O Romeo", { flag = "y" })), "not-authorized")
+  check.equal(condition(login(c, "SCRAM-SHA-256", "juliet", "O Romeo", { flag = "y" })), "malformed-request")
   check.equal(condition(login(c, "SCRAM-SHA-256", "juliet", "O Romeo")), "failure" and "success")      -- the third try succeeds
   c = connect(host)                                                -- no initial response
   local answer = auth(c, "PLAIN")
