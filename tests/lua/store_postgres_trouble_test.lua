@@ -253,7 +253,7 @@ test("what a broken connection left behind is ended before anything new is writt
 end)
 
 test("wrong password, no such database, wrong encoding: said with advice, and fine once mended", function()
-  local function with(more) return { driver = "postgres", conninfo = pg.conninfo(more), name = "x", timeout = 1 } end
+  local function with(more) return { driver = "postgres", conninfo = pg.conninfo(more), name = "x", timeout = 3 } end
   pg.query("CREATE DATABASE latin ENCODING 'LATIN1' TEMPLATE template0", "postgres")
   local rows = {
     { { password = "guess" }, "refuses the login", "pg_hba" }, { { database = "none" }, "no such database", "createdb" },
