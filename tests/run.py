@@ -7,7 +7,8 @@ usage: ./dev test [--list] [--jobs N] [STAGE | FILE …]
 A test is a program whose last line is "N passed, N failed" (", N skipped" may follow) and whose exit code agrees.
 Stages run one after another; the files of a stage run side by side. What failed there is run once more alone, because a machine
 that others use can starve a test: if it passes then, it is named as unsteady at the end and should be looked into. What a
-sanitizer reported stays failed, and so does everything if many files fail.
+sanitizer reported stays failed, and so does everything if many files fail. Tests wait a third of the time, so in a run of everything
+the fuzzers take what they leave of the processor: one at a time, with low priority, for twice as long.
 """
 import argparse
 import concurrent.futures
@@ -77,7 +78,7 @@ def of_sanitizer(build):
     return json.loads(out)
 
 
-def command(path, build):
+def command(path, build, beside=False):
     env = {**os.environ, "COUPLET_BUILD": build}
     if path.endswith(".lua"):
         return [str(SOURCE / build / "bin/lua"), path], {**env, **of_sanitizer(build)}
@@ -91,7 +92,8 @@ def command(path, build):
         scratch = SOURCE / build / "corpus" / name
         scratch.mkdir(parents=True, exist_ok=True)
         corpus = SOURCE / "tests/fuzz/corpus" / name
-        return [path, "-max_total_time=%d" % FUZZ_SECONDS, "-timeout=10", "-rss_limit_mb=2048", "-verbosity=0",
+        return [*(["nice", "-n", "10"] if beside else []), path, "-max_total_time=%d" % (FUZZ_SECONDS * (1 + beside)),
+                "-timeout=25", "-rss_limit_mb=2048", "-verbosity=0",
                 "-print_final_stats=1", "-artifact_prefix=%s/crash-%s-" % (SOURCE / build, name), str(scratch),
                 *([str(corpus)] if corpus.is_dir() else [])], env
     san = {"build-asan": {"ASAN_OPTIONS": "detect_leaks=1", "LSAN_OPTIONS": "suppressions=tests/lsan.supp:print_suppressions=0"},
@@ -99,9 +101,9 @@ def command(path, build):
     return [path], {**env, **san}
 
 
-def run(path, build):
+def run(path, build, beside=False):
     started = time.monotonic()
-    argv, env = command(path, build)
+    argv, env = command(path, build, beside)
     with tempfile.TemporaryFile() as output:
         p = subprocess.Popen(argv, env=env, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT)
         limit = threading.Timer(LIMIT, p.kill)
@@ -115,7 +117,7 @@ def run(path, build):
     if seconds >= LIMIT:
         out += "\ntook longer than %d s" % LIMIT
     counts = re.findall(r"^(\d+) passed, (\d+) failed(?:, (\d+) skipped)?$", out, re.M)
-    if "/fuzz/" in argv[0]:
+    if "/fuzz/" in path and not path.endswith(".lua"):
         counts = [("1", "0", "")] if code == 0 else [("0", "1", "")]
     passed, failed, skipped = (int(n or 0) for n in counts[-1]) if counts else (0, 1, 0)
     if code != 0 and failed == 0:
@@ -134,6 +136,21 @@ def tell(result, word=None):
         print("    " + "\n    ".join(lines + [out[-15000:].replace("\n", "\n    ")]), flush=True)
     elif skipped:
         print("    " + "\n    ".join(line for line in out.splitlines() if line.startswith("skip")), flush=True)
+
+
+def build_of(preset):
+    return subprocess.run(["./dev", "build", preset]).returncode == 0
+
+
+def fuzz_beside(build):
+    """A future: the results of the fuzzers, which run beside all other stages."""
+    def all_of_them():
+        results = []
+        for path in files("fuzz", build):
+            results.append(run(path, build, beside=True))
+            tell(results[-1])
+        return results
+    return concurrent.futures.ThreadPoolExecutor(1).submit(all_of_them)
 
 
 def main():
@@ -164,11 +181,26 @@ def main():
             return 2
     total = [0, 0, 0]
     bad, unsteady = [], []
+
+    def count(stage, results):
+        for r in results:
+            for i in range(3):
+                total[i] += r[1 + i]
+            if r[2]:
+                bad.append("%s (%s)" % (os.path.relpath(r[0], SOURCE), stage))
+
+    beside = None
     for stage, preset, kinds in plan:
-        if subprocess.run(["./dev", "build", preset]).returncode:
+        if beside and stage == "fuzz":
+            print("== fuzz: the rest of them", flush=True)
+            count(stage, beside.result())
+            continue
+        if not build_of(preset):
             total[1] += 1
             bad.append("build " + preset)
             continue
+        if not a.what and not beside and build_of("fuzz"):
+            beside = fuzz_beside(directory("fuzz"))
         build = directory(preset)
         todo = [f for kind in kinds for f in ([kind] if "/" in kind else files(kind, build))]
         if stage == "asan":
@@ -189,11 +221,7 @@ def main():
             if not again[2]:
                 unsteady.append("%s (%s)" % (os.path.relpath(again[0], SOURCE), stage))
                 results[i] = again
-        for r in results:
-            for i in range(3):
-                total[i] += r[1 + i]
-            if r[2]:
-                bad.append("%s (%s)" % (os.path.relpath(r[0], SOURCE), stage))
+        count(stage, results)
     for name in unsteady:
         print("unsteady: %s: failed beside others, passed alone; its output is above" % name)
     for name in bad:
