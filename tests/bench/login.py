@@ -11,6 +11,8 @@ so that a busy machine does the same to each, and of many short rounds the quart
     fast waits  a token, with SASL2 and Bind 2, by a client that waits for the features first: two
     fast        by one that knows them and sends its header and the token at once: one round trip (XEP-0484 §1)
     fast count  and the client counts its logins, which the server writes down
+    scram+      SCRAM-SHA-256 up to what a phone goes on with: carbons and stream management enabled, three round trips and two more
+    fast+       the same with a token, all of it inline
 """
 import base64
 import hashlib
@@ -33,6 +35,8 @@ SASL, SASL2 = "urn:ietf:params:xml:ns:xmpp-sasl", "urn:xmpp:sasl:2"
 AGENT = "<user-agent id='d4565fa7-4d72-4749-b3d3-740edbf87770'/>"
 BIND2 = "<bind xmlns='urn:xmpp:bind:0'><tag>bench</tag></bind>"
 AFTER = "</success>.*</stream:features>"             # not those from before
+BIND2_ALL = ("<bind xmlns='urn:xmpp:bind:0'><tag>bench</tag><enable xmlns='urn:xmpp:sm:3' resume='true'/>"
+             "<enable xmlns='urn:xmpp:carbons:2'/></bind>")
 context = ssl.create_default_context()
 context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
 
@@ -87,14 +91,21 @@ def tls(port):
     Client(port).s.close()
 
 
-def scram(port):
+def scram(port, more=""):
     c, x = Client(port), Scram()
     c.ask(HEADER, "</stream:features>")
     a = c.ask("<auth xmlns='%s' mechanism='SCRAM-SHA-256'>%s</auth>" % (SASL, b64(("n,," + x.first).encode())), "</challenge>")
     c.ask("<response xmlns='%s'>%s</response>" % (SASL, b64(x.final(challenge_in(a)).encode())), "</success>")
     c.ask(HEADER, "</stream:features>")
     c.ask("<iq type='set' id='b'><bind xmlns='urn:ietf:params:xml:ns:xmpp-bind'><resource>bench</resource></bind></iq>", "</iq>")
+    if more:
+        c.ask("<iq type='set' id='c'><enable xmlns='urn:xmpp:carbons:2'/></iq>", "id='c'")
+        c.ask("<enable xmlns='urn:xmpp:sm:3' resume='true'/>", "<enabled")
     c.end()
+
+
+def scram_all(port):
+    scram(port, "more")
 
 
 def scram2(port, more=""):
@@ -107,10 +118,10 @@ def scram2(port, more=""):
     return a
 
 
-def with_token(count=""):
+def with_token(count="", bind=BIND2):
     proof = b"romeo\0" + hmac.digest(token, b"Initiator", "sha256")
     return ("<authenticate xmlns='%s' mechanism='HT-SHA-256-NONE'><initial-response>%s</initial-response>%s%s"
-            "<fast xmlns='urn:xmpp:fast:0'%s/></authenticate>" % (SASL2, b64(proof), AGENT, BIND2, count))
+            "<fast xmlns='urn:xmpp:fast:0'%s/></authenticate>" % (SASL2, b64(proof), AGENT, bind, count))
 
 
 def fast_waits(port):
@@ -120,10 +131,17 @@ def fast_waits(port):
     c.end()
 
 
-def fast(port, count=""):
+def fast(port, *how):
     c = Client(port)
-    c.ask(HEADER + with_token(count), AFTER)
+    answer = c.ask(HEADER + with_token(*how), AFTER)
     c.end()
+    return answer
+
+
+def fast_all(port):
+    answer = fast(port, "", BIND2_ALL)
+    if "<enabled" not in answer:
+        raise RuntimeError("stream management was not enabled: " + answer)
 
 
 counted = 0
@@ -154,11 +172,12 @@ def instructions(pid):
 counting = "--instructions" in sys.argv
 numbers = [int(a) for a in sys.argv[1:] if a.isdigit()]
 logins, rounds = [*numbers, *([30, 1] if counting else [15, 60])[len(numbers):]]
-ways = {"tls": tls, "scram": scram, "scram2": scram2, "fast waits": fast_waits, "fast": fast, "fast count": fast_count}
+ways = {"tls": tls, "scram": scram, "scram2": scram2, "fast waits": fast_waits, "fast": fast, "fast count": fast_count,
+        "scram+": scram_all, "fast+": fast_all}
 spent = {w: [] for w in ways}
 if counting:
     server.DEADLINE = 200
-s = server.Server(accounts={"romeo@localhost": "secret"}, modules=["sasl2", "sasl2_bind2", "sasl2_fast"],
+s = server.Server(accounts={"romeo@localhost": "secret"}, modules=["sasl2", "sasl2_bind2", "sasl2_fast", "sasl2_sm", "carbons"],
                   config='log = { warn = "couplet.log" }\nio_threads = 0\n')
 if counting:
     s.env["COUPLET_WRAP"] = "valgrind -q --tool=callgrind --callgrind-out-file=%s/calls" % s.dir
@@ -183,4 +202,4 @@ each = {name: sorted(n)[len(n) // 4] / 1000 / logins for name, n in spent.items(
 print("%-12s %10s %10s %10s" % ("way", "1000 instr." if counting else "µs", "no TLS", "of scram"))
 for name, us in each.items():
     rest = us - each["tls"]
-    print("%-12s %10.0f %10.0f %9.0f%%" % (name, us, rest, 100 * rest / (each["scram"] - each["tls"])))
+    print("%-12s %10.0f %10.0f %9.0f%%" % (name, us, rest, 100 * rest / (each["scram+" if "+" in name else "scram"] - each["tls"])))
