@@ -92,7 +92,7 @@ def command(path, build, beside=False):
         scratch = SOURCE / build / "corpus" / name
         scratch.mkdir(parents=True, exist_ok=True)
         corpus = SOURCE / "tests/fuzz/corpus" / name
-        return [*(["nice", "-n", "10"] if beside else []), path, "-max_total_time=%d" % (FUZZ_SECONDS * (1 + beside)),
+        return [*(["nice", "-n", "19"] if beside else []), path, "-max_total_time=%d" % (FUZZ_SECONDS * (1 + beside)),
                 "-timeout=25", "-rss_limit_mb=2048", "-verbosity=0",
                 "-print_final_stats=1", "-artifact_prefix=%s/crash-%s-" % (SOURCE / build, name), str(scratch),
                 *([str(corpus)] if corpus.is_dir() else [])], env
