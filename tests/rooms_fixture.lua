@@ -3,6 +3,9 @@
 --
 --   local rooms = require "rooms_fixture"               ROOMS, ROOM: addresses of the service and of a room
 --   rooms.new(options?, global?, plugins?) -> host      options of the component; plugins: more of them there
+--   rooms.people(host, names) -> { name = client }, each available
+--   rooms.cast(fields?) -> host, people                 fields: of the room's configuration. In it: owner, boss (an admin), mod
+--                                                       (moderator, no affiliation), member, guest; outside: nobody
 --   rooms.person(host, "romeo") -> client               rooms.join(client, nick, inside <x/>?, beside it?, room?)
 --   rooms.say(client, text)   rooms.ask(client, type, payload, to?) -> iq   rooms.result(iq) -> "ok" | "type condition"
 --   rooms.admin(client, items) -> iq   rooms.configure(client, { field = value | list }) -> iq
@@ -30,6 +33,15 @@ function rooms.new(options, global, plugins)
 end
 
 function rooms.person(host, name) return host:client(name .. "@example.org/home") end
+
+function rooms.people(host, names)
+  local who = {}
+  for _, name in ipairs(names) do
+    who[name] = rooms.person(host, name)
+    who[name]:send "<presence/>"
+  end
+  return who
+end
 
 function rooms.join(client, nick, inner, extra, room)
   client:send(("<presence to='%s/%s'>%s<x xmlns='http://jabber.org/protocol/muc'>%s</x></presence>"):format(room or ROOM, nick,
@@ -101,5 +113,18 @@ end
 
 function rooms.say(client, text) client:send(("<message to='%s' type='groupchat'><body>%s</body></message>"):format(ROOM,
   text)) end
+
+function rooms.cast(fields)
+  local host = rooms.new()
+  local who = rooms.people(host, { "owner", "boss", "mod", "member", "guest", "outside" })
+  rooms.join(who.owner, "Owner")
+  rooms.admin(who.owner, "<item affiliation='admin' jid='boss@example.org'/>"
+    .. "<item affiliation='member' jid='member@example.org'/>")
+  for name, nick in pairs { boss = "Boss", mod = "Mod", member = "Member", guest = "Guest" } do rooms.join(who[name], nick) end
+  rooms.admin(who.owner, "<item role='moderator' nick='Mod'/>")
+  if fields then check.equal(rooms.result(rooms.configure(who.owner, fields)), "ok") end
+  for _, client in pairs(who) do client:received() end
+  return host, who
+end
 
 return rooms

@@ -22,11 +22,8 @@ local HATS = "urn:xmpp:hats:commands"
 
 -- owner, visitor, outside; the room stays, is moderated, and an admin decides who registers.
 local function cast()
-  local host, who = rooms.new { muc_room_locking = false, muc_max_affiliations = 100 }, {}
-  for _, name in ipairs { "owner", "visitor", "outside" } do
-    who[name] = rooms.person(host, name)
-    who[name]:send "<presence/>"
-  end
+  local host = rooms.new { muc_room_locking = false, muc_max_affiliations = 100 }
+  local who = rooms.people(host, { "owner", "visitor", "outside" })
   rooms.join(who.owner, "Owner")
   check.equal(rooms.result(rooms.configure(who.owner, { roomname = "before", persistentroom = "1", moderatedroom = "1",
     ["x-roomconfig_registration"] = "approval" })), "ok")

@@ -6,25 +6,6 @@ local rooms = require "rooms_fixture"
 local plugin = require "couplet.plugin"
 local ROOM, MUC = rooms.ROOM, "http://jabber.org/protocol/muc"
 
-local NAMES = { "owner", "boss", "mod", "member", "guest", "outside" }
-
--- owner, boss (an admin), mod (moderator, no affiliation), member, guest; outside: nobody.
-local function cast(fields, options)
-  local host, who = rooms.new(options), {}
-  for _, name in ipairs(NAMES) do
-    who[name] = rooms.person(host, name)
-    who[name]:send "<presence/>"
-  end
-  rooms.join(who.owner, "Owner")
-  rooms.admin(who.owner, "<item affiliation='admin' jid='boss@example.org'/>"
-    .. "<item affiliation='member' jid='member@example.org'/>")
-  for name, nick in pairs { boss = "Boss", mod = "Mod", member = "Member", guest = "Guest" } do rooms.join(who[name], nick) end
-  rooms.admin(who.owner, "<item role='moderator' nick='Mod'/>")
-  if fields then check.equal(rooms.result(rooms.configure(who.owner, fields)), "ok") end
-  for _, client in pairs(who) do client:received() end
-  return host, who
-end
-
 local function list(client, what, value)
   local reply = rooms.ask(client, "get", ("<query xmlns='%s#admin'><item %s='%s'/></query>"):format(MUC, what, value))
   if reply.attr.type == "error" then return rooms.result(reply) end
@@ -64,7 +45,7 @@ check.test("§9.3 to §10.8: what those inside see of a change", function()
       "+Boss none/participant | +Member admin/moderator" },
   }
   for i, row in ipairs(rows) do
-    local host, who = cast()
+    local host, who = rooms.cast()
     if row[5] then check.equal(rooms.result(rooms.admin(who.owner, row[5])), "ok") end
     who.guest:received()
     check.equal({ i, rooms.result(rooms.admin(who[row[2]], row[3])) }, { i, "ok" })
@@ -75,7 +56,7 @@ check.test("§9.3 to §10.8: what those inside see of a change", function()
 end)
 
 check.test("§9.5: the list of members: changes alone are sent, a nickname is kept with one, and none with nick=''", function()
-  local host, who = cast { persistentroom = "1" }
+  local host, who = rooms.cast { persistentroom = "1" }
   check.equal(rooms.result(rooms.admin(who.boss, affiliation("guest", "member", " nick='Ghost'"))), "ok")
   check.equal(list(who.boss, "affiliation", "member"), "member guest Ghost; member member -")
   rooms.join(who.outside, "Ghost")
@@ -90,7 +71,7 @@ check.test("§9.5: the list of members: changes alone are sent, a nickname is ke
 end)
 
 check.test("§9.5: in a room for members alone who is taken off the list goes and stays out; who is put on it may come", function()
-  local host, who = cast()
+  local host, who = rooms.cast()
   check.equal(rooms.result(rooms.admin(who.boss, affiliation("mod", "member"))), "ok")
   check.equal(rooms.result(rooms.configure(who.owner, { membersonly = "1" })), "ok")
   for _, client in pairs(who) do client:received() end
@@ -114,7 +95,7 @@ check.test("§9.5: invitations by members: forbidden, or, if owners let them, a 
     { {}, "guest", nil, "" }, { { allowinvites = "1" }, "boss", nil, "" },
   }
   for i, row in ipairs(rows) do
-    local host, who = cast(row[1])
+    local host, who = rooms.cast(row[1])
     who[row[2]]:send(("<message to='%s'><x xmlns='%s#user'><invite to='outside@example.org'/></x></message>"):format(ROOM, MUC))
     if row[3] then
       check.equal({ i, rooms.told(who[row[2]]) }, { i, { row[3] } })
@@ -180,7 +161,7 @@ check.test("§10.2: owners and admins by the form: what becomes of who is not na
       "+Boss member/participant | +Guest admin/moderator | -Mod none/none 322" },
   }
   for i, row in ipairs(rows) do
-    local host, who = cast(row[1])
+    local host, who = rooms.cast(row[1])
     check.equal({ i, rooms.result(rooms.configure(who.owner, row[2])) }, { i, row[3] })
     local seen = {}
     for _, line in ipairs(rooms.told(who.member)) do seen[#seen + 1] = line:find "^[+-]" and line or nil end
@@ -191,7 +172,7 @@ check.test("§10.2: owners and admins by the form: what becomes of who is not na
 end)
 
 check.test("§10.2: the form says what is; cancelled, everything is as before", function()
-  local host, who = cast { roomname = "Verona", moderatedroom = "1", allowpm = "moderators" }
+  local host, who = rooms.cast { roomname = "Verona", moderatedroom = "1", allowpm = "moderators" }
   local function form() return tostring(rooms.ask(who.owner, "get", ("<query xmlns='%s#owner'/>"):format(MUC)).tags[1]) end
   local before = form()
   for field, value in pairs { roomname = "Verona", moderatedroom = "1", allowpm = "moderators", membersonly = "0",
@@ -209,7 +190,7 @@ check.test("§10.2: the form says what is; cancelled, everything is as before", 
 end)
 
 check.test("§10.5, §10.8: in rooms where all see addresses, admins see these lists", function()
-  local host, who = cast { whois = "anyone" }
+  local host, who = rooms.cast { whois = "anyone" }
   check.equal(list(who.boss, "affiliation", "owner"), "owner owner -")
   check.equal(list(who.boss, "affiliation", "admin"), "admin boss -")
   check.equal(list(who.outside, "affiliation", "owner"), "auth forbidden")
@@ -218,7 +199,7 @@ check.test("§10.5, §10.8: in rooms where all see addresses, admins see these l
 end)
 
 check.test("§10.9: destroyed: one presence to each, with everything the owner has said, within bounds", function()
-  local host, who = cast { persistentroom = "1" }
+  local host, who = rooms.cast { persistentroom = "1" }
   local function destroy(inner)
     return rooms.result(rooms.ask(who.owner, "set", ("<query xmlns='%s#owner'>%s</query>"):format(MUC, inner)))
   end

@@ -6,15 +6,10 @@ local check = require "check"
 local rooms = require "rooms_fixture"
 local ROOM, USER = rooms.ROOM, rooms.USER
 
-local NAMES = { "owner", "boss", "member", "guest", "inside", "outcast" }
-
 -- owner and boss (an admin), inside (no affiliation) are or were let in; member, guest and outcast stand before the door.
 local function cast(fields)
-  local host, who = rooms.new({ muc_room_locking = false }, nil, { "muc_mam" }), {}
-  for _, name in ipairs(NAMES) do
-    who[name] = rooms.person(host, name)
-    who[name]:send "<presence/>"
-  end
+  local host = rooms.new({ muc_room_locking = false }, nil, { "muc_mam" })
+  local who = rooms.people(host, { "owner", "boss", "member", "guest", "inside", "outcast" })
   rooms.join(who.owner, "Owner")
   rooms.admin(who.owner, "<item affiliation='admin' jid='boss@example.org'/>"
     .. "<item affiliation='member' jid='member@example.org'/><item affiliation='outcast' jid='outcast@example.org'/>")

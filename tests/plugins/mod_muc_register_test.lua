@@ -50,11 +50,7 @@ end
 
 local function garden(fields)
   local host = rooms.new()
-  local who = {}
-  for _, name in ipairs { "romeo", "admin2", "away", "juliet", "nurse", "guest" } do
-    who[name] = rooms.person(host, name)
-    who[name]:send "<presence/>"
-  end
+  local who = rooms.people(host, { "romeo", "admin2", "away", "juliet", "nurse", "guest" })
   rooms.join(who.romeo, "Romeo")
   fields.persistentroom = "1"
   check.equal(rooms.result(rooms.configure(who.romeo, fields)), "ok")

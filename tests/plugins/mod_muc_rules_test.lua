@@ -6,22 +6,6 @@ local rooms = require "rooms_fixture"
 local ROOM, USER = rooms.ROOM, rooms.USER
 local MUC = "http://jabber.org/protocol/muc"
 
--- owner, boss (an admin), mod (moderator, no affiliation), member, guest; outside: nobody.
-local function cast(options)
-  local host, who = rooms.new(options), {}
-  for _, name in ipairs { "owner", "boss", "mod", "member", "guest", "outside" } do
-    who[name] = rooms.person(host, name)
-    who[name]:send "<presence/>"
-  end
-  rooms.join(who.owner, "Owner")
-  rooms.admin(who.owner, "<item affiliation='admin' jid='boss@example.org'/>"
-    .. "<item affiliation='member' jid='member@example.org'/>")
-  for name, nick in pairs { boss = "Boss", mod = "Mod", member = "Member", guest = "Guest" } do rooms.join(who[name], nick) end
-  rooms.admin(who.owner, "<item role='moderator' nick='Mod'/>")
-  for _, client in pairs(who) do client:received() end
-  return host, who
-end
-
 local function role(nick, value) return ("<item nick='%s' role='%s'/>"):format(nick, value) end
 local function affiliation(who, value) return ("<item jid='%s@example.org' affiliation='%s'/>"):format(who, value) end
 
@@ -58,7 +42,7 @@ check.test("§5, §8, §9, §10: who may do what to whom", function()
     { "9.1", "owner", "<item jid='guest@example.org/home' affiliation='outcast'/>", "ok" },       -- a full address is as good
   }
   for i, row in ipairs(rows) do
-    local host, who = cast()
+    local host, who = rooms.cast()
     local answer = rooms.result(rooms.admin(who[row[2]], row[3]))
     check.equal(("%d §%s %s"):format(i, row[1], answer), ("%d §%s %s"):format(i, row[1], row[4]))
     if row[4] ~= "ok" then                       -- nobody has been told of anything
@@ -106,7 +90,7 @@ check.test("requests and what they are answered with", function()
     { "17.4", "guest", "get", "<query xmlns='jabber:iq:version'/>", ROOM .. "/Nobody", "cancel item-not-found" },
   }
   for i, row in ipairs(rows) do
-    local host, who = cast()
+    local host, who = rooms.cast()
     local answer = rooms.result(rooms.ask(who[row[2]], row[3], row[4], row[5]))
     check.equal(("%d §%s %s"):format(i, row[1], answer), ("%d §%s %s"):format(i, row[1], row[6]))
     host:close()
@@ -141,7 +125,7 @@ check.test("messages and presence, and what becomes of them", function()
       "presence error modify not-acceptable" },
   }
   for i, row in ipairs(rows) do
-    local host, who = cast()
+    local host, who = rooms.cast()
     who[row[2]]:send((row[3]:gsub("%%s", ROOM)))
     local told = table.concat(rooms.told(who[row[2]]), " | ")
     check.equal(("%d §%s %s"):format(i, row[1], told), ("%d §%s %s"):format(i, row[1], row[4] or ""))
@@ -156,7 +140,7 @@ check.test("messages and presence, and what becomes of them", function()
 end)
 
 check.test("§7.2.9: admins find a place in a full room", function()
-  local host, who = cast()
+  local host, who = rooms.cast()
   check.equal(rooms.result(rooms.configure(who.owner, { maxusers = "5" })), "ok")
   rooms.join(who.outside, "Outside")
   check.equal(rooms.told(who.outside), { "presence error wait service-unavailable" })
@@ -170,7 +154,7 @@ check.test("§7.2.9: admins find a place in a full room", function()
 end)
 
 check.test("§9.1: who is banned loses his nickname", function()
-  local host, who = cast()
+  local host, who = rooms.cast()
   rooms.configure(who.owner, { persistentroom = "1" })
   local function register(client, nick)
     return rooms.result(rooms.ask(client, "set", ([[<query xmlns='jabber:iq:register'><x xmlns='jabber:x:data' type='submit'>
@@ -190,7 +174,7 @@ check.test("§9.1: who is banned loses his nickname", function()
 end)
 
 check.test("§17.3: who comes again with other presence is seen by the others", function()
-  local host, who = cast()
+  local host, who = rooms.cast()
   rooms.join(who.guest, "Guest", nil, "<show>away</show>")
   check.equal(#rooms.told(who.guest), 6)          -- four others, himself, the subject
   check.equal(who.owner:received()[1]:get_child_text "show", "away")
@@ -217,7 +201,7 @@ check.test("§17.2: to a room that is locked nobody writes", function()
 end)
 
 check.test("§8.5, §9, §17.4: what lists say of each", function()
-  local host, who = cast()
+  local host, who = rooms.cast()
   local function items(what, value)
     local out = {}
     local reply = rooms.ask(who.owner, "get", ("<query xmlns='%s#admin'><item %s='%s'/></query>"):format(MUC, what, value))
@@ -247,7 +231,7 @@ check.test("§7.14, §8.2, §8.3, §9.1: who goes is told first, then who has as
     { affiliation("guest", "member"), { "iq result", "+Guest member/participant" } },
     { nil, { "-Guest none/none" }, "guest" },                        -- §7.14: he goes himself
   } do
-    local host, who = cast()
+    local host, who = rooms.cast()
     local order = {}
     for _, name in ipairs { "boss", "guest", "owner" } do
       local session = who[name].session
@@ -274,7 +258,7 @@ check.test("§7.14, §8.2, §8.3, §9.1: who goes is told first, then who has as
 end)
 
 check.test("§16.5: fields of the configuration, and what discovery tells of them", function()
-  local host, who = cast()
+  local host, who = rooms.cast()
   check.equal(rooms.result(rooms.configure(who.owner, { roomname = "Verona", roomdesc = "Two households", lang = "it",
     pubsub = "xmpp:pubsub.example.org?;node=verona", changesubject = "1", historylength = "7",
     ["x-roomconfig_contactjid"] = { "owner@example.org", "friar@example.org" },
@@ -311,7 +295,7 @@ check.test("§10.2.1: codes of changes that concern privacy, and of all others",
     { { membersonly = "0" }, "" }, { { moderatedroom = "1" }, "104" },
   }
   for i, row in ipairs(rows) do
-    local host, who = cast()
+    local host, who = rooms.cast()
     rooms.configure(who.owner, row[1])
     local told = rooms.told(who.guest)
     check.equal(told, row[2] == "" and {} or { "groupchat (room):  " .. row[2] }, tostring(i))
@@ -320,7 +304,7 @@ check.test("§10.2.1: codes of changes that concern privacy, and of all others",
 end)
 
 check.test("§7.4: the id a client has chosen stays; unknown elements pass, the room's own do not", function()
-  local host, who = cast()
+  local host, who = rooms.cast()
   who.member:send(("<message to='%s' type='groupchat' id='mine'><body>x</body><x xmlns='urn:example:y'/>"
     .. "<x xmlns='%s'/></message>"):format(ROOM, USER))
   local got = who.guest:received()[1]
