@@ -397,11 +397,11 @@ module:hook("muc-occupant-pre-join", function(event)
   if password and not trusted then
     local x = stanza:get_child("x", MUC)
     local given = x:get_child_text "password"
-    if given and not util.may_guess(jid.bare(who), true) then
+    if given and not util.may_guess(jid.bare(who)) then
       return refuse("wait", "policy-violation", "Enough wrong passwords for now")
     end
     if not given or not hashes.equals(given, password) then
-      if given then util.may_guess(jid.bare(who)) end
+      if given then util.guessed(jid.bare(who)) end
       return refuse("auth", "not-authorized", "The password is wrong")
     end
   end

@@ -7,15 +7,14 @@
 --   refuse_presence(origin, stanza, type, condition, text, by) -> true
 --   may_write_to_strangers(bare_jid) -> bool     may a room write to one more outside on behalf of that account?
 --   may_make_rooms(bare_jid) -> bool             may that account make one more?
---   may_guess(bare_jid, look?) -> bool           may that account be wrong about a password once more? look: just asking
+--   may_guess(bare_jid) -> bool                  may that account be wrong about a password once more? guessed(bare_jid): it was
 --   is_nick(nick) -> bool                 prepared already: not too long, and none that looks like another or like nothing
 --   unclear(x, layout, form_type) -> nil | why this is no submitted form of that type that says one thing
 --   valid_affiliations, valid_roles      name -> rank
 
-local cache = require "util.cache"
+local budget = require "couplet.budget"
 local dataforms = require "util.dataforms"
 local st = require "util.stanza"
-local throttle = require "util.throttle"
 
 local util = {}
 
@@ -69,28 +68,14 @@ function util.refuse_presence(origin, stanza, ...)
   return true
 end
 
-local ACCOUNTS = 5000
-
--- So many of each account in that time. look: is there one left? None is taken.
-local function budgets(amount, period)
-  local of = cache.new(ACCOUNTS)
-  return function(bare_jid, look)
-    local budget = of:get(bare_jid)
-    if not budget then
-      budget = throttle.create(amount, period)
-      of:set(bare_jid, budget)
-    end
-    if look then return budget:peek(1) end
-    return budget:poll(1)
-  end
-end
+local ACCOUNTS = 5000                          -- whose budgets are remembered
 
 -- Invitations and the like: a room is no way to write to anybody without end.
-util.may_write_to_strangers = budgets(60, 600)
+util.may_write_to_strangers = (budget.new(ACCOUNTS, 60, 600))
 -- Rooms that come and go cost writes and names.
-util.may_make_rooms = budgets(100, 600)
+util.may_make_rooms = (budget.new(ACCOUNTS, 100, 600))
 -- Passwords of rooms are short, and there is no end of people who may try them.
-util.may_guess = budgets(20, 600)
+util.guessed, util.may_guess = budget.new(ACCOUNTS, 20, 600)
 
 function util.unclear(x, layout, form_type)
   if x.attr.type ~= "submit" then return "The form must be submitted" end

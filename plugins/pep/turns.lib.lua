@@ -4,15 +4,14 @@
 --
 --   turns(username, full, fn)      fn runs in a task: now; for who has come too often, later, and only the last one given
 
+local budget = require "couplet.budget"
 local jid = require "util.jid"
-local recent = require "couplet.recent"
 local task = require "couplet.task"
-local throttle = require "util.throttle"
 
 local COMINGS, SECONDS = 20, 300       -- of one account's resources, to one account of ours
 local WAITING_MAX = 5000
 
-local limits, note_limit = recent.new(20000)
+local may_come = budget.new(20000, COMINGS, SECONDS)
 local waiting, n_waiting = {}, 0       -- account \0 full_jid -> fn
 
 return function(username, full, fn)
@@ -21,17 +20,12 @@ return function(username, full, fn)
     waiting[who] = fn
     return
   end
-  local limit = limits(key)
-  if not limit then
-    limit = throttle.create(COMINGS, SECONDS)
-    note_limit(key, limit)
-  end
-  if limit:poll(1) then
+  if may_come(key) then
     task.spawn(fn)
   elseif n_waiting < WAITING_MAX then
     waiting[who], n_waiting = fn, n_waiting + 1
     task.spawn(function()
-      repeat task.sleep(SECONDS / COMINGS) until limit:poll(1)
+      repeat task.sleep(SECONDS / COMINGS) until may_come(key)
       local last = waiting[who]
       waiting[who], n_waiting = nil, n_waiting - 1
       last()

@@ -11,12 +11,11 @@
 --   lib.watch(service, from, post)  lib.each_subscriber(service, object, message, item, fn)
 --   lib.features(without?) -> list                    lib.forms: see forms.lib
 
+local budget = require "couplet.budget"
 local clock = require "couplet.clock"
 local errors = require "util.error"
-local recent = require "couplet.recent"
 local st = require "util.stanza"
 local task = require "couplet.task"
-local throttle = require "util.throttle"
 local uuid = require "util.id".medium
 
 local lib = {}
@@ -305,18 +304,9 @@ function lib.has_text(service, node)
 end
 
 -- Looking through all nodes of a service that has thousands is no business for every second.
-local WALKED, WALK_SECONDS = 200000, 10          -- nodes one account may look through in so long
-local walks, note_walks = recent.new(5000)
+local may_look_through = budget.new(5000, 200000, 10)         -- nodes one account may look through in so long
 
-function lib.may_walk(service, who)
-  local key = service:normalize(who)
-  local limit = walks(key)
-  if not limit then
-    limit = throttle.create(WALKED, WALK_SECONDS)
-    note_walks(key, limit)
-  end
-  return limit:poll(service.n_nodes + 1)
-end
+function lib.may_walk(service, who) return may_look_through(service:normalize(who), service.n_nodes + 1) end
 
 module:require "pubsub/watch"(lib)
 module:require "pubsub/pending"(lib)

@@ -8,31 +8,21 @@
 --   lib.note_sent(message, service, node)         a notification goes to subscribers: its errors will be known
 --   lib.on_bounce(event, service) -> true | nil   an error came back
 
+local budget = require "couplet.budget"
 local datetime = require "util.datetime".datetime
 local recent = require "couplet.recent"
 local st = require "util.stanza"
 local task = require "couplet.task"
-local throttle = require "util.throttle"
 local uuid = require "util.id".medium
 
 local REMEMBERED = 10000                         -- notifications whose errors are known
 local sent, note_sent = recent.new(REMEMBERED)   -- id -> { service's owner, node }
 
 -- Whoever asks again and again is heard by owners now and then; what waits is there when they look (pubsub/pending).
-local ASKED, ASKED_BY_ONE, SECONDS = 60, 5, 600
-local throttles, note_throttle = recent.new(5000)
-
-local function allows(key, most)
-  local limit = throttles(key)
-  if not limit then
-    limit = throttle.create(most, SECONDS)
-    note_throttle(key, limit)
-  end
-  return limit:poll(1)
-end
+local of_one, of_all = budget.new(5000, 5, 600), budget.new(5000, 60, 600)
 
 local function may_ask(service, who)
-  return allows(service.from .. "\0" .. who, ASKED_BY_ONE) and allows(service.from, ASKED)
+  return of_one(service.from .. "\0" .. who) and of_all(service.from)
 end
 
 return function(lib)
