@@ -5,8 +5,9 @@
  *   peek(mech, message) -> { name=, authzid=, password=, flag=, binding= } | nil, condition | false: it names no account
  *     flag, binding: SCRAM's channel binding flag and the type asked for ("p")
  *   new(mech, host) -> exchange | nil, message, condition
- *   exchange:bind(type, data, offered)          before SCRAM's first message: the binding asked for, and is -PLUS offered?
- *                                               before that of HT-*: its binding
+ *   exchange:bind(type, data)                   before the first message of SCRAM, the binding asked for; of HT-*, its binding
+ *   exchange:offer(plus, advertised | nil)      before SCRAM's first message: is -PLUS offered? and all that was, for the hash
+ *   exchange:amend(challenge) -> true | nil, message    after SCRAM's challenge: somebody has put attributes behind it
  *   exchange:step(message | nil, credentials | nil) -> "challenge", data | nil
  *                                                    | "success", data | nil, username, place of HT-*'s token | nil
  *                                                    | "failure", condition, text | nil
@@ -181,8 +182,30 @@ static int exchange_bind_(lua_State *L)
 	struct str type = { NULL, 0 }, data = { NULL, 0 };
 	type.p = luaL_optlstring(L, 2, "", &type.n);
 	data.p = luaL_optlstring(L, 3, "", &data.n);
-	exchange_bind(box->x, type, data, lua_toboolean(L, 4));
+	exchange_bind(box->x, type, data);
 	return 0;
+}
+
+static int exchange_offer_(lua_State *L)
+{
+	struct box *box = check_box(L);
+	struct str advertised;
+	luaL_checkany(L, 2);
+	advertised.p = luaL_optlstring(L, 3, "", &advertised.n);
+	exchange_offer(box->x, lua_toboolean(L, 2), advertised);
+	return 0;
+}
+
+static int exchange_amend_(lua_State *L)
+{
+	struct box *box = check_box(L);
+	if (!exchange_amend(box->x, bind_check_str(L, 2))) {
+		lua_pushboolean(L, 1);
+		return 1;
+	}
+	lua_pushnil(L);
+	lua_pushliteral(L, "not the challenge with more behind it");
+	return 2;
 }
 
 static int exchange_close(lua_State *L)          /* __gc and __close: twice is fine */
@@ -310,7 +333,8 @@ static int sasl_derive(lua_State *L)
 int bind_sasl_open(lua_State *L)
 {
 	static const luaL_Reg methods[] = {
-		{ "step", exchange_step_ }, { "bind", exchange_bind_ }, { "close", exchange_close }, { NULL, NULL },
+		{ "step", exchange_step_ }, { "bind", exchange_bind_ }, { "offer", exchange_offer_ },
+		{ "amend", exchange_amend_ }, { "close", exchange_close }, { NULL, NULL },
 	};
 	static const luaL_Reg sasl[] = {
 		{ "new", sasl_new }, { "mechanisms", sasl_mechanisms }, { "peek", sasl_peek_ }, { "derive", sasl_derive },

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* cyrus.c - Cyrus SASL as a library and nothing else: its options, plugins, locks and questions are answered here.
  *
- * Order matters: locks, then sasl_server_init, then our auxprop plugin and our mechanism; the plugin lists are globals without
+ * Order matters: locks, then sasl_server_init, then our auxprop plugin and our mechanisms; the plugin lists are globals without
  * a lock, so all of it happens before an exchange runs. VERIFYFILE keeps every plugin we don't want from being loaded at all. */
 #include "sasl/cyrus.h"
 
@@ -12,6 +12,7 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "sasl/mech_ht.h"
+#include "sasl/mech_scram.h"
 
 static enum { NEW, OPEN, BROKEN } state;
 
@@ -78,7 +79,7 @@ static int config_path(void *context, char **path)
 
 static int verify_file(void *context, const char *file, sasl_verify_type_t type)
 {
-	static const char *const wanted[] = { "libscram.", "libplain.", "libdigestmd5.", "libanonymous." };
+	static const char *const wanted[] = { "libplain.", "libdigestmd5.", "libanonymous." };
 	const char *base = strrchr(file, '/');
 	base = base ? base + 1 : file;
 	if (type == SASL_VRFY_PLUGIN)
@@ -115,14 +116,8 @@ static int lookup(void *glob, sasl_server_params_t *params, unsigned flags, cons
 	for (const struct propval *p = utils->prop_get(params->propctx); p && p->name; p++) {
 		if (p->values)
 			continue;
-		if (!strcmp(p->name, "*authPassword") && ctx->key) {
-			struct buf text = { 0 };
-			scram_write(ctx->key, &text);
-			utils->prop_set(params->propctx, p->name, buf_data(&text), (int)text.len);
-			buf_wipe(&text);
-		} else if (!strcmp(p->name, "*cmusaslsecretDIGEST-MD5") && ctx->credentials->has_ha1) {
+		if (!strcmp(p->name, "*cmusaslsecretDIGEST-MD5") && ctx->credentials->has_ha1)
 			utils->prop_set(params->propctx, p->name, (const char *)ctx->credentials->ha1, sizeof ctx->credentials->ha1);
-		}
 	}
 	return SASL_OK;
 }
@@ -218,6 +213,8 @@ enum status cyrus_open(void)
 		code = sasl_auxprop_add_plugin("couplet", auxprop_init);
 	if (code == SASL_OK)
 		code = sasl_server_add_plugin("couplet-ht", ht_plugin);
+	if (code == SASL_OK)
+		code = sasl_server_add_plugin("couplet-scram", scram_plugin);
 	if (code != SASL_OK) {
 		log_error("sasl", "Cyrus SASL does not start: %s", sasl_errstring(code, NULL, NULL));
 		return ST_SYSTEM;

@@ -7,6 +7,7 @@
 #include <sasl/saslplug.h>
 
 #include "sasl/exchange.h"
+#include "sasl/mech_scram.h"
 
 /* Once per process, on one thread, before the first exchange; further calls do nothing. ST_SYSTEM: it does not start (logged). */
 MUST_CHECK enum status cyrus_open(void);
@@ -22,7 +23,9 @@ const char *cyrus_mechanism(int index);
 
 struct cyrus_context {
 	const struct credentials *credentials;     /* NULL while no account is known */
-	const struct scram_key *key;                    /* of the account or invented */
+	const struct scram_key *key;            /* SCRAM: of the account or invented */
+	struct scram_channel channel;
+	struct scram scram;
 	bool anonymous;
 	struct str binding;                     /* HT-*: the channel's data; p NULL: -NONE */
 	int token;                              /* HT-*: the place of the token that was right */

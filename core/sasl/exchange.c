@@ -1,15 +1,15 @@
 /* SPDX-License-Identifier: MIT */
-/* exchange.c - an exchange. What the RFCs ask of a server and Cyrus leaves to its caller is done here: -PLUS and the channel
- * binding flag must agree, an unknown account looks like any other until its proof fails, a disabled one is told so only
- * after a right proof, and every result is one of XMPP's conditions. */
+/* exchange.c - an exchange. What the RFCs ask of a server and Cyrus leaves to its caller is done here: a client acts for nobody
+ * but itself, an unknown account looks like any other until its proof fails, a disabled one is told so only after a right
+ * proof, and every result is one of XMPP's conditions. */
 #include "sasl/exchange.h"
 
 #include <stdlib.h>
 #include <strings.h>
 
-#include "base/base64.h"
 #include "base/mem.h"
 #include "sasl/cyrus.h"
+#include "sasl/scram_message.h"
 
 enum { BINDING_MAX = 1024 };
 
@@ -17,8 +17,8 @@ enum kind { SCRAM, PLAIN, DIGEST_MD5, EXTERNAL, ANONYMOUS, HT };
 
 struct exchange {
 	enum kind kind;
-	bool plus, started, over;
-	int messages;                           /* DIGEST-MD5 and SCRAM: how far we are */
+	bool started, over;
+	int messages;                           /* asked for one so far */
 	char mech[32], host[256];
 	const struct digest *digest;            /* SCRAM's hash */
 	sasl_conn_t *conn;                      /* from the first message Cyrus sees until the result */
@@ -27,12 +27,10 @@ struct exchange {
 	struct credentials credentials;
 	bool known;                             /* credentials are there */
 	/* channel binding */
-	bool offered;
-	char type[65];
+	char type[SCRAM_BINDING_MAX + 1];
 	unsigned char data[BINDING_MAX];
 	size_t data_len;
-	sasl_channel_binding_t binding;         /* Cyrus keeps a pointer to it */
-	struct buf cbind;                       /* what "c=" of the client's final message must be, in base64 */
+	struct buf advertised;
 };
 
 static const char *const condition_names[] = {
@@ -59,7 +57,8 @@ enum status exchange_new(struct str mech, struct str host, struct exchange **out
 		return ST_MISSING;
 	x = mem_zero(sizeof *x);
 	x->kind = (enum kind)kind;
-	x->plus = kind == SCRAM && mech.n > 5 && !memcmp(mech.p + mech.n - 5, "-PLUS", 5);
+	bool plus = kind == SCRAM && mech.n > 5 && !memcmp(mech.p + mech.n - 5, "-PLUS", 5);
+	x->context.channel.plus = plus;
 	x->digest = scram_digest(mech);
 	memcpy(x->mech, mech.p, mech.n);
 	memcpy(x->host, host.p, host.n);
@@ -68,7 +67,7 @@ enum status exchange_new(struct str mech, struct str host, struct exchange **out
 	cyrus_callbacks(&x->context, x->callbacks);
 	const char *name;
 	for (int i = 0; (name = cyrus_mechanism(i)); i++)
-		if (!strncmp(x->mech, name, strlen(name)) && (!x->mech[strlen(name)] || x->plus)) {
+		if (!strncmp(x->mech, name, strlen(name)) && (!x->mech[strlen(name)] || plus)) {
 			*out = x;
 			return ST_OK;
 		}
@@ -81,10 +80,8 @@ static void drop_conn(struct exchange *x)
 	if (!x->conn)
 		return;
 	struct propctx *props = sasl_auxprop_getctx(x->conn);
-	if (props) {
-		prop_erase(props, "*authPassword");
+	if (props)
 		prop_erase(props, "*cmusaslsecretDIGEST-MD5");
-	}
 	sasl_dispose(&x->conn);
 	x->conn = NULL;
 }
@@ -94,22 +91,38 @@ void exchange_free(struct exchange **x)
 	if (!*x)
 		return;
 	drop_conn(*x);
-	buf_wipe(&(*x)->cbind);
+	buf_free(&(*x)->advertised);
+	scram_wipe(&(*x)->context.scram);
 	mem_wipe(*x, sizeof **x);
 	free(*x);
 	*x = NULL;
 }
 
-void exchange_bind(struct exchange *x, struct str type, struct str data, bool offered)
+void exchange_bind(struct exchange *x, struct str type, struct str data)
 {
-	x->offered = offered;
 	x->data_len = 0;
+	x->context.channel.type = x->context.channel.data = (struct str){ NULL, 0 };
 	if (!type.n || !data.n || type.n >= sizeof x->type || data.n > sizeof x->data)
 		return;
 	memcpy(x->type, type.p, type.n);
 	x->type[type.n] = 0;
 	memcpy(x->data, data.p, data.n);
 	x->data_len = data.n;
+	x->context.channel.type = str_of(x->type);
+	x->context.channel.data = (struct str){ (const char *)x->data, x->data_len };
+}
+
+void exchange_offer(struct exchange *x, bool plus, struct str advertised)
+{
+	x->context.channel.offered = plus;
+	buf_free(&x->advertised);
+	buf_add_str(&x->advertised, advertised);
+	x->context.channel.advertised = buf_str(&x->advertised);
+}
+
+enum status exchange_amend(struct exchange *x, struct str challenge)
+{
+	return scram_amend(&x->context.scram, challenge);
 }
 
 const char *exchange_name(const struct exchange *x)
@@ -144,11 +157,12 @@ static enum exchange_result fail_code(struct exchange *x, struct exchange_answer
 		{ SASL_DISABLED, AUTH_ACCOUNT_DISABLED },    { SASL_EXPIRED, AUTH_CREDENTIALS_EXPIRED },
 		{ SASL_BADBINDING, AUTH_NOT_AUTHORIZED },
 	};
+	const char *text = x->context.scram.text.p;
 	if (x->kind == PLAIN && code == SASL_NOMECH)            /* its password check said no; the code is lost on the way */
 		code = SASL_BADAUTH;
 	for (int i = 0; i < COUNT(rows); i++)
 		if (rows[i].code == code)
-			return fail(x, out, rows[i].condition, NULL);
+			return fail(x, out, rows[i].condition, text);
 	return fail(x, out, AUTH_TEMPORARY_AUTH_FAILURE, NULL);
 }
 
@@ -176,24 +190,10 @@ static bool own_authzid(const struct exchange *x, const struct sasl_peek *peek)
 	return false;
 }
 
-/* Channel binding as RFC 5802 §6 wants it. Returns a text if the exchange must end. */
-static const char *check_binding(const struct exchange *x, const struct sasl_peek *peek, enum condition *condition)
-{
-	*condition = AUTH_MALFORMED_REQUEST;
-	if ((peek->flag == 'p') != x->plus)
-		return x->plus ? "this mechanism needs channel binding" : "channel binding needs a -PLUS mechanism";
-	if (x->plus && (!x->data_len || !str_is(peek->binding, x->type)))
-		return "channel binding of this type is not available";
-	if (peek->flag == 'y' && x->offered)               /* no proof was wrong: it counts as no guess */
-		return "channel binding was offered; somebody may have taken it out";
-	return NULL;
-}
-
-/* A mechanism of the HT family names its type. */
-static const char *take_binding(struct exchange *x, enum condition *condition)
+/* A mechanism of the HT family names its type. Returns a text if the exchange must end. */
+static const char *take_binding(struct exchange *x)
 {
 	const char *type = ht_binding(str_of(x->mech));
-	*condition = AUTH_MALFORMED_REQUEST;
 	x->context.binding = (struct str){ NULL, 0 };
 	if (!*type)
 		return NULL;
@@ -201,24 +201,6 @@ static const char *take_binding(struct exchange *x, enum condition *condition)
 		return "channel binding of this type is not available";
 	x->context.binding = (struct str){ (const char *)x->data, x->data_len };
 	return NULL;
-}
-
-/* The client's final message must repeat the header and the binding. Cyrus checks it too, but calls it a syntax error. */
-static void expect_cbind(struct exchange *x, const struct sasl_peek *peek)
-{
-	struct buf raw = { 0 };
-	buf_add_str(&raw, peek->gs2);
-	if (x->plus)
-		buf_add(&raw, x->data, x->data_len);
-	buf_add_text(&x->cbind, "c=");
-	base64_encode(buf_str(&raw), &x->cbind);
-	buf_add_char(&x->cbind, ',');
-	buf_wipe(&raw);
-}
-
-static bool repeats_cbind(const struct exchange *x, struct str message)
-{
-	return message.n >= x->cbind.len && !memcmp(message.p, buf_data(&x->cbind), x->cbind.len);
 }
 
 /* --- credentials --- */
@@ -260,11 +242,6 @@ static int begin(struct exchange *x)
 	sasl_setprop(x->conn, SASL_SEC_PROPS, &none);
 	if (x->kind == EXTERNAL)
 		sasl_setprop(x->conn, SASL_AUTH_EXTERNAL, x->credentials.name);
-	if (x->data_len) {                     /* without a -PLUS mechanism too: Cyrus then refuses the 'y' flag as well */
-		x->binding = (sasl_channel_binding_t){ x->type, x->plus, x->data_len, x->data };
-		if (x->plus || x->offered)
-			sasl_setprop(x->conn, SASL_CHANNEL_BINDING, &x->binding);
-	}
 	return SASL_OK;
 }
 
@@ -303,25 +280,19 @@ static enum exchange_result step(struct exchange *x, struct str message, const s
 		keep(x, c);
 	if (names) {
 		struct sasl_peek peek;
-		enum condition condition;
 		if (sasl_peek(str_of(x->mech), message, &peek))
 			return fail(x, out, AUTH_MALFORMED_REQUEST, NULL);
-		const char *text = x->kind == SCRAM ? check_binding(x, &peek, &condition) : x->kind == HT ? take_binding(x, &condition) : NULL;
+		const char *text = x->kind == HT ? take_binding(x) : NULL;
 		if (text)
-			return fail(x, out, condition, text);
+			return fail(x, out, AUTH_MALFORMED_REQUEST, text);
 		if (!x->known)
 			return fail(x, out, AUTH_TEMPORARY_AUTH_FAILURE, NULL);
 		if (peek.authzid_len && !own_authzid(x, &peek))
 			return fail(x, out, AUTH_INVALID_AUTHZID, NULL);
-		if (x->kind == SCRAM)
-			expect_cbind(x, &peek);
 		if (x->kind == DIGEST_MD5)
 			invent_ha1(x);
 	} else if (!x->known && x->kind != DIGEST_MD5) {
 		return fail(x, out, AUTH_NOT_AUTHORIZED, NULL);
-	} else if (x->kind == SCRAM && !repeats_cbind(x, message)) {
-		bool syntax = message.n < 2 || memcmp(message.p, "c=", 2) != 0;
-		return fail(x, out, syntax ? AUTH_MALFORMED_REQUEST : AUTH_NOT_AUTHORIZED, syntax ? NULL : "channel binding does not match");
 	}
 	const char *data = NULL;
 	unsigned n = 0;

@@ -47,10 +47,16 @@ struct exchange;
 MUST_CHECK enum status exchange_new(struct str mech, struct str host, struct exchange **out);
 void exchange_free(struct exchange **x);      /* NULL is fine; wipes what it knows */
 
-/* Before the first message is stepped. SCRAM: the channel binding data of the type the client asks for (sasl_peek), or
- * of any type we offered if it asks for none; data n == 0: of that type there is none here. offered: was the mechanism's
- * -PLUS variant among those announced? Then a client that claims to have seen none is refused. HT-*: of ht_binding(). */
-void exchange_bind(struct exchange *x, struct str type, struct str data, bool offered);
+/* Before the first message is stepped: the channel binding data of the type the client asks for (SCRAM: sasl_peek, HT-*:
+ * ht_binding). data n == 0, or never called: of that type there is none here. */
+void exchange_bind(struct exchange *x, struct str type, struct str data);
+
+/* SCRAM, before the first message: what the client was told. plus: that there is the mechanism's -PLUS variant; a client that
+ * claims not to know is refused. advertised: all of it, as XEP-0474 §5.1 writes it; empty: the client is not told again. */
+void exchange_offer(struct exchange *x, bool plus, struct str advertised);
+
+/* SCRAM, after the challenge: it was sent with more attributes behind it, like this. ST_INVALID: that is not our challenge. */
+MUST_CHECK enum status exchange_amend(struct exchange *x, struct str challenge);
 
 enum exchange_result { EXCHANGE_CHALLENGE, EXCHANGE_SUCCESS, EXCHANGE_FAILURE };
 

@@ -6,24 +6,13 @@
 
 #include "sasl/mech_ht.h"
 #include "sasl/scram.h"
+#include "sasl/scram_message.h"
+#include "xmpp/prep.h"
 
-/* Well-formed UTF-8 without NUL (RFC 3629 §4). */
+/* UTF-8 without NUL. */
 static bool utf8_text(struct str s)
 {
-	for (size_t i = 0; i < s.n;) {
-		unsigned char c = (unsigned char)s.p[i];
-		size_t more = c < 0x80 ? 0 : c < 0xc2 ? 9 : c < 0xe0 ? 1 : c < 0xf0 ? 2 : c < 0xf5 ? 3 : 9;
-		if (!c || more > 3 || s.n - i <= more)
-			return false;
-		for (size_t k = 1; k <= more; k++)
-			if (((unsigned char)s.p[i + k] & 0xc0) != 0x80)
-				return false;
-		unsigned char d = more ? (unsigned char)s.p[i + 1] : 0;
-		if ((c == 0xe0 && d < 0xa0) || (c == 0xed && d > 0x9f) || (c == 0xf0 && d < 0x90) || (c == 0xf4 && d > 0x8f))
-			return false;
-		i += more + 1;
-	}
-	return true;
+	return (!s.n || !memchr(s.p, 0, s.n)) && prep_utf8_length(s) >= 0;
 }
 
 static bool copy_name(struct str s, char *out, size_t *len)
@@ -36,10 +25,10 @@ static bool copy_name(struct str s, char *out, size_t *len)
 	return true;
 }
 
-/* Takes the text up to the next `end` (or all of it) off the front of s. */
-static struct str take(struct str *s, char end)
+/* Takes the text up to the next NUL (or all of it) off the front of s. */
+static struct str take(struct str *s)
 {
-	const char *p = s->n ? memchr(s->p, end, s->n) : NULL;
+	const char *p = s->n ? memchr(s->p, 0, s->n) : NULL;
 	struct str part = { s->p, p ? (size_t)(p - s->p) : s->n };
 	size_t gone = part.n + (p ? 1 : 0);
 	s->p += gone;
@@ -47,79 +36,32 @@ static struct str take(struct str *s, char end)
 	return part;
 }
 
-/* RFC 5802 §5.1: in names "," is "=2C" and "=" is "=3D". */
 static bool saslname(struct str s, char *out, size_t *len)
 {
-	char text[SASL_NAME_MAX];
-	size_t n = 0;
-	for (size_t i = 0; i < s.n; i++) {
-		char c = s.p[i];
-		if (c == '=') {
-			if (s.n - i < 3 || (memcmp(s.p + i, "=2C", 3) != 0 && memcmp(s.p + i, "=3D", 3) != 0))
-				return false;
-			c = s.p[i + 1] == '2' ? ',' : '=';
-			i += 2;
-		}
-		if (n == sizeof text)
-			return false;
-		text[n++] = c;
-	}
-	return n && copy_name((struct str){ text, n }, out, len);
-}
-
-static bool is_cb_name(struct str s)
-{
-	if (!s.n || s.n > 64)
+	if (scram_name(s, out, SASL_NAME_MAX, len))
 		return false;
-	for (size_t i = 0; i < s.n; i++) {
-		char c = s.p[i];
-		if (!((c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '.' || c == '-'))
-			return false;
-	}
-	return true;
-}
-
-static bool attribute(struct str s, char name, struct str *value)
-{
-	if (s.n < 2 || s.p[0] != name || s.p[1] != '=')
-		return false;
-	*value = (struct str){ s.p + 2, s.n - 2 };
+	out[*len] = 0;
 	return true;
 }
 
 static enum status peek_scram(struct str message, struct sasl_peek *out)
 {
-	struct str rest = message, value;
-	struct str flag = take(&rest, ',');
-	if (!rest.n || !flag.n)
+	struct scram_first first;
+	if (scram_read_first(message, &first))
 		return ST_INVALID;
-	out->flag = flag.p[0];
-	if (attribute(flag, 'p', &out->binding)) {
-		if (!is_cb_name(out->binding))
-			return ST_INVALID;
-	} else if (flag.n != 1 || (flag.p[0] != 'n' && flag.p[0] != 'y')) {
+	if (first.authzid.p && !saslname(first.authzid, out->authzid, &out->authzid_len))
 		return ST_INVALID;
-	}
-	struct str authzid = take(&rest, ',');
-	if (authzid.n && (!attribute(authzid, 'a', &value) || !saslname(value, out->authzid, &out->authzid_len)))
+	if (!saslname(first.name, out->name, &out->name_len))
 		return ST_INVALID;
-	out->gs2 = (struct str){ message.p, (size_t)(rest.p - message.p) };
-	struct str name = take(&rest, ',');             /* "m=" here means an extension we must know: refused */
-	if (!attribute(name, 'n', &value) || !saslname(value, out->name, &out->name_len))
-		return ST_INVALID;
-	struct str nonce = take(&rest, ',');
-	if (!attribute(nonce, 'r', &value) || !value.n)
-		return ST_INVALID;
-	for (size_t i = 0; i < value.n; i++)
-		if (value.p[i] < 0x21 || value.p[i] > 0x7e)
-			return ST_INVALID;
+	out->flag = first.flag;
+	out->binding = first.binding;
 	return ST_OK;
 }
 
 static enum status peek_plain(struct str message, struct sasl_peek *out)
 {
 	struct str rest = message;
-	struct str authzid = take(&rest, 0), name = take(&rest, 0);
+	struct str authzid = take(&rest), name = take(&rest);
 	if ((size_t)(rest.p - message.p) != authzid.n + name.n + 2 || !rest.n || memchr(rest.p, 0, rest.n))
 		return ST_INVALID;
 	if (!name.n || !copy_name(authzid, out->authzid, &out->authzid_len) || !copy_name(name, out->name, &out->name_len))

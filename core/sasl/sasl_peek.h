@@ -5,7 +5,7 @@
  * The mechanism reads the message again by itself. That the two might understand it differently does no harm: the exchange
  * checks against the credentials of the name found here and succeeds under that name, whatever the mechanism calls it.
  *
- * Source: RFC 5802 §7 (SCRAM), RFC 4616 (PLAIN), RFC 2831 §2.1.2 (DIGEST-MD5), core/sasl/mech_ht.h (HT-*).
+ * Source: core/sasl/scram_message.h (SCRAM), RFC 4616 (PLAIN), RFC 2831 §2.1.2 (DIGEST-MD5), core/sasl/mech_ht.h (HT-*).
  */
 #ifndef COUPLET_SASL_PEEK_H
 #define COUPLET_SASL_PEEK_H
@@ -21,7 +21,6 @@ struct sasl_peek {
 	struct str password;            /* PLAIN; borrowed from the message */
 	char flag;                      /* SCRAM: 'n', 'y' or 'p' */
 	struct str binding;             /* SCRAM with 'p': the type asked for; borrowed */
-	struct str gs2;                 /* SCRAM: the header with both its commas; borrowed */
 };
 
 /* The first message of SCRAM, PLAIN and HT-*, the response of DIGEST-MD5. ST_INVALID: against the mechanism's syntax.

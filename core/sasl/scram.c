@@ -2,14 +2,12 @@
 /* scram.c - SCRAM keys. */
 #include "sasl/scram.h"
 
-#include <assert.h>
 #include <stdio.h>
 
-#include "base/base64.h"
 #include "base/mem.h"
 
 static const struct { const char *name, *digest; } hashes[] = {
-	{ "SHA-1", "sha1" }, { "SHA-224", "sha224" }, { "SHA-256", "sha256" }, { "SHA-384", "sha384" }, { "SHA-512", "sha512" },
+	{ "SHA-1", "sha1" }, { "SHA-256", "sha256" }, { "SHA-512", "sha512" },
 };
 
 const struct digest *scram_digest(struct str mech)
@@ -67,26 +65,4 @@ void scram_fake(const struct digest *d, struct str secret, struct str name, int 
 	out->digest = d;
 	out->iterations = iterations;
 	out->salt_len = (size_t)(o - (char *)out->salt);
-}
-
-void scram_write(const struct scram_key *key, struct buf *out)
-{
-	const char *name = NULL;
-	char count[16];
-	for (int i = 0; i < COUNT(hashes); i++)
-		if (!strcmp(hashes[i].digest, digest_name(key->digest)))
-			name = hashes[i].name;
-	assert(name);
-	snprintf(count, sizeof count, "%d", key->iterations);
-	buf_add_text(out, "SCRAM-");
-	buf_add_text(out, name);
-	buf_add_char(out, '$');
-	buf_add_text(out, count);
-	buf_add_char(out, ':');
-	base64_encode((struct str){ (char *)key->salt, key->salt_len }, out);
-	buf_add_char(out, '$');
-	base64_encode((struct str){ (char *)key->stored, digest_size(key->digest) }, out);
-	buf_add_char(out, ':');
-	base64_encode((struct str){ (char *)key->server, digest_size(key->digest) }, out);
-	*buf_room(out, 1) = 0;
 }

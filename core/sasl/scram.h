@@ -6,7 +6,6 @@
 #ifndef COUPLET_SCRAM_H
 #define COUPLET_SCRAM_H
 
-#include "base/buf.h"
 #include "base/digest.h"
 
 enum { SCRAM_SALT_MAX = 128, SCRAM_ITERATIONS_MAX = 10000000 };
@@ -29,8 +28,5 @@ MUST_CHECK enum status scram_derive(const struct digest *d, struct str password,
 /* A key for a name that has none: always the same for one secret and name, and nobody knows a password for it. Its salt
  * is the text of a UUID, as those of accounts are (here and in data carried over from Prosody). */
 void scram_fake(const struct digest *d, struct str secret, struct str name, int iterations, struct scram_key *out);
-
-/* Appends the form Cyrus reads from its property authPassword; a NUL is put behind it, uncounted. */
-void scram_write(const struct scram_key *key, struct buf *out);
 
 #endif

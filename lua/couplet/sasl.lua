@@ -17,9 +17,10 @@
 -- [+] iterations: what invented keys for unknown names say. [+] One value more from plain_test and scram_*, true: nobody can
 -- tell now (the store fails, the server is too busy); that is a temporary-auth-failure and no guess.
 -- [+] What mod_saslauth sets on a handler: announced (map: the mechanisms the client was told), secret (what invented keys
--- depend on), gate (fn(handler, username) -> condition, text to refuse that name before anything is asked about it).
+-- depend on), advertised (text; SCRAM tells the client a hash of it: mod_sasl_ssdp), gate (fn(handler, username) -> condition,
+-- text to refuse that name before anything is asked about it).
 --
--- Cyrus does the mechanisms of the RFCs. An unknown account, a known one and a disabled one look the same to a client that
+-- core.sasl does the mechanisms of the RFCs. An unknown account, a known one and a disabled one look the same to a client that
 -- does not know the password.
 
 local core = require "couplet.core"
@@ -210,9 +211,18 @@ local function scram_credentials(self, hash, backend, name)
     iterations = iterations, salt = salt }
 end
 
+-- Plugins from elsewhere put attributes behind the challenge: into what is sent, and into this field of Prosody's, so that the
+-- proofs cover it.
+local function proof(self, message)
+  local sent = self.state and self.state.server_first_message
+  if self.exchange and sent ~= self.challenge then self.exchange:amend(sent) end
+  return step(self, message)
+end
+
 local function scram(hash, backend, plus_name)
   return function(self, message)
-    if message == nil or self.named then return step(self, message) end
+    if message == nil then return step(self, nil) end
+    if self.named then return proof(self, message) end
     local name, found, condition, text = name_of(self, message)
     if not name then return found, condition, text end
     self.named = true
@@ -220,15 +230,18 @@ local function scram(hash, backend, plus_name)
     if not credentials then return fail(self, "temporary-auth-failure", "The server cannot look that up now") end
     local offered = (self.announced or self:mechanisms())[plus_name]
     local fn = found.binding and binding_function(self, found.binding)
-    local data = fn and fn(self)
+    local binding = fn and fn(self)
     if self.over then return "failure", "aborted" end
     if not self.exchange then
       local err
       self.exchange, err, condition = cyrus.new(self.selected, self.realm)
       if not self.exchange then return fail(self, condition, err) end
     end
-    self.exchange:bind(found.binding, data, offered)
-    return step(self, message, credentials)
+    self.exchange:bind(found.binding, binding)
+    self.exchange:offer(offered, self.advertised)
+    local status, data, more = step(self, message, credentials)
+    if status == "challenge" then self.challenge, self.state = data, { server_first_message = data } end
+    return status, data, more
   end
 end
 
@@ -265,7 +278,7 @@ for _, name in ipairs { "NONE", "EXPR", "ENDP", "UNIQ" } do
       self.exchange, err, condition = cyrus.new(name, self.realm)
       if not self.exchange then return fail(self, condition, err) end
     end
-    self.exchange:bind(kind, data, false)
+    self.exchange:bind(kind, data)
     local status, answer, more = step(self, message, { username = username, state = states[state], tokens = tokens })
     local refused = status == "success" and self.profile.ht_used and self.profile.ht_used(self, self.token)
     if refused then return "failure", refused end

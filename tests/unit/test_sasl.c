@@ -24,6 +24,7 @@ struct server {
 	struct exchange *x;
 	struct str mech;
 	const char *type, *data;                /* the channel binding of this connection */
+	const char *advertised;                 /* what the client was told, for the hash; or NULL */
 	bool offered, external;
 	bool had_credentials;
 	struct exchange_answer answer;
@@ -55,8 +56,10 @@ static void server_start(struct server *s, const char *mech)
 	s->had_credentials = false;
 	if (exchange_new(s->mech, STR(HOST), &s->x))
 		abort();
-	if (scram_digest(s->mech))
-		exchange_bind(s->x, str_of(s->type), str_of(s->data), s->offered);
+	if (!scram_digest(s->mech))
+		return;
+	exchange_bind(s->x, str_of(s->type), str_of(s->data));
+	exchange_offer(s->x, s->offered, str_of(s->advertised));
 }
 
 static enum exchange_result server_step(struct server *s, struct str message)
@@ -442,7 +445,7 @@ static void damaged_messages(void)
 static void final_messages(void)
 {
 	static const struct { const char *message, *want; } rows[] = {
-		{ "", "malformed-request" }, { "c=", "not-authorized" }, { "c=biws", "not-authorized" },
+		{ "", "malformed-request" }, { "c=", "malformed-request" }, { "c=biws", "malformed-request" },
 		{ "c=eSws,r=abcd,p=xx", "not-authorized" }, { "c=biws,r=abcd,p=", "malformed-request" }, { "c=biws,p=xx", "malformed-request" },
 		{ "c=biws,r=abcd", "malformed-request" }, { "garbage", "malformed-request" },
 	};
@@ -492,7 +495,7 @@ static enum exchange_result ht_login(struct server *s, const char *mech, struct 
 	struct sasl_peek peek;
 	struct credentials c = { .account = ACCOUNT_UNKNOWN };
 	server_start(s, mech);
-	exchange_bind(s->x, str_of(s->type), str_of(s->data), false);
+	exchange_bind(s->x, str_of(s->type), str_of(s->data));
 	if (sasl_peek(s->mech, message, &peek) == ST_OK) {
 		look_up(s, (struct str){ peek.name, peek.name_len }, &c);
 		if (c.account != ACCOUNT_UNKNOWN)
