@@ -27,6 +27,8 @@ module:config {
     doc = "clients remembered for one account; the one not seen for longest goes, with its tokens" },
 }
 
+module:depends "sasl_ssdp"
+
 local host = module.host
 
 -- Answers -----------------------------------------------------------------------------------------------------------------

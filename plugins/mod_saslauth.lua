@@ -23,6 +23,8 @@ module:config {
     doc = "hex; if something in front of the server does TLS with its own certificate" },
 }
 
+module:depends "sasl_ssdp"
+
 local SASL, BIND, SESSION = "urn:ietf:params:xml:ns:xmpp-sasl", "urn:ietf:params:xml:ns:xmpp-bind",
   "urn:ietf:params:xml:ns:xmpp-session"
 

@@ -3,6 +3,8 @@
 --
 --   client.scram{ mech=, username=, password=, binding = { type, data }?, flag = "y"?, authzid=? } -> next
 --     next(nil) -> first message; next(challenge) -> final message; next(success data) -> true if the server knew the keys
+--     seen = { mechanisms = { … }, bindings = { … }? }: what the client was shown; client.agrees then says after the
+--     challenge whether the hash says so too (XEP-0474 §5.2), nil: there was none
 --   client.plain(username, password, authzid?) -> message
 --   client.digest_md5{ username=, password=, realm= } -> next;  next(challenge) -> response
 
@@ -14,6 +16,15 @@ local function xor(a, b)
   local out = {}
   for i = 1, #a do out[i] = string.char(a:byte(i) ~ b:byte(i)) end
   return table.concat(out)
+end
+
+local function seen_text(seen)
+  local function joined(list)
+    list = table.move(list, 1, #list, 1, {})
+    table.sort(list)
+    return table.concat(list, "\x1e")
+  end
+  return joined(seen.mechanisms) .. (seen.bindings and "\x1f" .. joined(seen.bindings) or "")
 end
 
 function client.scram(o)
@@ -30,6 +41,9 @@ function client.scram(o)
     local all, salt, count = challenge:match "^r=([^,]+),s=([^,]+),i=(%d+)"
     assert(all and all:sub(1, #nonce) == nonce, challenge)
     client.salt, client.iterations = salt, tonumber(count)
+    client.agrees = nil
+    local told = challenge:match ",h=([^,]+)"
+    if told and o.seen then client.agrees = told == crypto.base64_encode(crypto.hash(hash, seen_text(o.seen))) end
     local salted = crypto.pbkdf2_sync(hash, o.password, crypto.base64_decode(salt), tonumber(count))
     local key = crypto.hmac(hash, salted, "Client Key")
     local without = "c=" .. crypto.base64_encode(gs2 .. (o.binding and o.binding[2] or "")) .. ",r=" .. all

@@ -317,7 +317,7 @@ function login.new(module, dialect)
     end
     session.sasl_resource = handler.resource
     session.sasl_mechanism = handler.selected
-    session.sasl_failures, session.sasl_misfits = nil, nil
+    session.sasl_failures, session.sasl_misfits, session.sasl_advertised = nil, nil, nil
     failures:forget(session.username .. "\0" .. address_of(session))
     module:fire_event("authentication-success", { session = session })
     session.sasl_handler = nil
@@ -362,6 +362,7 @@ function login.new(module, dialect)
       return false
     end
     handler.alone = own ~= nil
+    handler.advertised = session.sasl_advertised            -- mod_sasl_ssdp's
     return true
   end
 
