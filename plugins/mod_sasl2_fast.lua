@@ -69,8 +69,9 @@ end
 -- must be what they are when one of them is used: if somebody has written some meanwhile they are read again.
 local function candidates(handler, username)
   local fast, err, before = handler.fast, nil, nil
-  local enabled, role, kept = task.together(function() return users.user_is_enabled(username, host) end,
-    function() return (users.get_user_role(username, host)) end,
+  local enabled, kept
+  enabled, handler.own_role, kept = task.together(function() return users.user_is_enabled(username, host) end,
+    function() return users.user_role_ahead(username, host) end,
     function()
       local found
       found, err = store:get_key(username, fast.id)
@@ -79,7 +80,6 @@ local function candidates(handler, username)
     end)
   if before ~= writes then kept, err = store:get_key(username, fast.id) end
   if not kept and err then return nil, nil, true end
-  handler.own_role = role
   local list, now = {}, os.time()
   fast.kept, fast.tried = kept, {}
   for _, slot in ipairs(SLOTS) do

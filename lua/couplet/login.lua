@@ -138,6 +138,10 @@ function login.new(module, dialect)
   local function waiting(key) return failures:wait(key) ~= nil end
   local function count_failure(key, allowed) failures:failed(key, allowed, lockout_max) end
 
+  local function role_of(handler, username)
+    handler.own_role = users.user_role_ahead(username, module.host)
+  end
+
   local function gate(session)
     local address = address_of(session)
     return function(_, username)
@@ -223,7 +227,7 @@ function login.new(module, dialect)
 
   function self.equip(session, handler, tls)
     handler.secret = state.secret
-    handler.gate = gate(session)
+    handler.gate, handler.beside = gate(session), role_of
     local offered = session.sasl_handler
     if offered and offered.cb_types then         -- of the same connection
       handler.cb, handler.userdata, handler.cb_types = offered.cb, offered.userdata, offered.cb_types
@@ -309,7 +313,9 @@ function login.new(module, dialect)
       local condition, text = dialect.accepts(session, handler)
       if condition then return fail(session, handler, condition, text) end
     end
-    local ok, err = sessions.make_authenticated(session, handler.username, handler.role or handler.own_role)
+    local role = handler.role or handler.own_role and handler.claimed == handler.username and handler.own_role()
+    if session.destroyed then return true end
+    local ok, err = sessions.make_authenticated(session, handler.username, role)
     if session.destroyed then return true end
     if not ok then
       session.log("warn", "SASL succeeded, but the session cannot be authenticated: %s", err)

@@ -18,7 +18,8 @@
 -- tell now (the store fails, the server is too busy); that is a temporary-auth-failure and no guess.
 -- [+] What mod_saslauth sets on a handler: announced (map: the mechanisms the client was told), secret (what invented keys
 -- depend on), advertised (text; SCRAM tells the client a hash of it: mod_sasl_ssdp), gate (fn(handler, username) -> condition,
--- text to refuse that name before anything is asked about it).
+-- text to refuse that name before anything is asked about it), beside (fn(handler, username): what else is read of that
+-- account, in the same wait as what proves it).
 --
 -- core.sasl does the mechanisms of the RFCs. An unknown account, a known one and a disabled one look the same to a client that
 -- does not know the password.
@@ -31,6 +32,7 @@ local task = require "couplet.task"
 
 local crypto, cyrus = core.crypto, core.sasl
 local nodeprep, saslprep = stringprep.nodeprep, stringprep.saslprep
+local pack, unpack = table.pack, table.unpack
 
 local sasl = {}
 local handler = {}
@@ -84,7 +86,8 @@ end
 
 function handler:clean_clone()
   local clone = sasl.new(self.realm, self.profile, self.userdata)
-  clone.cb, clone.announced, clone.secret, clone.gate = self.cb, self.announced, self.secret, self.gate
+  clone.cb, clone.announced, clone.secret = self.cb, self.announced, self.secret
+  clone.gate, clone.beside = self.gate, self.beside
   return clone
 end
 
@@ -173,6 +176,14 @@ local function name_of(self, message)
   return name, found
 end
 
+-- What the backend says of that name; what is wanted beside it is there by then.
+local function ask(self, backend, name, ...)
+  local beside, fn, more, said = self.beside, self.profile[backend], pack(...), nil
+  if not beside then return fn(self, name, ...) end
+  task.together(function() said = pack(fn(self, name, unpack(more, 1, more.n))) end, function() beside(self, name) end)
+  return unpack(said, 1, said.n)
+end
+
 -- SCRAM ---------------------------------------------------------------------------------------------------------------
 
 -- The salt stays the same as long as the secret does: a client may keep its salted password.
@@ -183,7 +194,7 @@ end
 
 -- Keys from the password that the backend tells.
 local function from_password(self, hash, name)
-  local password, state = self.profile.plain(self, name, self.realm)
+  local password, state = ask(self, "plain", name, self.realm)
   password = type(password) == "string" and password ~= "" and saslprep(password) or nil
   local salt = salt_for(self, hash, name)
   local stored, server, code = task.await(function(done)
@@ -202,7 +213,7 @@ end
 local function scram_credentials(self, hash, backend, name)
   local profile = self.profile
   if not profile[backend] then return from_password(self, hash, name) end
-  local stored, server, iterations, salt, state, trouble = profile[backend](self, name)
+  local stored, server, iterations, salt, state, trouble = ask(self, backend, name)
   if trouble then return nil end
   if not (stored and server and iterations and salt) then
     return { username = name, iterations = profile.iterations or ITERATIONS }
@@ -298,12 +309,12 @@ sasl.registerMechanism("PLAIN", { "plain", "plain_test" }, function(self, messag
   local right, state
   if profile.plain then
     local correct
-    correct, state = profile.plain(self, name, self.realm)
+    correct, state = ask(self, "plain", name, self.realm)
     correct = type(correct) == "string" and correct ~= "" and saslprep(correct) or nil
     right = correct ~= nil and crypto.equals(correct, password)
   else
     local trouble
-    right, state, trouble = profile.plain_test(self, name, password, self.realm)
+    right, state, trouble = ask(self, "plain_test", name, password, self.realm)
     if trouble then return fail(self, "temporary-auth-failure", "The server cannot look that up now") end
   end
   return step(self, message, { username = name, state = states[state], right = right and true or false })

@@ -259,12 +259,27 @@ function users.get_user_role(username, host)
   return ask(host, "get_user_role", username)
 end
 
+local role_changes = 0
+
+-- [+] Reads a role before it is wanted; what is returned gives it as it is when that is called. Both may wait, the second seldom.
+function users.user_role_ahead(username, host)
+  local before, role = role_changes, users.get_user_role(username, host)
+  return function()
+    if role_changes ~= before then role = users.get_user_role(username, host) end
+    return role
+  end
+end
+
 function users.set_user_role(username, host, name)
   local before = users.get_user_role(username, host)
   local role, err = ask(host, "set_user_role", username, role_name(name))
   if not role then return nil, err end
+  role_changes = role_changes + 1
   log("info", "%s@%s has the role %s now", username, host, role.name)
   for _, session in ipairs(sessions_of(username, host)) do session.role = role end
+  for session in pairs(require "couplet.sessions".unbound) do          -- who has logged in and is about to bind a resource
+    if session.username == username and session.host == host then session.role = role end
+  end
   fire("user-role-changed", { username = username, host = host, role = role, previous_role = before })
   return role
 end

@@ -165,6 +165,25 @@ check.test("logging in", function()
   host:close()
 end)
 
+check.test("the role is the one the account has when the proof is right", function()
+  local users, sessions = require "couplet.users", require "couplet.sessions"
+  local host = new()
+  local c = connect(host)
+  local next = client.scram { mech = "SCRAM-SHA-1", username = "juliet", password = "O Romeo" }
+  local challenge = auth(c, "SCRAM-SHA-1", next(nil))
+  check.ok(users.set_user_role("juliet", host.name, "prosody:admin"))
+  check.equal(condition(respond(c, next(base64.decode(challenge:get_text())))), "success")
+  check.equal(c.session.role.name, "prosody:admin")
+  sessions.unbound[c.session] = true
+  check.ok(users.set_user_role("juliet", host.name, "prosody:guest"))
+  check.equal({ c.session.type, c.session.role.name }, { "c2s_unbound", "prosody:guest" })      -- before there is a resource, too
+  sessions.unbound[c.session] = nil
+  c = connect(host)
+  check.equal(condition(login(c, "PLAIN", "juliet", "O Romeo")), "success")
+  check.equal(c.session.role.name, "prosody:guest")
+  host:close()
+end)
+
 check.test("failures have the right condition", function()
   local host = new { max_sasl_attempts = 100, auth_lockout_threshold = 1000, auth_lockout_address_threshold = 1000 }
   local c = connect(host)
