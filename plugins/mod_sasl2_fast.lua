@@ -118,6 +118,8 @@ local function used(handler, place)
   end
 end
 
+local profile = { ht_tokens = candidates, ht_used = used }
+
 local COUNT_MAX = 2147483647                     -- xs:int
 
 local function count_of(text)
@@ -134,7 +136,7 @@ module:hook("stanza/" .. SASL2 .. ":authenticate", function(event)
   if not id or element.attr.count and not count then
     return login.refused(session, "malformed-request", "A token needs the id of a user-agent, and its count is a number")
   end
-  local handler = new_sasl(host, { ht_tokens = candidates, ht_used = used })
+  local handler = new_sasl(host, profile)
   local invalidate = element.attr.invalidate
   handler.fast = { id = id:lower(), count = count, invalidate = invalidate == "true" or invalidate == "1" }
   login.equip(session, handler)

@@ -77,19 +77,37 @@ local function tls_of(session)
   return session.encrypted and conn and conn.tls and conn:tls() or nil
 end
 
--- Strongest first; who reads only the first line gets the best.
-local order = {}
-for i, name in ipairs {
+-- Strongest first; who reads only the first line gets the best. What is in neither list stands between them.
+local strong = {
   "EXTERNAL", "SCRAM-SHA-512-PLUS", "SCRAM-SHA-256-PLUS", "SCRAM-SHA-1-PLUS", "SCRAM-SHA-512", "SCRAM-SHA-256", "SCRAM-SHA-1",
-} do
-  order[name] = i
+}
+local weak = { "PLAIN", "ANONYMOUS" }
+local ranked = {}
+for _, names in ipairs { strong, weak } do
+  for _, name in ipairs(names) do ranked[name] = true end
 end
-order.PLAIN, order.ANONYMOUS = 1000, 1001
 
-local function stronger(a, b)
-  local x, y = order[a] or 100, order[b] or 100
-  if x ~= y then return x < y end
-  return a < b
+local function strongest_first(names)
+  local list = {}
+  local function take(order)
+    for i = 1, #order do
+      if names[order[i]] then list[#list + 1] = order[i] end
+    end
+  end
+  take(strong)
+  local others
+  for name in pairs(names) do
+    if not ranked[name] then
+      others = others or {}
+      others[#others + 1] = name
+    end
+  end
+  if others then
+    table.sort(others)
+    table.move(others, 1, #others, #list + 1, list)
+  end
+  take(weak)
+  return list
 end
 
 local too_many = { condition = "policy-violation", text = "Too many failed attempts to authenticate" }
@@ -263,18 +281,15 @@ function login.new(module, dialect)
       module:log("error", "the authentication plugin of %s gives no SASL handler", module.host)
       return nil
     end
-    local list, plus = {}, false
-    for name in pairs(handler.announced) do
-      list[#list + 1] = name
-      plus = plus or name:find "%-PLUS$" ~= nil
-    end
+    local list = strongest_first(handler.announced)
     if not list[1] then
       module:log("warn", "no SASL mechanism is left to offer: see authentication, disable_sasl_mechanisms, "
         .. "insecure_sasl_mechanisms")
       return nil
     end
-    table.sort(list, stronger)
     event.sasl_offer, event.sasl_bindings = list, types
+    local plus = false
+    for i = 1, #list do plus = plus or list[i]:find("-PLUS", -5, true) ~= nil end
     if plus then
       local features = event.features
       features:tag("sasl-channel-binding", { xmlns = "urn:xmpp:sasl-cb:0" })

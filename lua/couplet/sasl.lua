@@ -40,6 +40,7 @@ handler.__index = handler
 
 local registered = {}          -- mechanism -> fn(handler, message)
 local by_backend = {}          -- profile key -> array of mechanisms
+local made = setmetatable({}, { __mode = "k" })        -- profile -> set of the mechanisms it makes possible
 local bindings_of = {}         -- mechanism -> set of channel binding types it can use
 
 local process_secret = crypto.random_bytes(32)
@@ -51,6 +52,7 @@ local DERIVED = 4096           -- of a key made from a password the backend tell
 function sasl.registerMechanism(name, backends, fn, cb_backends)
   assert(type(name) == "string" and type(fn) == "function", "a mechanism needs a name and a function")
   registered[name] = fn
+  made = setmetatable({}, { __mode = "k" })
   if type(backends) == "string" then backends = { backends } end
   for _, backend in ipairs(backends) do
     local list = by_backend[backend] or {}
@@ -66,9 +68,10 @@ function sasl.registerMechanism(name, backends, fn, cb_backends)
 end
 
 function sasl.new(realm, profile, userdata)
-  local mechs = profile.mechanisms
+  local mechs = profile.mechanisms or made[profile]
   if not mechs then
     mechs = {}
+    made[profile] = mechs
     for backend in pairs(profile) do
       for _, name in ipairs(by_backend[backend] or {}) do mechs[name] = true end
     end
