@@ -10,7 +10,7 @@
 #include "base/mem.h"
 
 enum {
-	RUN = 32 * 1024,                     /* a run of objects of one class, aligned to its size */
+	RUN = 32 * 1024,                     /* a run of objects of one class */
 	STEP = 16, SMALL = 1024,             /* classes up to SMALL are STEP apart … */
 	BIG_STEP = 256, BIG = 4096,          /* … and from there to BIG, BIG_STEP */
 	N_SMALL = SMALL / STEP,
@@ -19,23 +19,26 @@ enum {
 };
 #define SPACE ((size_t)64 << 30)             /* of addresses, reserved; halved until the system agrees */
 
-struct run {                                 /* at the start of its pages */
+/* They stand side by side and not each at the start of its pages, where all would fall into the same few sets of the caches. */
+struct run {
 	struct run *next, **at;              /* among those of its class with room; at == NULL: full */
 	void *freed;                         /* objects, each with the address of the next in it */
-	uint32_t cut, size, used;            /* offset of what was never used; size of an object; objects in use */
+	char *fresh;                         /* `left` objects that were never used */
+	uint32_t left, size, used;           /* size of an object; objects in use */
 	int class;
 };
 
-enum { FIRST = (sizeof(struct run) + STEP - 1) / STEP * STEP };
-
 struct heap {
+	struct run *all;                     /* all[n]: of the n-th run from base on */
 	char *base, *end, *top;              /* runs are cut off at top */
 	heap_other other;
 	void *arg;
 	struct run *room[CLASSES];           /* runs with room */
-	struct run *warm, *cold;             /* empty ones; the cold have no pages but their first */
+	struct run *warm, *cold;             /* empty ones; the cold have no pages */
 	uint32_t n_warm;
 	size_t runs, used;
+	void *map;
+	size_t mapped;
 };
 
 static int class_of(size_t size)
@@ -53,9 +56,14 @@ static bool inside(const struct heap *h, const void *p)
 	return (uintptr_t)p - (uintptr_t)h->base < (uintptr_t)(h->end - h->base);
 }
 
-static struct run *run_of(void *p)
+static struct run *run_of(const struct heap *h, const void *p)
 {
-	return (struct run *)((uintptr_t)p & ~(uintptr_t)(RUN - 1));
+	return h->all + ((uintptr_t)p - (uintptr_t)h->base) / RUN;
+}
+
+static char *pages_of(const struct heap *h, const struct run *r)
+{
+	return h->base + (size_t)(r - h->all) * RUN;
 }
 
 static void enlist(struct heap *h, struct run *r)
@@ -87,10 +95,11 @@ static struct run *new_run(struct heap *h, int class)
 	} else {
 		if (h->top == h->end)
 			return NULL;
-		r = (struct run *)(void *)h->top;
+		r = run_of(h, h->top);
 		h->top += RUN;
 	}
-	*r = (struct run){ .cut = FIRST, .size = size_of(class), .class = class };
+	uint32_t size = size_of(class);
+	*r = (struct run){ .fresh = pages_of(h, r), .left = RUN / size, .size = size, .class = class };
 	h->runs++;
 	enlist(h, r);
 	return r;
@@ -98,8 +107,7 @@ static struct run *new_run(struct heap *h, int class)
 
 static void cool(struct heap *h, struct run *r)
 {
-	size_t page = 4096;
-	madvise((char *)r + page, RUN - page, MADV_DONTNEED);
+	madvise(pages_of(h, r), RUN, MADV_DONTNEED);
 	r->next = h->cold;
 	h->cold = r;
 }
@@ -112,13 +120,15 @@ static void *get(struct heap *h, int class)
 	void *p = r->freed;
 	if (p) {
 		memcpy(&r->freed, p, sizeof r->freed);
+		__builtin_prefetch(r->freed, 1);         /* the next one, long out of the caches, is often wanted in a moment */
 	} else {
-		p = (char *)r + r->cut;
-		r->cut += r->size;
+		p = r->fresh;
+		r->fresh += r->size;
+		r->left--;
 	}
 	r->used++;
 	h->used += r->size;
-	if (!r->freed && r->cut + r->size > RUN)
+	if (!r->freed && !r->left)
 		delist(r);
 	return p;
 }
@@ -162,7 +172,7 @@ void *heap_alloc(void *arg, void *p, size_t old_size, size_t size)
 		h->other(h->arg, p, old_size, 0);
 		return q;
 	}
-	struct run *r = run_of(p);
+	struct run *r = run_of(h, p);
 	if (!size) {
 		put(h, r, p);
 		return NULL;
@@ -202,14 +212,16 @@ void heap_count(const struct heap *h, size_t *held, size_t *used)
 struct heap *heap_new(heap_other other, void *arg)
 {
 	for (size_t space = SPACE; space >= (size_t)1 << 30; space /= 2) {
-		char *p = mmap(NULL, space, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+		size_t n = space / RUN, heads = (n * sizeof(struct run) + RUN - 1) / RUN * RUN;
+		char *p = mmap(NULL, heads + space, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 		if (p == MAP_FAILED)
 			continue;
 		struct heap *h = mem_zero(sizeof *h);
-		h->base = p;
-		h->end = p + space;
-		h->top = (char *)(((uintptr_t)p + RUN - 1) & ~(uintptr_t)(RUN - 1));
-		h->end -= (size_t)(h->end - h->top) % RUN;
+		h->map = p;
+		h->mapped = heads + space;
+		h->all = (struct run *)(void *)p;
+		h->base = h->top = p + heads;
+		h->end = h->base + space;
 		h->other = other;
 		h->arg = arg;
 		return h;
@@ -223,6 +235,6 @@ void heap_free(struct heap **ref)
 	*ref = NULL;
 	if (!h)
 		return;
-	munmap(h->base, (size_t)(h->end - h->base));
+	munmap(h->map, h->mapped);
 	free(h);
 }
