@@ -25,8 +25,12 @@ module:config {
   muc_max_rooms = { type = "integer", default = 100000, min = 1, doc = "rooms of the service, in memory and in the store" },
   muc_max_rooms_per_account = { type = "integer", default = 100, min = 1,
     doc = "rooms made by one account, administrators excepted" },
+  muc_max_rooms_per_domain = { type = "integer", default = 10000, min = 1,
+    doc = "rooms made by all accounts of one other server" },
   component_admins_as_room_owners = { type = "boolean", default = true, doc = "administrators are owners of every room" },
   muc_max_occupants = { type = "integer", default = 10000, min = 1, doc = "occupants of one room" },
+  muc_max_occupants_per_domain = { type = "integer", default = 50000, min = 1,
+    doc = "occupants from one other server in all rooms; each further kilobyte of presence counts as one more" },
   muc_max_users_presence = { type = "integer", default = 10000, min = 1,
     doc = "in rooms with more occupants moderators alone are shown to the others; all see who leaves" },
   muc_max_affiliations = { type = "integer", default = 10000, min = 10, doc = "addresses on the lists of one room" },
@@ -85,12 +89,14 @@ local live = {}                                            -- address -> room wi
 local resting = cache.new(config.muc_room_cache_size)      -- address -> room nobody is in
 local kept, n_kept = {}, 0                                 -- { address = true }: rooms in the store
 local n_live = 0
-local made = {}                                            -- bare address -> rooms it has made
+local made = {}                                            -- bare address, and "@" with its domain -> rooms made
 
 local function count_made(who, change)
   if not who then return end
-  local n = (made[who] or 0) + change
-  made[who] = n > 0 and n or nil
+  for _, by in ipairs { who, "@" .. jid.host(who) } do
+    local n = (made[by] or 0) + change
+    made[by] = n > 0 and n or nil
+  end
 end
 
 local function note_kept(room)
@@ -326,10 +332,15 @@ module:hook("muc-room-pre-create", function(event)
     return util.refuse_presence(origin, stanza, "wait", "resource-constraint", "There are too many rooms", host)
   end
   local creator = jid.bare(stanza.attr.from)
-  if (made[creator] or 0) >= config.muc_max_rooms_per_account and not usermanager.is_admin(creator, host) then
+  if usermanager.is_admin(creator, host) then return nil end
+  if (made[creator] or 0) >= config.muc_max_rooms_per_account then
     return util.refuse_presence(origin, stanza, "wait", "resource-constraint", "You have made too many rooms", host)
   end
-  if not usermanager.is_admin(creator, host) and not util.may_make_rooms(creator) then
+  local domain = util.elsewhere(creator)
+  if domain and (made["@" .. domain] or 0) >= config.muc_max_rooms_per_domain then
+    return util.refuse_presence(origin, stanza, "wait", "resource-constraint", "Your server has made too many rooms", host)
+  end
+  if not util.may_make_rooms(creator) then
     return util.refuse_presence(origin, stanza, "wait", "policy-violation", "Enough rooms for now", host)
   end
 end, -1000)
@@ -397,11 +408,11 @@ module:hook("muc-occupant-pre-join", function(event)
   if password and not trusted then
     local x = stanza:get_child("x", MUC)
     local given = x:get_child_text "password"
-    if given and not util.may_guess(jid.bare(who)) then
+    if given and not util.may_guess(room, jid.bare(who)) then
       return refuse("wait", "policy-violation", "Enough wrong passwords for now")
     end
     if not given or not hashes.equals(given, password) then
-      if given then util.guessed(jid.bare(who)) end
+      if given then util.guessed(room, jid.bare(who)) end
       return refuse("auth", "not-authorized", "The password is wrong")
     end
   end
@@ -542,7 +553,7 @@ function room_mt:handle_disco_items_get_query(origin, stanza)
   end
   local asker = self:get_occupant_by_real_jid(stanza.attr.from)
   if asker or self:get_public() and not self:get_members_only() and self:has_passed(stanza.attr.from) then
-    if not self:may_tell_list(self:occupant_count()) then
+    if not self:may_tell_list(self:occupant_count(), stanza.attr.from) then
       origin.send(st.error_reply(stanza, "wait", "resource-constraint"))
       return true
     end
@@ -596,6 +607,7 @@ function module.restore(state)
     setmetatable(room, room_mt)
     room._rows, room._audience = nil, nil
     for _, occupant in pairs(room._occupants) do setmetatable(occupant, occupant_mt) end
+    room:_gather()
     live[room_jid], n_live = room, n_live + 1
     relist(room)
     if not kept[room_jid] then count_made(room._data.creator, 1) end

@@ -4,12 +4,15 @@
 module:config {
   muc_event_rate = { type = "number", default = 0.5, min = 0.001,
     doc = "messages and changes of presence a second, of one person in one room, that has no affiliation there" },
+  muc_domain_event_rate = { type = "number", default = 20, min = 0.001,
+    doc = "the same, of all such people of one other server in one room; a hundred seconds of that may come at once" },
   muc_burst_factor = { type = "number", default = 6, min = 1, doc = "seconds of that which may come at once" },
   muc_max_char_count = { type = "integer", default = 5664, min = 1, doc = "bytes of a message in a room" },
   muc_max_line_count = { type = "integer", default = 23, min = 1, doc = "lines of a message in a room" },
 }
 local config = module.config
 
+local budget = require "couplet.budget"
 local jid = require "couplet.jid"
 local util = module:depends "muc".module:require "muc/util"
 local st = require "couplet.stanza"
@@ -17,8 +20,16 @@ local throttle = require "util.throttle"
 
 -- One account has one measure in a room, with however many resources and however often it comes: room._event_rates.
 local ROOM_MAX = 5000                          -- accounts remembered in a room
+local DOMAINS = 50                             -- and other servers
+local TOGETHER = 100                           -- seconds
 
 local function spend(room, who)
+  local domain = util.elsewhere(who)
+  if domain then                               -- it may make up as many accounts as it likes
+    room._domain_rates = room._domain_rates
+      or budget.new(DOMAINS, math.max(1, config.muc_domain_event_rate * TOGETHER), TOGETHER)
+    if not room._domain_rates(domain) then return false end
+  end
   local all = room._event_rates
   if not all or all.n >= ROOM_MAX then
     all = { n = 0, of = {} }

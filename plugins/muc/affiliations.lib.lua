@@ -2,13 +2,13 @@
 -- muc/affiliations: who is what in a room for long (affiliations) and for now (roles), who may change that, and the requests
 -- of muc#admin (XEP-0045 §5, §8, §9). Adds methods to room_mt.
 
+local budget = require "couplet.budget"
 local count = require "util.iterators".count
 local jid = require "util.jid"
 local st = require "util.stanza"
 
 local occupants = module:require "muc/occupant"
 local pace = module:require "muc/pace"
-local throttle = require "util.throttle"
 local util = module:require "muc/util"
 
 local ADMIN = "http://jabber.org/protocol/muc#admin"
@@ -342,13 +342,13 @@ return function(room_mt)
 
   -- muc#admin -----------------------------------------------------------------------------------------------------------------
 
-  local LIST_BIG, LIST_BUDGET = 500, 20000     -- items; of the large lists of a room, in ten seconds
+  local LIST_BIG, LIST_BUDGET = 500, 20000     -- items; of the large lists of a room, in ten seconds, to people of one server
 
-  -- May a list of so many be told now? The large ones cost, and anybody may ask for some of them.
-  function room_mt:may_tell_list(n)
+  -- May a list of so many be told to that address now? The large ones cost, and anybody may ask for some of them.
+  function room_mt:may_tell_list(n, who)
     if n < LIST_BIG then return true end
-    self._list_budget = self._list_budget or throttle.create(LIST_BUDGET, 10)
-    return self._list_budget:poll(n)
+    self._list_budget = self._list_budget or budget.new(20, LIST_BUDGET, 10)
+    return self._list_budget(util.elsewhere(who) or "", n)
   end
 
   local function error_to(origin, stanza, kind, condition, text)
@@ -381,7 +381,7 @@ return function(room_mt)
       if items > 10 or affiliation and role then return error_to(origin, stanza, "modify", "bad-request") end
       if affiliation and ranks[affiliation] and affiliation ~= "none" then
         if not may_list(self, actor, affiliation) then return error_to(origin, stanza, "auth", "forbidden") end
-        if not self:may_tell_list(self:affiliation_count()) then
+        if not self:may_tell_list(self:affiliation_count(), actor) then
           return error_to(origin, stanza, "wait", "resource-constraint")
         end
         for who, _, data in self:each_affiliation(affiliation) do
@@ -391,7 +391,7 @@ return function(room_mt)
         end
       elseif role and role_ranks[role] and role ~= "none" then
         if not may_list(self, actor, nil, role) then return error_to(origin, stanza, "auth", "forbidden") end
-        if not self:may_tell_list(self:occupant_count()) then
+        if not self:may_tell_list(self:occupant_count(), actor) then
           return error_to(origin, stanza, "wait", "resource-constraint")
         end
         for nick, occupant in self:each_occupant() do

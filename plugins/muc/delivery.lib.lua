@@ -4,7 +4,8 @@
 --
 -- Field: _audience, the addresses inside in lists beside one another, since all of them are gone through for each presence and
 -- each message: { full = { address }, who = { occupant }, sees = { real addresses? }, at = { [address] = place }, session =
--- { [address] = the session it had when something was sent to it } }.
+-- { [address] = the session it had when something was sent to it }, weight = { [address on another server] = what it takes },
+-- of = { [other server] = addresses } }.
 
 local client_session = require "couplet.client_session"
 local net = require "couplet.core".net
@@ -15,6 +16,12 @@ local link = require "couplet.s2s_link"
 local router = require "couplet.router"
 local st = require "util.stanza"
 
+local util = module:require "muc/util"
+
+local inside = {}                              -- { [other server] = what its people take in all rooms }
+
+local function takes(bytes) return 1 + bytes // 1024 end
+
 local BATCH_FROM = 50                          -- occupants from which presence waits a tenth of a second for company
 
 return function(room_mt)
@@ -23,7 +30,7 @@ return function(room_mt)
   local function audience(self)
     local all = self._audience
     if not all then
-      all = { full = {}, who = {}, sees = {}, at = {}, session = {} }
+      all = { full = {}, who = {}, sees = {}, at = {}, session = {}, weight = {}, of = {} }
       self._audience = all
       for _, occupant in pairs(self._occupants) do
         for full in pairs(occupant.sessions) do self:_enter(full, occupant) end
@@ -31,9 +38,34 @@ return function(room_mt)
     end
     return all
   end
+  room_mt._gather = audience
+
+  -- presence nil: it is not here any more.
+  local function weigh(all, full, presence)
+    local domain, before = util.elsewhere(full), all.weight[full]
+    if not domain and not before then return end
+    domain = domain or jid.host(full)
+    local weight = presence and takes(#tostring(presence))
+    all.weight[full] = weight
+    local n, total = (all.of[domain] or 0) + (weight and 1 or 0) - (before and 1 or 0),
+      (inside[domain] or 0) + (weight or 0) - (before or 0)
+    all.of[domain], inside[domain] = n > 0 and n or nil, total > 0 and total or nil
+  end
+
+  -- Has one other server its share already, of this room (half of it) or of all? Then no more come from there, with no more to
+  -- say about themselves.
+  function room_mt:has_share(full, bytes)
+    local domain, all = util.elsewhere(full), audience(self)
+    if not domain then return false end
+    local before = all.weight[full]
+    local more = takes(bytes) - (before or 0)
+    return not before and (all.of[domain] or 0) >= math.max(1, module.config.muc_max_occupants // 2)
+      or more > 0 and (inside[domain] or 0) + more > module.config.muc_max_occupants_per_domain
+  end
 
   function room_mt:_enter(full, occupant)
     local all = audience(self)
+    weigh(all, full, occupant.sessions[full])
     local i = all.at[full] or #all.full + 1
     all.full[i], all.who[i], all.sees[i], all.at[full] = full, occupant, nil, i
     self._jid_nick[full] = occupant.nick
@@ -42,6 +74,7 @@ return function(room_mt)
   function room_mt:_depart(full)
     local all = audience(self)
     local i, last = all.at[full], #all.full
+    if all.weight[full] then weigh(all, full, nil) end
     if i then                                  -- the last one takes its place
       all.at[all.full[last]] = i
       all.full[i], all.who[i], all.sees[i] = all.full[last], all.who[last], all.sees[last]

@@ -13,7 +13,8 @@ local util = module:require "muc/util"
 
 local REGISTER, FORM = "jabber:iq:register", "http://jabber.org/protocol/muc#register"
 local WHO = "x-register_jid"
-local WAITING_MAX = 100                        -- requests of one room
+local WAITING_MAX = 100                        -- requests of one room …
+local WAITING_OF_ONE = 50                      -- … and of all of one other server
 local FORM_BYTES = 4096                        -- of a form that is kept until an admin decides
 local OUTSIDE_MAX = 20                         -- admins who are not here and are written to
 
@@ -66,9 +67,13 @@ return function(room_mt)
 
   -- -> true | nil, type, condition, text
   local function wait_for_admins(room, who, values)
-    local waiting, n = room._data.registrations or {}, 0
-    for _ in pairs(waiting) do n = n + 1 end
-    if not waiting[who] and n >= WAITING_MAX then return nil, "wait", "resource-constraint", "Too many wait already" end
+    local waiting, n, same, domain = room._data.registrations or {}, 0, 0, util.elsewhere(who)
+    for other in pairs(waiting) do
+      n, same = n + 1, same + (domain and jid.host(other) == domain and 1 or 0)
+    end
+    if not waiting[who] and (n >= WAITING_MAX or same >= WAITING_OF_ONE) then
+      return nil, "wait", "resource-constraint", "Too many wait already"
+    end
     if not util.may_write_to_strangers(who) then return nil, "wait", "policy-violation", "Enough requests for now" end
     room._data.registrations = waiting
     local before = waiting[who]
@@ -79,6 +84,14 @@ return function(room_mt)
     end
     ask_admins(room, who, values)
     return true
+  end
+
+  -- All who have made up an account on one other server leave room on the lists for others.
+  local function room_for_one_more(room, who)
+    local domain, n = util.elsewhere(who), 0
+    if not domain then return true end
+    for other in room:each_affiliation "member" do n = n + (jid.host(other) == domain and 1 or 0) end
+    return n < room:max_affiliations() // 2
   end
 
   local function done_with(room, who)
@@ -150,6 +163,10 @@ return function(room_mt)
     if affiliation == "none" and (rule == "closed" or not self:has_passed(who)) then
       return refuse("cancel", "not-allowed", "Ask an owner")
     end
+    if stanza.attr.type == "set" and util.valid_affiliations[affiliation] < util.valid_affiliations.admin
+      and not util.may_register(who) then
+      return refuse("wait", "policy-violation", "Enough registrations for now")
+    end
     if stanza.attr.type == "get" then
       local reply = st.reply(stanza):query(REGISTER)
       if nick then
@@ -185,6 +202,9 @@ return function(room_mt)
     local other = self:get_occupant_by_nick(self.jid .. "/" .. want)
     local registered = self:get_registered_jid(want)
     if other and other.bare_jid ~= who or registered and registered ~= who then return refuse("cancel", "conflict") end
+    if affiliation == "none" and not room_for_one_more(self, who) then
+      return refuse("wait", "resource-constraint", "Too many of your server are registered")
+    end
     local data = { reserved_nickname = want }
     local event = { room = self, origin = origin, stanza = stanza, submission = values, affiliation_data = data, allowed = true }
     module:fire_event("muc-registration-submitted", event)

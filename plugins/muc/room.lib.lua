@@ -7,11 +7,14 @@
 -- _occupants { nick = occupant }; _jid_nick { full = nick }; _history (messages.lib).
 -- Plugins override methods in room_mt or in one room, and hook the muc-* events.
 
+local count = require "util.iterators".count
 local hosts = require "couplet.hosts"
 local jid = require "util.jid"
 local st = require "util.stanza"
+local task = require "couplet.task"
 
 local occupants = module:require "muc/occupant"
+local pace = module:require "muc/pace"
 local util = module:require "muc/util"
 
 local TRAFFIC = "http://jabber.org/protocol/muc#traffic"     -- what may be sent here: everything
@@ -259,9 +262,15 @@ local function tell_self(self, occupant, real_jid, x)
   self:route_stanza(reply)
 end
 
+local RESOURCES_MAX = 30                       -- under one nickname: what is said of it names each
+
 -- Is the nickname this session wants free for it? -> true | nil, after an answer
 local function nick_is_free(self, origin, stanza, bare, nick)
-  local other = self._occupants[nick]
+  local other, real_jid = self._occupants[nick], stanza.attr.from
+  if other and other.bare_jid == bare and not other.sessions[real_jid] and count(pairs(other.sessions)) >= RESOURCES_MAX then
+    error_to(origin, stanza, "wait", "resource-constraint", "Too many resources under this nickname", self.jid)
+    return nil
+  end
   local reserved_for = self:get_registered_jid(select(3, jid.split(nick)))
   if other and other.bare_jid ~= bare or reserved_for and reserved_for ~= bare then
     error_to(origin, stanza, "cancel", "conflict", nil, self.jid)
@@ -273,8 +282,13 @@ end
 local PRESENCE_BYTES = 16384                   -- everybody in the room gets it, and whoever comes
 
 function room_mt:presence_fits(origin, stanza)
-  if #tostring(stanza) <= PRESENCE_BYTES then return true end
-  error_to(origin, stanza, "modify", "policy-violation", "Your presence is too large for a room", self.jid)
+  local bytes = #tostring(stanza)
+  if bytes <= PRESENCE_BYTES and not self:has_share(stanza.attr.from, bytes) then return true end
+  if bytes > PRESENCE_BYTES then
+    error_to(origin, stanza, "modify", "policy-violation", "Your presence is too large for a room", self.jid)
+  else
+    error_to(origin, stanza, "wait", "resource-constraint", "Too many of your server are in rooms here", self.jid)
+  end
   return false
 end
 
@@ -374,6 +388,7 @@ function room_mt:handle_normal_presence(origin, stanza)
     self:_send_others(real_jid, occupant.nick)
     local before = tostring(occupant:get_presence(real_jid))
     occupant:set_session(real_jid, stanza)
+    self:_enter(real_jid, occupant)
     self:changed(want)
     local x = util.x(nil, join_codes(self, {}))
     if occupant.jid == real_jid and tostring(occupant:get_presence(real_jid)) ~= before then      -- news for the others, too
@@ -394,6 +409,7 @@ function room_mt:handle_normal_presence(origin, stanza)
   if self:get_occupant_by_real_jid(real_jid) ~= occupant then return true end    -- put out while a handler waited
   if want == occupant.nick then
     occupant:set_session(real_jid, stanza)
+    self:_enter(real_jid, occupant)
     if occupant.jid == real_jid then
       self:publicise_occupant_status(occupant, util.x())
     else                                       -- the others see another resource of this occupant
@@ -443,12 +459,41 @@ function room_mt:respond_to_probe(origin, stanza, probed)
   return true
 end
 
+local UNREACHABLE = { ["remote-server-not-found"] = true, ["remote-server-timeout"] = true }
+
+-- We cannot reach that server: all its people leave before anybody is told, or what is said of one who leaves would come back
+-- for each of the others.
+function room_mt:_lose(domain, why)
+  local gone = {}
+  for nick, occupant in pairs(self._occupants) do
+    if jid.host(occupant.bare_jid) == domain then gone[nick] = occupant end
+  end
+  module:log("debug", "all of %s leave %s: %s", domain, self.jid, why)
+  local left = {}
+  for nick, occupant in pairs(gone) do
+    local copy = occupants.copy(occupant)
+    copy.role, copy.sessions = nil, { [occupant.jid] = st.presence { type = "unavailable" }:text_tag("status", "Error: " .. why) }
+    left[#left + 1] = { nick, copy, occupant.role }
+    self:drop_occupant(occupant)
+  end
+  task.spawn(function()
+    for _, one in ipairs(left) do
+      pace(self:occupant_count())
+      local nick, occupant = one[1], one[2]
+      self:publicise_occupant_status(occupant, util.x(nil, { 333 }), nil, nil, nil, one[3], true)
+      module:fire_event("muc-occupant-left", { room = self, nick = nick, occupant = occupant })
+    end
+  end)
+  return true
+end
+
 -- An error from a client that is gone: it leaves the room (§12.8: 333).
 function room_mt:handle_kickable(origin, stanza)
   local real_jid = stanza.attr.from
   local occupant = self:get_occupant_by_real_jid(real_jid)
   if not occupant or not util.is_kickable_error(stanza) then return true end
   local _, condition, text = stanza:get_error()
+  if origin == hosts.get(module.host) and UNREACHABLE[condition] then return self:_lose(jid.host(real_jid), text or condition) end
   module:log("debug", "%s leaves %s: %s", real_jid, self.jid, text or condition)
   self:remove_session(occupant, real_jid, { 333 }, "Error: " .. (text or condition or "gone"), origin)
   return true

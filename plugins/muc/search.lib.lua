@@ -12,7 +12,7 @@ local util = module:require "muc/util"
 local NS = "urn:xmpp:channel-search:0"
 local SEARCH, PARAMS, ORDER, ERROR = NS .. ":search", NS .. ":search-params", "{" .. NS .. ":order}", NS .. ":error"
 local USERS, ADDRESS = ORDER .. "nusers", ORDER .. "address"
-local PAGE, SLICE, AT_ONCE = 100, 500, 4
+local PAGE, SLICE, AT_ONCE, OF_ONE = 100, 500, 4, 2
 local SORTED = 5                               -- seconds
 local QUERY_BYTES, WORDS = 256, 8
 
@@ -32,7 +32,7 @@ local form = dataforms.new {
 
 -- listing: see there; occupied: { address = room with occupants }
 return function(listing, occupied)
-  local under_way = 0
+  local under_way, of = 0, {}                  -- searches at once: all, and { [other server] = how many }
 
   local function users(address)
     local room = occupied[address]
@@ -189,14 +189,23 @@ return function(listing, occupied)
     end
     local want, order, condition, element, text = read(x)
     if not want then return refuse(order, condition, element, text) end
-    if under_way >= AT_ONCE then return refuse("wait", "resource-constraint", "rate-limit") end
-    under_way = under_way + 1
+    local domain = util.elsewhere(stanza.attr.from)
+    if under_way >= AT_ONCE or domain and (of[domain] or 0) >= OF_ONE then
+      return refuse("wait", "resource-constraint", "rate-limit")
+    end
+    local function count(change)
+      under_way = under_way + change
+      if not domain then return end
+      local n = (of[domain] or 0) + change
+      of[domain] = n > 0 and n or nil
+    end
+    count(1)
     local set = rsm.get(search) or {}
     local ok, found, more = pcall(function()
       if want.none then return {}, false end
       return find(order, want, set)
     end)
-    under_way = under_way - 1
+    count(-1)
     if not ok then error(found, 0) end
     local reply = st.reply(stanza):tag("result", { xmlns = SEARCH })
     for _, address in ipairs(found) do

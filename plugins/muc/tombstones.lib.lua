@@ -7,8 +7,8 @@
 --   tombstones.refuse(address, origin, stanza) -> true  an answer, if one is due
 --   tombstones.forget(address)
 --   tombstones.found(address, till, newjid, reason)     one that has come with the data of a room
--- Data: store "tombstones" (keyval: name -> { till, newjid, reason, by }). One account leaves as many as it may have rooms; those
--- whose time is over go within the hour.
+-- Data: store "tombstones" (keyval: name -> { till, newjid, reason, by }). One account leaves as many as it may have rooms,
+-- all of one other server a tenth of MAX; those whose time is over go within the hour.
 
 local jid = require "util.jid"
 local st = require "util.stanza"
@@ -20,13 +20,21 @@ local MAX = 10000                              -- of the service; the one that w
 local tombstones = {}
 local store = module:open_store("tombstones", "keyval")
 local till, n = {}, 0                          -- { [address] = when it is over }
-local made_by, left = {}, {}                   -- { [address] = account }, { [account] = how many }
+local made_by, left = {}, {}                   -- { [address] = account }, { [account, and "@" with its domain] = how many }
+
+local function count(by, change)
+  for _, who in ipairs { by, "@" .. jid.host(by) } do
+    local now = (left[who] or 0) + change
+    left[who] = now > 0 and now or nil
+  end
+end
 
 local function note(address, time, by)
   if not till[address] then n = n + 1 end
   till[address] = time
   if by and not made_by[address] then
-    made_by[address], left[by] = by, (left[by] or 0) + 1
+    made_by[address] = by
+    count(by, 1)
   end
 end
 
@@ -36,7 +44,7 @@ local function unnote(address)
   local by = made_by[address]
   if by then
     made_by[address] = nil
-    left[by] = left[by] > 1 and left[by] - 1 or nil
+    count(by, -1)
   end
   return true
 end
@@ -45,11 +53,14 @@ local function drop(address)
   return unnote(address) and store:set(jid.node(address), nil)
 end
 
--- by: of that account.
+-- by: of that account, or "@" with a domain: of all of that server.
 local function make_room(by)
   local next_one
   for address, time in pairs(till) do
-    if (not by or made_by[address] == by) and (not next_one or time < till[next_one]) then next_one = address end
+    local who = made_by[address]
+    if (not by or who == by or who and "@" .. jid.host(who) == by) and (not next_one or time < till[next_one]) then
+      next_one = address
+    end
   end
   if next_one then drop(next_one) end
 end
@@ -59,6 +70,8 @@ function tombstones.put(address, newjid, reason, by)
   local time = os.time() + module.config.muc_tombstone_expiry
   if not till[address] then
     if by and (left[by] or 0) >= module.config.muc_max_rooms_per_account then make_room(by) end
+    local domain = by and util.elsewhere(by)
+    if domain and (left["@" .. domain] or 0) >= MAX // 10 then make_room("@" .. domain) end
     if n >= MAX then make_room() end
   end
   note(address, time, by)

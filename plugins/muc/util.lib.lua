@@ -7,13 +7,18 @@
 --   refuse_presence(origin, stanza, type, condition, text, by) -> true
 --   may_write_to_strangers(bare_jid) -> bool     may a room write to one more outside on behalf of that account?
 --   may_make_rooms(bare_jid) -> bool             may that account make one more?
---   may_guess(bare_jid) -> bool                  may that account be wrong about a password once more? guessed(bare_jid): it was
+--   may_register(bare_jid) -> bool               may it register with a room once more?
+--   may_guess(room, bare_jid) -> bool            may it be wrong about a password there once more?
+--   guessed(room, bare_jid)                      it was
+--   elsewhere(bare_jid) -> domain | nil          the other server that account is of
 --   is_nick(nick) -> bool                 prepared already: not too long, and none that looks like another or like nothing
 --   unclear(x, layout, form_type) -> nil | why this is no submitted form of that type that says one thing
 --   valid_affiliations, valid_roles      name -> rank
 
 local budget = require "couplet.budget"
 local dataforms = require "util.dataforms"
+local hosts = require "couplet.hosts"
+local jid = require "util.jid"
 local st = require "util.stanza"
 
 local util = {}
@@ -68,14 +73,53 @@ function util.refuse_presence(origin, stanza, ...)
   return true
 end
 
-local ACCOUNTS = 5000                          -- whose budgets are remembered
+local ACCOUNTS, DOMAINS = 5000, 1000           -- whose budgets are remembered
+
+-- The other server an account is of: it may have as many of them as it makes up. nil: this server, which knows who has one.
+function util.elsewhere(bare)
+  local domain = jid.host(bare)
+  return not hosts.get(domain) and domain or nil
+end
+
+-- So much for one account, and for all of one other server. Nobody's account is looked at once his server has had its share.
+-- -> take(bare) -> bool
+local function shared(mine, ours, period)
+  local take_one, one_left = budget.new(ACCOUNTS, mine, period)
+  local take_all, all_left = budget.new(DOMAINS, ours, period)
+  return function(bare)
+    local domain = util.elsewhere(bare)
+    if not domain then return take_one(bare) end
+    return all_left(domain) and one_left(bare) and take_all(domain) and take_one(bare)
+  end
+end
 
 -- Invitations and the like: a room is no way to write to anybody without end.
-util.may_write_to_strangers = (budget.new(ACCOUNTS, 60, 600))
+util.may_write_to_strangers = shared(60, 600, 600)
 -- Rooms that come and go cost writes and names.
-util.may_make_rooms = (budget.new(ACCOUNTS, 100, 600))
--- Passwords of rooms are short, and there is no end of people who may try them.
-util.guessed, util.may_guess = budget.new(ACCOUNTS, 20, 600)
+util.may_make_rooms = shared(100, 1000, 600)
+-- With each registration all of the room is written.
+util.may_register = shared(60, 600, 600)
+
+-- Passwords of rooms are short, and there is no end of people who may try them, nor of accounts of one other server.
+local guessed_one, may_guess_one = budget.new(ACCOUNTS, 20, 600)
+local guessed_all, may_guess_all = budget.new(ACCOUNTS, 200, 600)
+
+-- Whoever is on the lists is known, and not held up by what others of his server do.
+local function of_domain(room, bare)
+  local domain = room:get_affiliation(bare) == "none" and util.elsewhere(bare)
+  return domain and room.jid .. " " .. domain
+end
+
+function util.may_guess(room, bare)
+  local all = of_domain(room, bare)
+  return (not all or may_guess_all(all)) and may_guess_one(bare)
+end
+
+function util.guessed(room, bare)
+  local all = of_domain(room, bare)
+  if all then guessed_all(all) end
+  guessed_one(bare)
+end
 
 function util.unclear(x, layout, form_type)
   if x.attr.type ~= "submit" then return "The form must be submitted" end
