@@ -48,8 +48,8 @@ function is_blocked(username, jid)
   end
   return matches(list, place) and true or false
 end
-blocking.provide(host, is_blocked)
-module:on_unload(function() blocking.provide(host, nil) end)
+blocking.provide(host, is_blocked, lists.has)
+module:on_unload(function() blocking.provide(host) end)
 
 -- What the contacts see of it --------------------------------------------------------------------------------------------------
 

@@ -99,7 +99,8 @@ end
 -- Notifications --------------------------------------------------------------------------------------------------------------
 
 local SEES = { from = true, both = true }
-local blocks = blocking.blocks
+local blocks, has_list = blocking.blocks, blocking.has_list
+local add, send_to = sessions.add, sessions.send_to
 
 -- Has one of them blocked the other? May wait.
 local function apart(username, other)
@@ -108,49 +109,79 @@ local function apart(username, other)
   return node ~= nil and blocks(node, domain, bare_of(username))
 end
 
--- All who hear of a node by their presence: { session } and { to }, for those here, a list of addresses elsewhere, and the set of
--- all these with and without resource.
-local function recipients(service, object)
+-- A contact's resources that want to hear of the node become recipients. reached: nil, or the set of those with and without resource.
+local function add_user(many, user, node, reached, who)
+  for _, session in next, user.sessions do
+    local set = session.presence and interest.of(session)
+    if set and set[node] then
+      local full = session.full_jid
+      add(many, session, full)
+      if reached then reached[who], reached[full] = true, true end
+    end
+  end
+end
+
+-- Nobody of this account has to be asked whether it has blocked somebody.
+local function blocks_nobody(user)
+  local _, session = next(user.sessions)
+  return not session or not has_list(session.username, session.host)
+end
+
+-- The message goes to all who hear of a node by their presence. Most of them can be told without asking anybody: in one go, each
+-- looked at once. -> addresses elsewhere that are to be told, and the set of all these (nil if nobody will ask) with and without
+-- resource.
+local function tell_contacts(service, object, message)
   local username, node = service.user, object.name
   local bare = bare_of(username)
   local roster = rostermanager.load_roster(username, host) or {}
-  local model = object.config.access_model
-  local all = (model == "presence" or model == "open") and not next(object.affiliations)
-  local contacts, theirs, here, tos, elsewhere, reached = {}, {}, {}, {}, {}, {}
+  local model, affiliations = object.config.access_model, object.affiliations
+  local by_presence = model == "presence" or model == "open"         -- so has who sees it, unless something is said of him
+  local unasked = by_presence and not has_list(username, host)
+  local reached = next(object.subscribers) and {} or nil
+  local many, doubtful, theirs, elsewhere = sessions.many(), {}, {}, {}
+  local user_of = directory.user
 
-  local function add_user(who)
-    local user = directory.user(who)
-    for _, session in pairs(user and user.sessions or {}) do
-      local set = session.presence and interest.of(session)
-      if set and set[node] then
-        here[#here + 1], tos[#tos + 1] = session, session.full_jid
-        reached[who], reached[session.full_jid] = true, true
+  local user = user_of(bare)
+  if user then add_user(many, user, node, reached, bare) end
+  for contact, item in next, roster do
+    user = SEES[item.subscription] and contact and user_of(contact)
+    if user then
+      if unasked and not affiliations[contact] and blocks_nobody(user) then
+        add_user(many, user, node, reached, contact)
+      else
+        doubtful[#doubtful + 1] = contact
       end
     end
-  end
-
-  local function sees(who, item)
-    return item and SEES[item.subscription] and (all or service:may_hear(object, who))
-  end
-
-  for contact, item in pairs(roster) do
-    if contact and directory.user(contact) and SEES[item.subscription] then contacts[#contacts + 1] = contact end
   end
   for full, set in pairs(interest.remote(username)) do
     if set[node] then theirs[#theirs + 1] = full end
   end
-  add_user(bare)
-  for _, contact in ipairs(contacts) do                    -- from here on others may have their turn
-    if sees(contact, roster[contact]) and not apart(username, contact) then add_user(contact) end
+  send_to(many, message)
+
+  local function may_hear(who, address)                    -- from here on others may have their turn
+    local item = roster[who]
+    return item and SEES[item.subscription] and (by_presence and not affiliations[who] or service:may_hear(object, who))
+      and not apart(username, address)
   end
+
+  local allowed = {}
+  for _, contact in ipairs(doubtful) do
+    if may_hear(contact, contact) then allowed[#allowed + 1] = contact end
+  end
+  many = sessions.many()
+  for _, contact in ipairs(allowed) do
+    user = user_of(contact)
+    if user then add_user(many, user, node, reached, contact) end
+  end
+  send_to(many, message)
   for _, full in ipairs(theirs) do
     local who = jid.bare(full)
-    if sees(who, roster[who]) and not apart(username, full) then
+    if may_hear(who, full) then
       elsewhere[#elsewhere + 1] = full
-      reached[who], reached[full] = true, true
+      if reached then reached[who], reached[full] = true, true end
     end
   end
-  return here, tos, elsewhere, reached
+  return elsewhere, reached
 end
 
 local function post(username, message, to)
@@ -164,9 +195,9 @@ local function broadcaster(kind, node, _, item, _, object, service, id)
   local event = lib.event(kind, node, item, id, object.config, extra)
   local message = lib.notification(event, object.config, bare_of(service.user))
   lib.note_sent(message, service, node)
-  local here, tos, elsewhere, reached = recipients(service, object)
-  sessions.multicast(here, message, tos)
+  local elsewhere, reached = tell_contacts(service, object, message)
   for _, to in ipairs(elsewhere) do post(service.user, st.clone(message), to) end
+  if not reached then return end
   lib.each_subscriber(service, object, message, item, function(to, copy)
     if not reached[to] and not apart(service.user, to) then post(service.user, st.clone(copy), to) end
   end)

@@ -12,6 +12,8 @@
 --   send_to_available_resources(username, host, stanza) -> count
 --   send_to_interested_resources(username, host, stanza) -> count
 --   multicast(sessions, stanza, tos?) -> count               serialises once; tos[i]: the `to` for sessions[i]
+--   many() -> gathering; add(gathering, session, to); send_to(gathering, stanza) -> count      the same, each session looked at once;
+--                                        nothing may wait between the first and the last
 --   update_top(user)                                         after a priority changed
 --   add_presence(session, stanza, priority), remove_presence(session)
 
@@ -279,6 +281,30 @@ local function send_own(session, stanza, to)
   return send(session, stanza)
 end
 
+local plain = client_session.plain
+
+-- Gathered: connections that get it serialised once, and sessions that get one of their own.
+function sessions.many() return { n = 0, conns = {}, tos = {}, own = nil } end
+
+function sessions.add(many, session, to)
+  if plain(session) then
+    local n = many.n + 1
+    many.n, many.conns[n], many.tos[n] = n, session.net, to or false
+  else
+    local own = many.own or {}
+    many.own, own[#own + 1] = own, { session, to }
+  end
+end
+
+function sessions.send_to(many, stanza)
+  local sent, n = 0, many.n
+  for _, one in ipairs(many.own or {}) do
+    if send_own(one[1], stanza, one[2]) then sent = sent + 1 end
+  end
+  if n > 0 then multicast(many.conns, stanza, many.tos) end
+  return sent + n
+end
+
 function sessions.multicast(list, stanza, tos)
   local n = #list
   if n == 0 then return 0 end
@@ -286,7 +312,7 @@ function sessions.multicast(list, stanza, tos)
   local conns, conn_tos, sent = {}, tos and {} or nil, 0
   for i = 1, n do
     local session = list[i]
-    if client_session.plain(session) then
+    if plain(session) then
       local k = #conns + 1
       conns[k] = session.net
       if tos then conn_tos[k] = tos[i] or false end

@@ -13,8 +13,8 @@ local directory = require "couplet.directory"
 local roster = require "couplet.roster"
 local sessions = require "couplet.sessions"
 local heard, n = 0, 1
-while debug.getupvalue(sessions.multicast, n) ~= "multicast" do n = n + 1 end          -- C's: measured elsewhere
-debug.setupvalue(sessions.multicast, n, function(conns) heard = heard + #conns end)
+while debug.getupvalue(sessions.send_to, n) ~= "multicast" do n = n + 1 end          -- C's: measured elsewhere
+debug.setupvalue(sessions.send_to, n, function(conns) heard = heard + #conns end)
 require "couplet.client_session".plain = function() return true end
 local st = require "couplet.stanza"
 local task = require "couplet.task"
