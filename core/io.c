@@ -13,6 +13,7 @@
 #include "bus/lane.h"
 #include "logic.h"
 #include "net/conn.h"
+#include "tls/tls_mem.h"
 
 static struct io *all[IO_MAX];
 static pthread_t threads[IO_MAX];
@@ -83,6 +84,7 @@ static void *run(void *arg)
 	snprintf(name, sizeof name, "couplet-io-%d", io->index);
 	thread_become(THREAD_IO, name);
 	here = io;
+	tls_mem_keep(true);
 	io->loop = ev_loop_new(EVFLAG_AUTO);
 	if (!io->loop) {
 		fputs("couplet: cannot make an event loop\n", stderr);
@@ -100,6 +102,7 @@ static void *run(void *arg)
 	pthread_barrier_wait(&stopped);
 	lane_free(&io->lane);
 	ev_loop_destroy(io->loop);
+	tls_mem_keep(false);
 	return NULL;
 }
 
@@ -113,6 +116,7 @@ void io_start(int count)
 		io->lane = logic_lane();
 		here = io;
 		thread_become(THREAD_IO, NULL);
+		tls_mem_keep(true);
 		logic_set_after(after, io);
 		all[n_all++] = io;
 		return;
@@ -154,6 +158,7 @@ void io_stop(void)
 		conn_close_all(all[0]);
 		ev_timer_stop(all[0]->loop, all[0]->later_timer);
 		logic_set_after(NULL, NULL);
+		tls_mem_keep(false);
 		here = NULL;
 	}
 	if (n_threads)

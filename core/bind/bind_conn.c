@@ -442,6 +442,18 @@ static int conn_m_connected(lua_State *L)
 	return 1;
 }
 
+uint64_t bind_conn_of_list(lua_State *L, int meta, const char **ns, struct tracker **tracker)
+{
+	const struct bound *b = lua_getmetatable(L, -1) && lua_rawequal(L, -1, meta) ? lua_touserdata(L, -2) : NULL;
+	if (!b)
+		luaL_error(L, "connection expected");
+	lua_pop(L, 1);
+	if (b->class)
+		*ns = ((struct bind_class *)b->class->user)->ns;
+	*tracker = b->tracker;
+	return b->closing ? 0 : b->id;
+}
+
 struct tracker *bind_conn_tracker(lua_State *L, int index)
 {
 	struct bound *b = luaL_checkudata(L, index, BIND_CONN);

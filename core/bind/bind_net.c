@@ -35,6 +35,7 @@
 #include "bind/bind_unacked.h"
 #include "io.h"
 #include "net/listener.h"
+#include "tls/tls_mem.h"
 #include "xml/writer.h"
 
 #define LISTENER "couplet.listener"
@@ -460,11 +461,14 @@ static int net_multicast(lua_State *L)
 	struct block_box *box = lua_newuserdatauv(L, sizeof *box, 0);
 	box->b = NULL;
 	luaL_setmetatable(L, BIND_BLOCK);
+	luaL_getmetatable(L, BIND_CONN);
+	int meta = lua_gettop(L);
 	const char *ns = "jabber:client";
 	for (size_t i = 0; i < n; i++) {
+		struct tracker *t;
 		lua_rawgeti(L, 1, (lua_Integer)i + 1);
-		ids[sent] = bind_conn_id(L, -1, &ns);
-		tracked |= bind_conn_tracker(L, -1) != NULL;
+		ids[sent] = bind_conn_of_list(L, meta, &ns, &t);
+		tracked |= t != NULL;
 		lua_pop(L, 1);
 		if (tos) {
 			tos[sent] = (struct str){ NULL, 0 };
@@ -602,6 +606,7 @@ int bind_net_open(lua_State *L)
 	static const luaL_Reg block_meta[] = { { "__gc", block_gc }, { "__len", block_len }, { "__tostring", block_text }, { NULL, NULL } };
 	static const luaL_Reg sentinel[] = { { "__gc", net_end }, { NULL, NULL } };
 	/* I/O threads may still run when the process ends: OpenSSL must not clean up below them. */
+	tls_mem_setup();
 	OPENSSL_init_crypto(OPENSSL_INIT_NO_ATEXIT, NULL);
 	conn_set_sink(bind_conn_deliver);
 	type(L, LISTENER, listener, listener_meta);

@@ -40,6 +40,8 @@ void bind_conn_deliver(struct msg *msg);                                  /* the
 void bind_conn_mute(void);                                                 /* events are freed, and nobody told */
 void bind_conn_push_dialled(lua_State *L, struct conn_class *class, const struct conn_start *start, uint64_t token);
 uint64_t bind_conn_id(lua_State *L, int index, const char **ns);          /* 0: gone; raises if it is no connection */
+/* Both of the connection on top of the stack; the metatable of connections is at `meta`: for long lists. */
+uint64_t bind_conn_of_list(lua_State *L, int meta, const char **ns, struct tracker **tracker);
 struct tracker *bind_conn_tracker(lua_State *L, int index);               /* on that connection; NULL: none */
 void bind_conn_sent(uint64_t id, const struct block *b);                  /* b is on its way there */
 void bind_conn_push_queue(lua_State *L, int index);                       /* the queue the tracker is; nil: none */

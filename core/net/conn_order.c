@@ -78,6 +78,8 @@ void conn_send(uint64_t id, struct block **moved)
 	lane_post(io->lane, &s->msg);
 }
 
+enum { AHEAD = 4 };              /* connections fetched into the cache before it is their turn */
+
 struct many {
 	struct msg msg;
 	struct block *b;
@@ -93,6 +95,8 @@ static void deliver_many(struct msg *msg)
 	void (*queue)(struct conn *, struct block *, uint32_t, uint32_t) = m->later ? conn_queue_later : conn_queue;
 	for (size_t i = 0; i < m->n; i++) {
 		struct conn *c = io_slot_find(io_here(), m->item[i].id);
+		if (i + AHEAD < m->n)
+			mem_prefetch(io_slot_find(io_here(), m->item[i + AHEAD].id), sizeof *c);
 		if (!c)
 			continue;
 		c->taken += m->b->len > 0;

@@ -10,7 +10,7 @@
 #include "net/conn_own.h"
 
 enum {
-	SPARE = 1024,                    /* queue nodes a thread keeps */
+	SPARE = 8192,                    /* queue nodes a thread keeps: a multicast to thousands takes three each */
 	PIECES = 64,                     /* of one writev */
 	LATER_SLICE = 40,               /* connections flushed between two looks at the sockets */
 	WIRE_BATCH = 64 * 1024,          /* encrypted before it is sent */
@@ -159,7 +159,7 @@ static enum status out_raw(struct conn *c, const struct iovec *iov, int n_iov, s
 	struct msghdr m = { .msg_iov = (struct iovec *)iov, .msg_iovlen = (size_t)n_iov };
 	ssize_t got;
 	do
-		got = sendmsg(c->io.fd, &m, MSG_NOSIGNAL);
+		got = n_iov == 1 ? send(c->io.fd, iov->iov_base, iov->iov_len, MSG_NOSIGNAL) : sendmsg(c->io.fd, &m, MSG_NOSIGNAL);
 	while (got < 0 && errno == EINTR);
 	if (got < 0) {
 		if (errno == EAGAIN || errno == EWOULDBLOCK)

@@ -307,6 +307,11 @@ enum status tls_write(struct tls *t, struct str plain, struct buf *out)
 	return st;
 }
 
+void tls_prefetch(const struct tls *t)
+{
+	mem_prefetch(t, sizeof *t);
+}
+
 void tls_goodbye(struct tls *t, struct buf *out)
 {
 	if (t->over || t->goodbye || !t->ready)

@@ -30,6 +30,7 @@ MUST_CHECK enum status tls_begin(struct tls *t, struct buf *out);
 bool tls_ready(const struct tls *t);                  /* the handshake is done */
 /* Encrypts all of plain. Only when ready. */
 MUST_CHECK enum status tls_write(struct tls *t, struct str plain, struct buf *out);
+void tls_prefetch(const struct tls *t);               /* it will be written to soon */
 void tls_goodbye(struct tls *t, struct buf *out);     /* close_notify */
 const char *tls_error(const struct tls *t);           /* after ST_INVALID; static */
 
