@@ -1,8 +1,10 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: MIT
-"""publish.py [CONTACTS [PUBLISHES]] [--io N] [--only-couplet]: what it costs to tell all contacts of an account about an item it
+"""publish.py [CONTACTS [PUBLISHES]] [--io N] [--only-couplet] [--window N,…]: what it costs to tell all contacts of an account about an item it
 publishes (XEP-0163), over STARTTLS: CPU time of the server per notification, and how long until the last contact has it. Prosody and
-ejabberd beside Couplet, if MEASURE (default ../shared/measure) has their start scripts. --profile: perf record in /tmp/publish.perf."""
+ejabberd beside Couplet, if MEASURE (default ../shared/measure) has their start scripts. --window: so many publishes, by as many
+accounts with the same contacts, that not all have been told of yet (default 1: the next one when the last contact has the one
+before). Rosters are made at the start, which takes minutes for 16 publishers with 1000 contacts. --profile: perf record in /tmp/publish.perf."""
 import argparse
 import base64
 import hashlib
@@ -28,9 +30,11 @@ args.add_argument("contacts", nargs="?", type=int, default=1000)
 args.add_argument("publishes", nargs="?", type=int, default=20)
 args.add_argument("--io", type=int, default=0)
 args.add_argument("--only-couplet", action="store_true")
+args.add_argument("--window", default="1", type=lambda text: [int(n) for n in text.split(",")])
 args.add_argument("--profile", action="store_true")
 args = args.parse_args()
-N, NODE, PAYLOAD = args.contacts, "http://jabber.org/protocol/tune", "<tune xmlns='http://jabber.org/protocol/tune'><title>number %d</title></tune>"
+N, PUBLISHERS = args.contacts, max(args.window)
+NODE, PAYLOAD = "http://jabber.org/protocol/tune", "<tune xmlns='http://jabber.org/protocol/tune'><title>number %d</title></tune>"
 DISCO, FEATURES = "http://jabber.org/protocol/disco#info", sorted(["http://jabber.org/protocol/disco#info", NODE + "+notify"])
 VERSION = base64.b64encode(hashlib.sha1(("client/pc//bench<" + "".join(f + "<" for f in FEATURES)).encode()).digest()).decode()
 PRESENCE = "<presence><c xmlns='http://jabber.org/protocol/caps' hash='sha-1' node='http://bench.example' ver='%s'/></presence>" % VERSION
@@ -69,7 +73,7 @@ class Contact:
 
 
 def measure(name, port, process):
-    people = [Contact(i, port) for i in range(N + 1)]
+    people = [Contact(i, port) for i in range(N + PUBLISHERS)]
     poll, by_fd = select.epoll(), {p.sock.fileno(): p for p in people}
     for fd in by_fd:
         poll.register(fd, select.EPOLLIN)
@@ -82,7 +86,7 @@ def measure(name, port, process):
             if time.monotonic() > end:
                 raise TimeoutError("%s: %s" % (name, people[1].got[-500:]))
 
-    owner, contacts = people[0], people[1:]
+    owners, contacts = people[:PUBLISHERS], people[PUBLISHERS:]
     for p in people:
         p.send(PRESENCE)
 
@@ -92,29 +96,32 @@ def measure(name, port, process):
             p.send("<iq type='get' id='heard'><query xmlns='jabber:iq:roster'/></iq>")
         until(lambda: all(b"heard" in p.got for p in some))
 
-    # Everybody is the owner's friend: that way the server learns what they want to be told of. In parts: requests that wait are bounded.
-    for at in range(1, N + 1, 50):
-        some = people[at:at + 50]
-        for p in some:
-            p.send("<presence type='subscribe' to='user0@localhost'/>")
+    # Everybody is the owners' friend: that way the server learns what they want to be told of. In parts: requests that wait are bounded.
+    for at in range(0, N, 50):
+        some = contacts[at:at + 50]
+        for i in range(PUBLISHERS):
+            for p in some:
+                p.send("<presence type='subscribe' to='user%d@localhost'/>" % i)
         heard(some)
-        for i in range(at, at + len(some)):
-            owner.send("<presence type='subscribed' to='user%d@localhost'/><presence type='subscribe' to='user%d@localhost'/>" % (i, i))
-        heard([owner])
-        for p in some:
-            p.send("<presence type='subscribed' to='user0@localhost'/>")
+        for owner in owners:
+            for i in range(PUBLISHERS + at, PUBLISHERS + at + len(some)):
+                owner.send("<presence type='subscribed' to='user%d@localhost'/><presence type='subscribe' to='user%d@localhost'/>" % (i, i))
+        heard(owners)
+        for i in range(PUBLISHERS):
+            for p in some:
+                p.send("<presence type='subscribed' to='user%d@localhost'/>" % i)
         heard(some)
     for p in people:
         p.send(PRESENCE)
 
-    def publish(i):
-        for p in contacts:
-            p.told = 0
+    def publish(i, owner=owners[0]):
         owner.send("<iq type='set' id='p%d'><pubsub xmlns='http://jabber.org/protocol/pubsub'><publish node='%s'><item id='current'>%s</item></publish>"
                    "</pubsub></iq>" % (i, NODE, PAYLOAD % i))
 
     end = time.monotonic() + 60
     while True:                                 # until a first one reaches everybody: the servers ask about caps in their own time
+        for p in contacts:
+            p.told = 0
         publish(-1)
         try:
             until(lambda: all(p.told for p in contacts), 5)
@@ -123,31 +130,41 @@ def measure(name, port, process):
             if time.monotonic() > end:
                 raise TimeoutError("%s tells %d of %d" % (name, sum(p.told > 0 for p in contacts), N))
     until(lambda: not poll.poll(1))
-    waits, before = [], client.cpu(process)
     if args.profile and name == "Couplet":
         perf = subprocess.Popen(["perf", "record", "-o", "/tmp/publish.perf", "-g", "-p", str(process.process.pid)], stderr=subprocess.DEVNULL)
-    for i in range(args.publishes):
-        started = time.monotonic()
-        publish(i)
-        until(lambda: all(p.told for p in contacts))
-        waits.append(time.monotonic() - started)
-    cpu = client.cpu(process) - before
+    for window in args.window:
+        for p in contacts:
+            p.told = 0
+        before, started, waits, n = client.cpu(process), [], [], 0
+
+        def told():                             # looked at closely only when it may be true
+            return sum(p.told for p in contacts) >= N * (n + 1) and all(p.told > n for p in contacts)
+
+        while n < args.publishes:
+            while len(started) < min(n + window, args.publishes):
+                publish(len(started), owners[len(started) % window])
+                started.append(time.monotonic())
+            until(told)
+            while n < len(started) and told():
+                waits.append(time.monotonic() - started[n])
+                n += 1
+        cpu = client.cpu(process) - before
+        print("%-8s window %2d: %6.1f µs CPU a notification; the last of %d contacts has it after %.0f ms (median of %d)" % (
+            name, window, cpu / args.publishes / N * 1e6, N, sorted(waits)[len(waits) // 2] * 1000, args.publishes), flush=True)
     if args.profile and name == "Couplet":
         perf.terminate()
         perf.wait()
-    print("%-8s %6.1f µs CPU a notification; the last of %d contacts has it after %.0f ms (median of %d)" % (
-        name, cpu / args.publishes / N * 1e6, N, sorted(waits)[len(waits) // 2] * 1000, args.publishes), flush=True)
     for p in people:
         p.sock.close()
 
 
 config = client.UNLIMITED + "io_threads = %d\n" % args.io
-with server.Server(config=config, modules=["pep"], accounts={"user%d@localhost" % i: "secret" for i in range(N + 1)}) as s:
+with server.Server(config=config, modules=["pep"], accounts={"user%d@localhost" % i: "secret" for i in range(N + PUBLISHERS)}) as s:
     measure("Couplet", s.port, s)
 shared = pathlib.Path(os.environ.get("MEASURE", server.SOURCE.parent / "shared/measure"))
 for name in () if args.only_couplet else ("prosody", "ejabberd"):
     run, port = tempfile.mkdtemp(prefix="couplet-bench-"), server.free_port()
-    env = {**os.environ, "ACCOUNTS": str(N + 1), "PROSODY_GC": 'mode = "generational"'}
+    env = {**os.environ, "ACCOUNTS": str(N + PUBLISHERS), "PROSODY_GC": 'mode = "generational"'}
     try:
         subprocess.run(["sh", str(shared / "peers" / name / "start.sh"), run, str(port)], env=env, check=True, stdout=subprocess.DEVNULL)
         pid = int(pathlib.Path(run, "pids").read_text())
