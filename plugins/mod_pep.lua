@@ -109,7 +109,8 @@ local function apart(username, other)
   return node ~= nil and blocks(node, domain, bare_of(username))
 end
 
--- A contact's resources that want to hear of the node become recipients. reached: nil, or the set of those with and without resource.
+-- A contact's resources that want to hear of the node become recipients. reached: nil, or the set of those with and without
+-- resource.
 local function add_user(many, user, node, reached, who)
   for _, session in next, user.sessions do
     local set = session.presence and interest.of(session)

@@ -12,8 +12,8 @@
 --   send_to_available_resources(username, host, stanza) -> count
 --   send_to_interested_resources(username, host, stanza) -> count
 --   multicast(sessions, stanza, tos?) -> count               serialises once; tos[i]: the `to` for sessions[i]
---   many() -> gathering; add(gathering, session, to); send_to(gathering, stanza) -> count      the same, each session looked at once;
---                                        nothing may wait between the first and the last
+--   many() -> gathering, add(gathering, session, to), send_to(gathering, stanza) -> count
+--                                        the same, each session looked at once; nothing may wait between first and last
 --   update_top(user)                                         after a priority changed
 --   add_presence(session, stanza, priority), remove_presence(session)
 
