@@ -123,6 +123,34 @@ check.test("§4.3, §4.4: contacts who ask for a node hear of it, and so do one'
   check.equal(host:close(), {})
 end)
 
+check.test("who sees the presence hears of a node, but for outcasts and where one has blocked the other", function()
+  local host = fake.new { plugins = { "iq", "presence", "message", "roster", "disco", "blocklist", "pep" } }
+  local romeo, juliet = host:client "romeo@example.org/orchard", host:client "juliet@example.org/balcony"
+  local nurse, paris = host:client "nurse@example.org/hall", host:client "paris@example.org/tomb"
+  for _, contact in ipairs { juliet, nurse, paris } do
+    befriend(host, romeo, contact)
+    online(contact, "urn:tune")
+  end
+  local function hear(id)
+    for _, contact in ipairs { juliet, nurse, paris } do contact:received() end
+    check.equal(publish(romeo, "urn:tune", id).attr.type, "result")
+    return { #heard(juliet), #heard(nurse), #heard(paris) }
+  end
+  local function block(client, who)
+    local reply = ask(client, "set", nil, ("<block xmlns='urn:xmpp:blocking'><item jid='%s'/></block>"):format(who))
+    check.equal(reply.attr.type, "result")
+  end
+  check.equal(hear "1", { 1, 1, 1 })
+  ask(romeo, "set", nil, pubsub("<affiliations node='urn:tune'><affiliation jid='nurse@example.org' affiliation='outcast'/>"
+    .. "</affiliations>", true))
+  check.equal(hear "2", { 1, 0, 1 })
+  block(paris, "romeo@example.org")
+  check.equal(hear "3", { 1, 0, 0 })
+  block(romeo, "juliet@example.org")
+  check.equal(hear "4", { 0, 0, 0 })
+  check.equal(host:close(), {})
+end)
+
 check.test("a hash is asked for once; one that is not proved counts for that resource alone", function()
   local host = new()
   local romeo, juliet = host:client "romeo@example.org/orchard", host:client "juliet@example.org/balcony"
