@@ -9,25 +9,32 @@ local task = require "couplet.task"
 
 local SMALL = 50                               -- rooms in which nobody waits
 local TURN = 2000                              -- stanzas between two looks at the sockets; some 2 ms …
-local SECONDS = 0.003                          -- … and where it is known, so long
+local SECONDS = 0.002                          -- … and where it is known, so long
 
 local waiting, first, last = {}, 1, 0          -- { n, done }
-local spent, armed = 0, false
+local spent, till, timer = 0, 0, nil           -- since the last look at the sockets
 
+local function begin()
+  spent, till = 0, clock.cpu() + SECONDS
+end
+
+local function more() return spent < TURN and clock.cpu() < till end
+
+-- No timer of the module: that would be a task, and done() in a task lets others go on when it is over, not at once.
 local function turn()
-  spent = 0
-  local till = clock.mono() + SECONDS
-  while first <= last and spent < TURN and clock.mono() < till do
+  begin()
+  while first <= last and more() do
     local one = waiting[first]
     waiting[first], first = nil, first + 1
     spent = spent + one.n
     one.done()
   end
-  armed = first <= last or spent > 0
-  return armed and 0 or nil
+  if first <= last or spent > 0 then return 0 end
+  timer = nil
 end
 
 module:on_unload(function()
+  if timer then timer:stop() end
   while first <= last do
     first = first + 1
     waiting[first - 1].done()
@@ -36,11 +43,11 @@ end)
 
 return function(n)
   if n < SMALL then return false end
-  if not armed then
-    armed = true
-    module:add_timer(0, turn)
+  if not timer then
+    begin()
+    timer = clock.timer(0, turn)
   end
-  if first > last and spent < TURN then
+  if first > last and more() then
     spent = spent + n
     return false
   end

@@ -2,6 +2,7 @@
 -- Rooms with many in them: who comes and goes takes turns with everybody else, and not all presence has to be shown.
 
 local check = require "check"
+local clock = require "couplet.clock"
 local rooms = require "rooms_fixture"
 local plugin = require "couplet.plugin"
 local router = require "couplet.router"
@@ -54,6 +55,33 @@ check.test("a crowd at the door of a big room is let in by and by, in order; nob
   check.equal(#people[1]:received(), 61)         -- 60 who came, one who went
   local told = rooms.told(late[60])
   check.equal(table.concat(told, " | ", 120, 122), "+Late60 none/participant 110 | subject (room):  | -Late60 none/none 110")
+  check.equal(host:close(), {})
+end)
+
+check.test("joins that take long: as many between two looks at the sockets as take 2 ms", function()
+  local host = rooms.new()
+  crowd(host, 60)
+  local late, done, most, worked = {}, 0, 0, 0
+  for i = 1, 30 do late[i] = rooms.person(host, "late" .. i) end
+  local cpu <close> = setmetatable({ clock.cpu, clock.timer }, { __close = function(old) clock.cpu, clock.timer = old[1], old[2] end })
+  clock.cpu = function() return worked end
+  clock.timer = function(seconds, fn)
+    return cpu[2](seconds, function(...)
+      local before = done
+      local again = fn(...)
+      most = math.max(most, done - before)
+      return again
+    end)
+  end
+  host:run(function()
+    plugin.get_module(rooms.ROOMS, "iq").module:hook("muc-occupant-joined", function()
+      done, worked = done + 1, worked + 0.0015
+    end)
+    for i = 1, 30 do at_once(late[i], "big", "Late" .. i) end
+    check.equal(done, 2)                         -- and not the sixteen whose presence would be 2000
+  end)
+  host:advance(1)
+  check.equal({ done, most }, { 30, 2 })
   check.equal(host:close(), {})
 end)
 
