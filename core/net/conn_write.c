@@ -12,7 +12,7 @@
 enum {
 	SPARE = 8192,                    /* queue nodes a thread keeps: a multicast to thousands takes three each */
 	PIECES = 64,                     /* of one writev */
-	LATER_SLICE = 40,               /* connections flushed between two looks at the sockets */
+	LATER_SLICE = 20,               /* connections flushed between two looks at the sockets */
 	WIRE_BATCH = 64 * 1024,          /* encrypted before it is sent */
 	WIRE_MAX = 256 * 1024,           /* a peer may make us answer without reading: key updates */
 };
