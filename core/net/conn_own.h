@@ -105,6 +105,7 @@ void conn_queue(struct conn *c, struct block *b, uint32_t at, uint32_t end);    
 void conn_queue_later(struct conn *c, struct block *b, uint32_t at, uint32_t end);     /* flushed with the next, or CONN_LATER */
 void conn_flush(struct conn *c);
 void conn_wire_out(struct conn *c);                       /* sends home->wire, keeps what does not go */
+void conn_wire_keep(struct conn *c);                      /* keeps it for what is sent next, at the latest in conn_flush() */
 void conn_drop_queue(struct conn *c);
 
 #endif

@@ -202,9 +202,12 @@ static void tls_in(struct conn *c, struct str bytes)
 		size_t got = 0;
 		buf_eat(&io->wire, io->wire.len);
 		enum status st = tls_read(c->tls, &bytes, io->plain, IO_PLAIN, &got, &io->wire);
-		if (tls_ready(c->tls) && c->tls_state == TLS_SHAKE && (st == ST_OK || st == ST_AGAIN || st == ST_CLOSED))
+		if (tls_ready(c->tls) && c->tls_state == TLS_SHAKE && (st == ST_OK || st == ST_AGAIN || st == ST_CLOSED)) {
 			shaken(c);
-		conn_wire_out(c);
+			conn_wire_keep(c);
+		} else {
+			conn_wire_out(c);
+		}
 		if (c->dead || st == ST_AGAIN)
 			return;
 		if (st == ST_INVALID) {

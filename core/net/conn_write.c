@@ -14,6 +14,7 @@ enum {
 	PIECES = 64,                     /* of one writev */
 	LATER_SLICE = 20,               /* connections flushed between two looks at the sockets */
 	WIRE_BATCH = 64 * 1024,          /* encrypted before it is sent */
+	WIRE_JOINS = 4 * 1024,           /* waits for what else there is to send: the end of a handshake, with session tickets */
 	WIRE_MAX = 256 * 1024,           /* a peer may make us answer without reading: key updates */
 };
 
@@ -186,6 +187,12 @@ void conn_wire_out(struct conn *c)
 			return;
 	}
 	buf_eat(wire, n);
+	conn_wire_keep(c);
+}
+
+void conn_wire_keep(struct conn *c)
+{
+	struct buf *wire = &c->home->wire;
 	if (!wire->len)
 		return;
 	if (c->wire.len + wire->len > WIRE_MAX) {
@@ -251,12 +258,17 @@ static enum status flush_tls(struct conn *c)
 {
 	struct buf *wire = &c->home->wire;
 	for (;;) {
-		enum status st = flush_wire(c);
-		if (st)
-			return st;
-		if (!c->first || c->tls_state != TLS_ON)
+		bool more = c->first && c->tls_state == TLS_ON;
+		if (!more || c->wire.len > WIRE_JOINS) {
+			enum status st = flush_wire(c);
+			if (st)
+				return st;
+		}
+		if (!more)
 			return ST_OK;
 		buf_eat(wire, wire->len);
+		buf_add_str(wire, buf_str(&c->wire));
+		buf_free(&c->wire);
 		while (c->first && wire->len < WIRE_BATCH) {
 			struct str part = gather(c);
 			if (tls_write(c->tls, part, wire)) {
