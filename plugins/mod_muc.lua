@@ -39,6 +39,8 @@ module:config {
     doc = "occupants on other servers who have said nothing for so long are asked whether they are still there; \"never\"" },
   muc_tombstones = { type = "boolean", default = true, doc = "who comes to a room that was kept and is destroyed hears of it" },
   muc_tombstone_expiry = { type = "period", default = 86400 * 31, min = 1, doc = "for so long; nobody takes its name meanwhile" },
+  muc_occupant_id = { type = "boolean", default = true,
+    doc = "an occupant's presence and messages tell who it is, without telling the address (XEP-0421)" },
   max_history_messages = { type = "integer", default = 20, min = 0, doc = "messages shown to those who come" },
   muc_room_locking = { type = "boolean", default = true, doc = "a new room is closed until its owner has configured it" },
   muc_room_lock_timeout = { type = "period", default = 300, min = 5, doc = "and is gone if that does not happen for so long" },

@@ -16,6 +16,7 @@ module:config {
   max_archive_query_results = { type = "integer", default = 50, min = 1, max = 1000, doc = "messages in one answer" },
   mam_include_total = { type = "boolean", default = false,
     doc = "tell with each page how many messages there are; this reads the index of the whole archive" },
+  muc_log_include_total = { type = "boolean", doc = "the same for rooms' archives alone; default: mam_include_total" },
   dont_archive_namespaces = { type = "set", default = { "http://jabber.org/protocol/chatstates" },
     doc = "elements of these namespaces are no reason to archive a message" },
 }
@@ -178,9 +179,9 @@ local function log_presence(kind)
     if not config.muc_log_presences or room.destroying or not room:is_logged() then return end
     writer:room()
     local node, id, number = jid.split(room.jid), writer:new_id()
-    local stanza = st.presence { from = event.nick, type = kind }
-      :tag("occupant-id", { xmlns = "urn:xmpp:occupant-id:0", id = room:get_occupant_id(occupant) }):up()
-      :tag("x", { xmlns = USER }):tag("item", { jid = occupant.jid or occupant.bare_jid,
+    local stanza, who = st.presence { from = event.nick, type = kind }, room:get_occupant_id(occupant)
+    if who then stanza:tag("occupant-id", { xmlns = "urn:xmpp:occupant-id:0", id = who }):up() end
+    stanza:tag("x", { xmlns = USER }):tag("item", { jid = occupant.jid or occupant.bare_jid,
         role = not kind and occupant.role or "none", affiliation = room:get_affiliation(occupant.bare_jid) }):up():up()
     writer:keep { id = id, number = number, user = node, with = room.jid, xml = tostring(stanza) }
   end
@@ -232,8 +233,10 @@ handle("set", "query", function(room, element, event)
   local q, kind, condition, text = query.parse(element, config.max_archive_query_results)
   if not q then return nil, kind, condition, text end
   writer:flush()
+  local total = config.muc_log_include_total
+  if total == nil then total = config.mam_include_total end
   local page
-  page, kind, condition, text = query.run(store, jid.split(room.jid), q, config.mam_include_total)
+  page, kind, condition, text = query.run(store, jid.split(room.jid), q, total)
   if not page then
     if kind == "wait" then module:log("error", "the archive of %s cannot be read", room.jid) end
     return nil, kind, condition, text

@@ -20,7 +20,8 @@ end)
 
 local function moderated_by(room, occupant, ns)
   local stanza = st.stanza("moderated", { xmlns = ns or NS, by = occupant.nick })
-  return stanza:tag("occupant-id", { xmlns = OCCUPANT, id = room:get_occupant_id(occupant) }):up()
+  local who = room:get_occupant_id(occupant)
+  return who and stanza:tag("occupant-id", { xmlns = OCCUPANT, id = who }):up() or stanza
 end
 
 -- moderate: the element with the reason; retracts: what is asked for is this, and not something else

@@ -35,7 +35,10 @@ local function id_of(room, who)
   return base64.encode(hashes.hmac_sha256(key(), room.jid .. "\0" .. jid.bare(who)))
 end
 
-function module.environment.room_mt:get_occupant_id(occupant) return id_of(self, occupant.bare_jid) end
+-- nil: this service tells none.
+local shown = module:get_option_boolean("muc_occupant_id", true)
+function module.environment.room_mt:get_occupant_id(occupant) return shown and id_of(self, occupant.bare_jid) or nil end
+if not shown then return end
 
 module:hook("muc-build-occupant-presence", function(event)
   event.stanza:tag("occupant-id", { xmlns = NS, id = id_of(event.room, event.occupant.bare_jid) }):up()
@@ -54,5 +57,3 @@ end, 100)
 
 module:hook("muc-disco#info", function(event) event.reply:tag("feature", { var = NS }):up() end)
 module:add_feature(NS)
-
-return { get = id_of }

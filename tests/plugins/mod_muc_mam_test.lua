@@ -40,6 +40,20 @@ local function said(client, body)
   return client:expect(function(s) return s:get_child_text "body" == body end)
 end
 
+check.test("how many messages there are is told with a page where the admin wants it: in rooms, or in all archives", function()
+  for i, row in ipairs { { {}, nil }, { { mam_include_total = true }, "3" }, { { muc_log_include_total = true }, "3" },
+    { { mam_include_total = true, muc_log_include_total = false }, nil } } do
+    local host = new(row[1])
+    local romeo = person(host, "romeo")
+    join(romeo, "Romeo")
+    for n = 1, 3 do say(romeo, ("<body>%d</body>"):format(n)) end
+    local fin = ask(romeo, "set", ("<query xmlns='%s'><set xmlns='http://jabber.org/protocol/rsm'><max>1</max></set></query>")
+      :format(MAM))
+    check.equal({ i, fin:find "{urn:xmpp:mam:2}fin/{http://jabber.org/protocol/rsm}set/count#" }, { i, row[2] })
+    host:close()
+  end
+end)
+
 check.test("the archive has what was said, under the ids everybody saw; who said it only for those who may know", function()
   local host = new()
   local romeo, juliet, nurse = person(host, "romeo"), person(host, "juliet"), person(host, "nurse")

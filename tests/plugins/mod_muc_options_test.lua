@@ -42,6 +42,21 @@ check.test("restrict_room_creation: everybody, administrators, accounts of this 
   end
 end)
 
+check.test("muc_occupant_id: who does not want them told tells of none", function()
+  for i, on in ipairs { true, false } do
+    local host, romeo = new { muc_occupant_id = on }
+    rooms.join(romeo, "Romeo")
+    local presence = romeo:expect { name = "presence" }
+    check.equal({ i, presence:get_child("occupant-id", "urn:xmpp:occupant-id:0") ~= nil }, { i, on })
+    rooms.say(romeo, "hello")
+    local said = romeo:expect(function(s) return s:get_child_text "body" == "hello" end)
+    check.equal({ i, said:get_child("occupant-id", "urn:xmpp:occupant-id:0") ~= nil }, { i, on })
+    local info = rooms.ask(romeo, "get", "<query xmlns='http://jabber.org/protocol/disco#info'/>")
+    check.equal({ i, tostring(info):find("occupant-id", 1, true) ~= nil }, { i, on })
+    host:close()
+  end
+end)
+
 check.test("muc_room_allow_public, muc_room_allow_persistent: owners, or administrators alone", function()
   for _, name in ipairs { "public", "persistent" } do
     local option, var = "muc_room_allow_" .. name, name .. "room"
