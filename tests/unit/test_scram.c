@@ -233,6 +233,69 @@ static void verdicts(void)
 	}
 }
 
+/* A client's last message for the password "pencil", over what it has sent and been told. */
+static void final_for(const struct scram_key *key, struct str header, struct str bare, struct str first, struct buf *out)
+{
+	unsigned char salted[DIGEST_MAX], client[DIGEST_MAX], signature[DIGEST_MAX];
+	size_t n = digest_size(key->digest), nonce = (size_t)((const char *)memchr(first.p, ',', first.n) - first.p);
+	struct buf auth = { 0 };
+	struct str salt = { (const char *)key->salt, key->salt_len };
+	CHECK(!digest_pbkdf2(key->digest, STR("pencil"), salt, key->iterations, salted, n));
+	digest_hmac(key->digest, (struct str){ (char *)salted, n }, STR("Client Key"), client);
+	buf_add_text(out, "c=");
+	base64_encode(header, out);
+	buf_add_char(out, ',');
+	buf_add(out, first.p, nonce);
+	buf_add_str(&auth, bare);
+	buf_add_char(&auth, ',');
+	buf_add_str(&auth, first);
+	buf_add_char(&auth, ',');
+	buf_add_str(&auth, buf_str(out));
+	digest_hmac(key->digest, (struct str){ (const char *)key->stored, n }, buf_str(&auth), signature);
+	for (size_t i = 0; i < n; i++)
+		client[i] ^= signature[i];
+	buf_add_text(out, ",p=");
+	base64_encode((struct str){ (char *)client, n }, out);
+	buf_free(&auth);
+}
+
+/* What was right once is wrong everywhere else: with another nonce of ours, with another header, for another account. */
+static void other_exchanges(void)
+{
+	static const struct { const char *first, *nonce, *salt; bool own_nonce; int want; } rows[] = {
+		{ "n,a=user,n=user,r=abcd", "efgh", "salt", false, SASL_OK },
+		{ "n,a=user,n=user,r=abcd", "efgi", "salt", false, SASL_BADPROT },          /* replayed */
+		{ "n,a=user,n=user,r=abcd", "efgi", "salt", true, SASL_BADAUTH },           /* and made to fit */
+		{ "n,a=user,n=user,r=abce", "efgh", "salt", true, SASL_BADAUTH },
+		{ "n,,n=user,r=abcd", "efgh", "salt", false, SASL_BADBINDING },
+		{ "n,a=User,n=user,r=abcd", "efgh", "salt", false, SASL_BADBINDING },
+		{ "y,a=user,n=user,r=abcd", "efgh", "salt", false, SASL_BADBINDING },
+		{ "n,a=user,n=User,r=abcd", "efgh", "salt", false, SASL_BADAUTH },
+		{ "n,a=user,n=user,r=abcd,x=y", "efgh", "salt", false, SASL_BADAUTH },
+		{ "n,a=user,n=user,r=abcd", "efgh", "SALT", false, SASL_BADAUTH },          /* the password was set anew, or of another */
+	};
+	struct scram_channel channel = { 0 };
+	for (int i = 0; i < COUNT(rows); i++) {
+		struct scram s = { 0 }, own = { 0 };
+		struct scram_key key, own_key;
+		struct buf final = { 0 };
+		CHECK(!scram_derive(digest_find(STR("sha256")), STR("pencil"), STR("salt"), 64, &own_key));
+		CHECK(!scram_derive(digest_find(STR("sha256")), STR("pencil"), str_of(rows[i].salt), 64, &key));
+		CHECK(scram_challenge(&own, str_of(rows[0].first), &channel, &own_key, str_of(rows[0].nonce)) == SASL_CONTINUE);
+		CHECK_ROW(i, scram_challenge(&s, str_of(rows[i].first), &channel, &key, str_of(rows[i].nonce)) == SASL_CONTINUE);
+		final_for(&own_key, STR("n,a=user,"), STR("n=user,r=abcd"), buf_str(&own.server_first), &final);
+		if (rows[i].own_nonce) {                /* both nonces are as long as each other */
+			char *at = memchr(buf_data(&final), ',', final.len);
+			memcpy(at + 3, buf_data(&s.nonce), s.nonce.len);
+		}
+		CHECK_ROW(i, scram_verify(&s, buf_str(&final), &key) == rows[i].want);
+		CHECK_ROW(i, (s.answer.len > 0) == (rows[i].want == SASL_OK));
+		buf_free(&final);
+		scram_wipe(&own);
+		scram_wipe(&s);
+	}
+}
+
 /* RFC 5802 §6. */
 static void channels(void)
 {
@@ -293,6 +356,7 @@ int main(void)
 	RUN(the_examples);
 	RUN(damaged_final);
 	RUN(verdicts);
+	RUN(other_exchanges);
 	RUN(channels);
 	RUN(amended);
 	return check_done();
