@@ -135,6 +135,19 @@ check.test("unknown and known accounts look the same", function()
   end
 end)
 
+-- Keys are derived for accounts that are not there too, from something: whoever knows from what has not become anybody.
+check.test("nobody logs in to an account without a password", function()
+  for _, said in ipairs { { n = 1 }, { nil, true, n = 2 }, { "", true, n = 2 }, { false, true, n = 2 } } do
+    local profile = { plain = function() return table.unpack(said, 1, said.n) end }
+    for _, mech in ipairs { "SCRAM-SHA-1", "SCRAM-SHA-256", "PLAIN" } do
+      for _, guess in ipairs { "x", "nil", "false" } do
+        local status, condition = talk(sasl.new(HOST, profile), mech, next_of(mech, "nobody", guess))
+        check.equal({ status, condition }, { "failure", "not-authorized" }, mech .. " " .. guess)
+      end
+    end
+  end
+end)
+
 check.test("channel binding", function()
   local function handler(data)
     local h = sasl.new(HOST, profiles.keys):add_cb_handler("tls-exporter", function(self) return self.userdata.data end)
