@@ -153,6 +153,7 @@ static int exchange_step_(lua_State *L)
 	buf_wipe(&box->answer.data);
 	enum exchange_result result = exchange_step(box->x, message, has ? &c : NULL, &box->answer);
 	mem_wipe(&c, sizeof c);
+	mem_wipe(secret, sizeof secret);
 	switch (result) {
 	case EXCHANGE_CHALLENGE:
 		lua_pushliteral(L, "challenge");
