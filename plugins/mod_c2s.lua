@@ -254,13 +254,18 @@ local function look()
 end
 module:add_timer(0.5, look)
 
--- Who has proved who he is, or is about to, by what holds no longer; bound sessions are closed by couplet.users.
+-- Who has proved who he is by what holds no longer; bound sessions are closed by couplet.users. Who is about to prove it learns
+-- nothing before he has: anybody can begin, and must not be told what becomes of an account, or that there is one.
 local function close_logins(condition, text)
   return function(event)
     for _, session in ipairs(unbound()) do
       local handler = session.sasl_handler
-      local name = session.username or handler and handler.claimed
-      if name == event.username and session.host == event.host then session:close { condition = condition, text = text } end
+      local here = session.host == event.host
+      if here and session.username == event.username then
+        session:close { condition = condition, text = text }
+      elseif here and handler and handler.claimed == event.username then
+        handler.outdated = true                  -- couplet.login's
+      end
     end
   end
 end

@@ -324,6 +324,9 @@ function login.new(module, dialect)
   end
 
   local function succeed(session, handler, data)
+    if handler.outdated then                     -- what was proved held when the exchange began, but no longer
+      return fail(session, handler, "temporary-auth-failure", "The account has just been changed; try again")
+    end
     if dialect.accepts then
       local condition, text = dialect.accepts(session, handler)
       if condition then return fail(session, handler, condition, text) end

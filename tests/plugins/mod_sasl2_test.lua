@@ -525,6 +525,31 @@ check.test("what ends all tokens of an account", function()
   end
 end)
 
+check.test("an account changes during a login: who knew the password is told to try again, others nothing", function()
+  local unbound = require "couplet.sessions".unbound
+  for i, fn in ipairs {
+    function(host) return users.set_password("juliet", "new password", host.name) end,
+    function(host) return users.disable_user("juliet", host.name) end,
+    function(host) return users.delete_user("juliet", host.name) end,
+  } do
+    for password, want in pairs { ["O Romeo"] = "temporary-auth-failure", guessed = "not-authorized" } do
+      local host = new()
+      host:load "c2s"
+      local c = connect(host)
+      unbound[c.session] = true
+      local next = client.scram { mech = "SCRAM-SHA-256", username = "juliet", password = password }
+      local answer = authenticate(c, "SCRAM-SHA-256", next(nil))
+      check.equal(condition(answer), "challenge", i)
+      check.ok(host:run(fn, host))
+      check.equal(c:received(), {}, i)
+      check.ok(not c.closed, i)
+      check.equal(condition(respond(c, next(base64.decode(answer[1]:get_text())))), want, i .. " " .. password)
+      unbound[c.session] = nil
+      host:close()
+    end
+  end
+end)
+
 check.test("a login with a role of its own gets no token for all", function()
   local host = new()
   host.events.add_handler("sasl2/c2s/success", function(event) event.handler.role = "prosody:guest" end, 2000)
