@@ -7,6 +7,7 @@
 #define COUPLET_MEM_H
 
 #include <stddef.h>
+#include <stdint.h>
 
 void *mem_alloc(size_t size) __attribute__((malloc, returns_nonnull));
 void *mem_zero(size_t size) __attribute__((malloc, returns_nonnull));      /* filled with 0 */
@@ -20,7 +21,7 @@ void mem_wipe(void *p, size_t size);
 static inline void mem_prefetch(const void *p, size_t size)
 {
 	for (size_t at = 0; at < size; at += 64)
-		__builtin_prefetch((const char *)p + at, 1);
+		__builtin_prefetch((const void *)((uintptr_t)p + at), 1);
 }
 
 /* Compares in a time that depends on size alone. 1: equal. */
