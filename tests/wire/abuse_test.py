@@ -9,6 +9,7 @@ import sys
 import time
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
+import scram  # noqa: E402
 from check import done, equal, test  # noqa: E402
 from server import DEADLINE, SANITIZER, Server  # noqa: E402
 from talk import Client  # noqa: E402
@@ -99,12 +100,16 @@ def changed_password(server):
     thief.expect("<success xmlns='%s'/>" % SASL)
     thief.open_stream()
     half = connected(server, "mercutio")               # has the challenge made of the old keys
-    half.send("<auth xmlns='%s' mechanism='SCRAM-SHA-256'>%s</auth>" % (SASL, base64.b64encode(b"n,,n=mercutio,r=abcdefgh").decode()))
-    half.expect("<challenge xmlns='%s'/>" % SASL)
+    bare = "n=mercutio,r=abcdefgh"
+    half.send("<auth xmlns='%s' mechanism='SCRAM-SHA-256'>%s</auth>" % (SASL, scram.encoded(b"n,," + bare.encode())))
+    challenge = base64.b64decode(half.next()[1].text()).decode()
     equal(server.ctl("passwd", "mercutio@localhost", input="other\nother\n")[0], 0)
-    for c in (thief, half):
-        c.expect("<stream:error><reset xmlns='urn:ietf:params:xml:ns:xmpp-streams'/></stream:error>")
-        c.sock.close()
+    thief.expect("<stream:error><reset xmlns='urn:ietf:params:xml:ns:xmpp-streams'/></stream:error>")
+    thief.sock.close()
+    proof, _ = scram.final("sha256", b"secret", bare, b"n,,", challenge)          # right, and too late
+    half.send("<response xmlns='%s'>%s</response>" % (SASL, scram.encoded(proof.encode())))
+    half.expect("<failure xmlns='%s'><temporary-auth-failure/></failure>" % SASL)
+    half.sock.close()
 
 
 @test("… nor when the account is deleted")

@@ -3,7 +3,6 @@
 away or cost him more (XEP-0474): the client finds out before it has proved anything, and nothing he can do hides it."""
 import base64
 import hashlib
-import hmac
 import os
 import pathlib
 import re
@@ -13,7 +12,9 @@ import sys
 import threading
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
+import scram  # noqa: E402
 from check import done, equal, test  # noqa: E402
+from scram import encoded  # noqa: E402
 from server import DEADLINE, Server, certificate  # noqa: E402
 from talk import HEADER  # noqa: E402
 
@@ -39,10 +40,6 @@ def until(sock, pattern):
             raise ConnectionError("closed after " + got)
         got += data.decode()
     return got
-
-
-def encoded(data):
-    return base64.b64encode(data).decode()
 
 
 class Between:
@@ -117,17 +114,13 @@ def login(sock, way, mechanism, careful=True):
         assert values["r"].startswith(nonce) and len(values["r"]) == len(nonce) + 24
         if careful and values.get("h") != encoded(hashlib.new(hash_name, told(features, way).encode()).digest()):
             return "found out"
-        salted = hashlib.pbkdf2_hmac(hash_name, b"secret", base64.b64decode(values["s"]), int(values["i"]))
-        key = hmac.digest(salted, b"Client Key", hash_name)
-        final = "c=%s,r=%s" % (encoded(gs2 + binding), values["r"])
-        auth = ("%s,%s,%s" % (bare, challenge, final)).encode()
-        proof = bytes(a ^ b for a, b in zip(key, hmac.digest(hashlib.new(hash_name, key).digest(), auth, hash_name)))
-        sock.sendall(("<response xmlns='%s'>%s</response>" % (way, encoded((final + ",p=" + encoded(proof)).encode()))).encode())
+        final, signature = scram.final(hash_name, b"secret", bare, gs2 + binding, challenge)
+        sock.sendall(("<response xmlns='%s'>%s</response>" % (way, encoded(final.encode()))).encode())
         answer = until(sock, "</success>|</failure>")
         if "<failure" in answer:
             return re.search("<failure[^>]*><([a-z-]+)", answer)[1]
         verifier = base64.b64decode(re.search("<(?:success|additional-data)[^>]*>([^<]+)", answer)[1]).decode()
-        equal(verifier, "v=" + encoded(hmac.digest(hmac.digest(salted, b"Server Key", hash_name), auth, hash_name)))
+        equal(verifier, signature)
         return "success"
 
 
