@@ -133,10 +133,12 @@ def refused(server):
                 pass
             s.close()
     crowd(1500 if not SANITIZER else 100)
-    before = rss(server)
-    crowd(3000 if not SANITIZER else 100)              # 1.3 KB each once
-    grown = rss(server) - before
-    assert SANITIZER or grown < 2 * 1024 * 1024, "%d bytes" % grown
+    grown = []
+    while len(grown) < 4 and (not grown or grown[-1] >= 2 * 1024 * 1024):      # what the collector has not come to is once
+        before = rss(server)
+        crowd(3000 if not SANITIZER else 100)              # 1.3 KB each once, in every round
+        grown.append(rss(server) - before)
+    assert SANITIZER or grown[-1] < 2 * 1024 * 1024, "%s bytes" % grown
 
 
 @test("addresses nobody has are not remembered whole")
