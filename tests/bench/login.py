@@ -15,7 +15,6 @@ so that a busy machine does the same to each, and of many short rounds the quart
     fast+       the same with a token, all of it inline
 """
 import base64
-import hashlib
 import hmac
 import os
 import pathlib
@@ -27,7 +26,9 @@ import sys
 import time
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
+import scram as scram_client  # noqa: E402
 import server  # noqa: E402
+from scram import encoded as b64  # noqa: E402
 
 HEADER = ("<?xml version='1.0'?><stream:stream to='localhost' version='1.0' xmlns='jabber:client' "
           "xmlns:stream='http://etherx.jabber.org/streams'>")
@@ -39,10 +40,6 @@ BIND2_ALL = ("<bind xmlns='urn:xmpp:bind:0'><tag>bench</tag><enable xmlns='urn:x
              "<enable xmlns='urn:xmpp:carbons:2'/></bind>")
 context = ssl.create_default_context()
 context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
-
-
-def b64(data):
-    return base64.b64encode(data).decode()
 
 
 class Client:
@@ -67,20 +64,12 @@ class Client:
         self.s.close()
 
 
-salted = {}
+BARE = "n=romeo,r=" + "x" * 24
+FIRST = b64(("n,," + BARE).encode())
 
 
-class Scram:
-    first = "n=romeo,r=" + "x" * 24
-
-    def final(self, challenge):
-        r, s, i = re.match(r"r=([^,]+),s=([^,]+),i=(\d+)", challenge).groups()
-        if s not in salted:
-            salted[s] = hashlib.pbkdf2_hmac("sha256", b"secret", base64.b64decode(s), int(i))
-        key = hmac.digest(salted[s], b"Client Key", "sha256")
-        bare = "c=biws,r=" + r
-        signature = hmac.digest(hashlib.sha256(key).digest(), ("%s,%s,%s" % (self.first, challenge, bare)).encode(), "sha256")
-        return bare + ",p=" + b64(bytes(a ^ b for a, b in zip(key, signature)))
+def final(challenge):
+    return b64(scram_client.final("sha256", b"secret", BARE, b"n,,", challenge)[0].encode())
 
 
 def challenge_in(answer):
@@ -92,10 +81,10 @@ def tls(port):
 
 
 def scram(port, more=""):
-    c, x = Client(port), Scram()
+    c = Client(port)
     c.ask(HEADER, "</stream:features>")
-    a = c.ask("<auth xmlns='%s' mechanism='SCRAM-SHA-256'>%s</auth>" % (SASL, b64(("n,," + x.first).encode())), "</challenge>")
-    c.ask("<response xmlns='%s'>%s</response>" % (SASL, b64(x.final(challenge_in(a)).encode())), "</success>")
+    a = c.ask("<auth xmlns='%s' mechanism='SCRAM-SHA-256'>%s</auth>" % (SASL, FIRST), "</challenge>")
+    c.ask("<response xmlns='%s'>%s</response>" % (SASL, final(challenge_in(a))), "</success>")
     c.ask(HEADER, "</stream:features>")
     c.ask("<iq type='set' id='b'><bind xmlns='urn:ietf:params:xml:ns:xmpp-bind'><resource>bench</resource></bind></iq>", "</iq>")
     if more:
@@ -109,11 +98,11 @@ def scram_all(port):
 
 
 def scram2(port, more=""):
-    c, x = Client(port), Scram()
+    c = Client(port)
     c.ask(HEADER, "</stream:features>")
     a = c.ask("<authenticate xmlns='%s' mechanism='SCRAM-SHA-256'><initial-response>%s</initial-response>%s%s%s"
-              "</authenticate>" % (SASL2, b64(("n,," + x.first).encode()), AGENT, BIND2, more), "</challenge>")
-    a = c.ask("<response xmlns='%s'>%s</response>" % (SASL2, b64(x.final(challenge_in(a)).encode())), "</stream:features>")
+              "</authenticate>" % (SASL2, FIRST, AGENT, BIND2, more), "</challenge>")
+    a = c.ask("<response xmlns='%s'>%s</response>" % (SASL2, final(challenge_in(a))), "</stream:features>")
     c.end()
     return a
 
