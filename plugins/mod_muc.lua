@@ -95,10 +95,7 @@ local made = {}                                            -- bare address, and 
 
 local function count_made(who, change)
   if not who then return end
-  for _, by in ipairs { who, "@" .. jid.host(who) } do
-    local n = (made[by] or 0) + change
-    made[by] = n > 0 and n or nil
-  end
+  util.count_account(made, who, change)
 end
 
 local function note_kept(room)

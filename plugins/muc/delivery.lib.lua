@@ -47,9 +47,8 @@ return function(room_mt)
     domain = domain or jid.host(full)
     local weight = presence and takes(#tostring(presence))
     all.weight[full] = weight
-    local n, total = (all.of[domain] or 0) + (weight and 1 or 0) - (before and 1 or 0),
-      (inside[domain] or 0) + (weight or 0) - (before or 0)
-    all.of[domain], inside[domain] = n > 0 and n or nil, total > 0 and total or nil
+    util.count(all.of, domain, (weight and 1 or 0) - (before and 1 or 0))
+    util.count(inside, domain, (weight or 0) - (before or 0))
   end
 
   -- Has one other server its share already, of this room (half of it) or of all? Then no more come from there, with no more to

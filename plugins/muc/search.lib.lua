@@ -195,9 +195,7 @@ return function(listing, occupied)
     end
     local function count(change)
       under_way = under_way + change
-      if not domain then return end
-      local n = (of[domain] or 0) + change
-      of[domain] = n > 0 and n or nil
+      if domain then util.count(of, domain, change) end
     end
     count(1)
     local set = rsm.get(search) or {}

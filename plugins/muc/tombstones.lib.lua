@@ -22,19 +22,12 @@ local store = module:open_store("tombstones", "keyval")
 local till, n = {}, 0                          -- { [address] = when it is over }
 local made_by, left = {}, {}                   -- { [address] = account }, { [account, and "@" with its domain] = how many }
 
-local function count(by, change)
-  for _, who in ipairs { by, "@" .. jid.host(by) } do
-    local now = (left[who] or 0) + change
-    left[who] = now > 0 and now or nil
-  end
-end
-
 local function note(address, time, by)
   if not till[address] then n = n + 1 end
   till[address] = time
   if by and not made_by[address] then
     made_by[address] = by
-    count(by, 1)
+    util.count_account(left, by, 1)
   end
 end
 
@@ -44,7 +37,7 @@ local function unnote(address)
   local by = made_by[address]
   if by then
     made_by[address] = nil
-    count(by, -1)
+    util.count_account(left, by, -1)
   end
   return true
 end

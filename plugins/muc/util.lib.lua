@@ -11,6 +11,7 @@
 --   may_guess(room, bare_jid) -> bool            may it be wrong about a password there once more?
 --   guessed(room, bare_jid)                      it was
 --   elsewhere(bare_jid) -> domain | nil          the other server that account is of
+--   count(counts, key, change), count_account(counts, bare_jid, change)
 --   is_nick(nick) -> bool                 prepared already: not too long, and none that looks like another or like nothing
 --   unclear(x, layout, form_type) -> nil | why this is no submitted form of that type that says one thing
 --   valid_affiliations, valid_roles      name -> rank
@@ -79,6 +80,18 @@ local ACCOUNTS, DOMAINS = 5000, 1000           -- whose budgets are remembered
 function util.elsewhere(bare)
   local domain = jid.host(bare)
   return not hosts.get(domain) and domain or nil
+end
+
+-- One more or less in a table of counts; what there is none of is not in it.
+function util.count(counts, key, change)
+  local n = (counts[key] or 0) + change
+  counts[key] = n > 0 and n or nil
+end
+
+-- The same for an account, and for "@" with its domain.
+function util.count_account(counts, bare, change)
+  util.count(counts, bare, change)
+  util.count(counts, "@" .. jid.host(bare), change)
 end
 
 -- So much for one account, and for all of one other server. Nobody's account is looked at once his server has had its share.
