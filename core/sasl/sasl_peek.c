@@ -9,15 +9,9 @@
 #include "sasl/scram_message.h"
 #include "xmpp/prep.h"
 
-/* UTF-8 without NUL. */
-static bool utf8_text(struct str s)
-{
-	return (!s.n || !memchr(s.p, 0, s.n)) && prep_utf8_length(s) >= 0;
-}
-
 static bool copy_name(struct str s, char *out, size_t *len)
 {
-	if (s.n > SASL_NAME_MAX || !utf8_text(s))
+	if (s.n > SASL_NAME_MAX || !prep_is_text(s))
 		return false;
 	memcpy(out, s.p, s.n);
 	out[s.n] = 0;
@@ -66,7 +60,7 @@ static enum status peek_plain(struct str message, struct sasl_peek *out)
 		return ST_INVALID;
 	if (!name.n || !copy_name(authzid, out->authzid, &out->authzid_len) || !copy_name(name, out->name, &out->name_len))
 		return ST_INVALID;
-	if (rest.n > SASL_NAME_MAX || !utf8_text(rest))
+	if (rest.n > SASL_NAME_MAX || !prep_is_text(rest))
 		return ST_INVALID;
 	out->password = rest;
 	return ST_OK;

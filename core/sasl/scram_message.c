@@ -55,12 +55,6 @@ static bool is_printable(struct str s)
 	return true;
 }
 
-/* Text of the grammar is UTF-8 without NUL. */
-static bool is_text(struct str s)
-{
-	return s.n && !memchr(s.p, 0, s.n) && prep_utf8_length(s) >= 0;
-}
-
 enum status scram_name(struct str saslname, char *out, size_t size, size_t *len)
 {
 	size_t n = 0;
@@ -87,7 +81,7 @@ enum status scram_read_first(struct str message, struct scram_first *out)
 {
 	struct scram_first m = { 0 };
 	struct str rest = message;
-	if (!is_text(message))
+	if (!prep_is_text(message))
 		return ST_INVALID;
 	struct str flag = take(&rest);
 	if (is_attribute(flag, 'p', &m.binding)) {
@@ -119,7 +113,7 @@ enum status scram_read_final(struct str message, struct scram_final *out)
 {
 	struct scram_final m = { 0 };
 	struct str rest = message;
-	if (!is_text(message) || !attribute(&rest, 'c', &m.cbind) || !attribute(&rest, 'r', &m.nonce) || !is_printable(m.nonce))
+	if (!prep_is_text(message) || !attribute(&rest, 'c', &m.cbind) || !attribute(&rest, 'r', &m.nonce) || !is_printable(m.nonce))
 		return ST_INVALID;
 	while (rest.p) {
 		struct str part = take(&rest);

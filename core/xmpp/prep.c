@@ -307,3 +307,8 @@ long prep_utf8_length(struct str text)
 	}
 	return count;
 }
+
+bool prep_is_text(struct str text)
+{
+	return (!text.n || !memchr(text.p, 0, text.n)) && prep_utf8_length(text) >= 0;
+}

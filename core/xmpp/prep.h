@@ -38,4 +38,7 @@ bool prep_is_clean(enum prep_profile profile, struct str text);
 /* Characters in text, or -1 if it is no UTF-8 (overlong forms, surrogates and more than U+10FFFF are none). */
 long prep_utf8_length(struct str text);
 
+/* Is it UTF-8 without NUL? */
+bool prep_is_text(struct str text);
+
 #endif
