@@ -4,7 +4,7 @@
  *
  *   setup{ failed = fn(co, err), put_off = fn(fn, ...) -> true, ready = fn() }        once
  *   start(fn, ...)      runs fn in a pooled coroutine -> true (ended) | thread (it waits) | false (failed)
- *   continue(co, ...)   goes on with one that waits -> the same
+ *   continue(co, ...)   goes on with one that waits -> the same | true (put off)
  *   inner(co, ...)      coroutine.resume, known to the watch: generators
  *   current() -> thread | nil        the task that runs: its outermost coroutine
  *   swap(thread | nil) -> thread | nil        another current one: waits in place, which run the loop inside a task
@@ -338,7 +338,13 @@ static void serve(lua_State *L, int q, int given)
 	lua_settop(L, top);
 }
 
-/* A thread that waited for a queue has ended: the queue goes on. */
+static int queue_serve(lua_State *L)    /* put off */
+{
+	serve(L, 1, 0);
+	return 0;
+}
+
+/* A thread that waited for a queue has ended: the queue goes on, but not inside the task that woke the thread. */
 static void serve_on(lua_State *L, lua_State *co, int thread)
 {
 	task_extra(co)->serves = 0;
@@ -348,15 +354,14 @@ static void serve_on(lua_State *L, lua_State *co, int thread)
 	lua_pushvalue(L, thread);
 	lua_pushnil(L);
 	lua_rawset(L, -4);
-	if (lua_touserdata(L, -1))
+	if (lua_touserdata(L, -1) && t.current) {
+		lua_pushcfunction(L, queue_serve);
+		lua_insert(L, -2);
+		put_off(L, 2);
+	} else if (lua_touserdata(L, -1)) {
 		serve(L, lua_gettop(L), 0);
+	}
 	lua_pop(L, 2);
-}
-
-static int queue_serve(lua_State *L)    /* put off by push() */
-{
-	serve(L, 1, 0);
-	return 0;
 }
 
 static int queue_push(lua_State *L)
@@ -436,6 +441,8 @@ static int continue_(lua_State *L)
 	int n = lua_gettop(L) - 1;
 	if (lua_status(co) != LUA_YIELD)
 		return luaL_error(L, "this task does not wait");
+	if (t.depth >= t.deepest)
+		return put_off(L, n + 1);
 	if (!lua_checkstack(co, n))
 		return luaL_error(L, "too many arguments");
 	lua_xmove(L, co, n);

@@ -89,8 +89,6 @@ local function wake(co, ...)
   local slot = in_place[co]
   if slot then
     slot.values = pack(...)
-  elseif current() then
-    put_off(co, ...)
   elseif status(co) == "suspended" then        -- not cancelled meanwhile
     continue(co, ...)
   end

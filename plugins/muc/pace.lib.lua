@@ -20,7 +20,6 @@ end
 
 local function more() return spent < TURN and clock.cpu() < till end
 
--- No timer of the module: that would be a task, and done() in a task lets others go on when it is over, not at once.
 local function turn()
   begin()
   while first <= last and more() do
@@ -34,7 +33,6 @@ local function turn()
 end
 
 module:on_unload(function()
-  if timer then timer:stop() end
   while first <= last do
     first = first + 1
     waiting[first - 1].done()
@@ -45,7 +43,7 @@ return function(n)
   if n < SMALL then return false end
   if not timer then
     begin()
-    timer = clock.timer(0, turn)
+    timer = module:add_timer(0, turn)
   end
   if first > last and more() then
     spent = spent + n

@@ -158,6 +158,36 @@ check.test("promises", function()
   end)
 end)
 
+check.test("who waits for an answer goes on inside its callback, as on Prosody", function()
+  run(function()
+    local async = require "couplet.async"
+    local l = serve(reply(OK))
+    local url = ("http://127.0.0.1:%d/"):format(l:port())
+    local log = {}
+    local wait, done = async.waiter()
+    task.spawn(function()
+      wait()
+      log[#log + 1] = "goes on"
+    end)
+    local all, over = async.waiter()
+    http.request(url, function(body)
+      log[#log + 1] = body
+      done()
+      log[#log + 1] = "callback over"
+      over()
+    end)
+    all()
+    check.equal(log, { "ok", "goes on", "callback over" })
+    log = {}
+    local p = http.request(url)
+    p:next(function(response) log[#log + 1] = response.body end)
+    local response = async.wait_for(p)
+    log[#log + 1] = response.code
+    check.equal(log, { "ok", 200 })
+    l:close()
+  end)
+end)
+
 check.test("failures have code 0 and a reason", function()
   run(function()
     local l = serve(reply "HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nshort")

@@ -161,6 +161,74 @@ check.test("runner: in order, with watchers", function()
   check.equal(log, "ran")
 end)
 
+-- What each row logs, and in which order, is what Prosody's own util.async and util.promise make of it.
+check.test("who waits goes on inside the timer's done() or resolve(), as on Prosody", function()
+  local rows = {
+    { "a waiter", function(say, at)
+      local wait, done = async.waiter()
+      at(function() say "timer" done() say "timer over" end)
+      wait()
+      say "goes on"
+    end, "timer, goes on, timer over" },
+    { "the second of two", function(say, at)
+      local wait, done = async.waiter(2)
+      at(function() done() say "one" done() say "two" end)
+      wait()
+      say "goes on"
+    end, "one, goes on, two" },
+    { "a promise, in the order of those who wait for it", function(say, at)
+      local p, resolve = deferred()
+      p:next(function() say "first" end)
+      task.spawn(function() say(async.wait_for(p) .. " goes on") end)
+      p:next(function() say "last" end)
+      at(function() say "timer" resolve "x" say "timer over" end)
+    end, "timer, first, x goes on, last, timer over" },
+    { "a promise that is rejected", function(say, at)
+      local p, _, reject = deferred()
+      at(function() say "timer" reject "x" say "timer over" end)
+      say(select(2, async.wait_for(p)) .. " goes on")
+    end, "timer, x goes on, timer over" },
+    { "the rest of a runner's queue comes later", function(say, at)
+      local wait, done
+      local r = async.runner(function(x)
+        if x == "a" then wait, done = async.waiter() wait() end
+        say(x)
+      end)
+      r:run "a"
+      r:run "b"
+      r:run "c"
+      at(function() say "timer" done() say "timer over" end)
+    end, "timer, a, timer over, b, c" },
+    { "a guard", function(say, at)
+      local guard, wait, done = async.guarder(), async.waiter()
+      task.spawn(function() local exit = guard() wait() say "a out" exit() say "a over" end)
+      task.spawn(function() local exit = guard() say "b in" exit() end)
+      at(function() done() say "timer over" end)
+    end, "a out, b in, a over, timer over" },
+    { "an error of who was woken is not the timer's", function(say, at)
+      local wait, done = async.waiter()
+      at(function() done() say "timer over" end)
+      wait()
+      error "bad"
+    end, "timer over" },
+  }
+  host:load("times", "")
+  local module = host:module "times"
+  local ways = {
+    add_timer = function(fn) module:add_timer(1, fn) end,
+    add_task = function(fn) timer.add_task(1, fn) end,
+  }
+  for way, at in pairs(ways) do
+    for _, row in ipairs(rows) do
+      local log = {}
+      task.spawn(row[2], function(x) log[#log + 1] = x end, at)
+      host:advance(2)
+      check.equal(table.concat(log, ", "), row[3], row[1] .. ", " .. way)
+    end
+  end
+  host:unload "times"
+end)
+
 check.test("timers by id", function()
   local log = {}
   local id = timer.add_task(5, function(_, _, param) log[#log + 1] = param return #log < 3 and 1 or nil end, "p")

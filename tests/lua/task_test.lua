@@ -128,11 +128,78 @@ check.test("two queues interleave only at waits", function()
   check.equal(log, { "a1", "b1", "A1", "a2", "A2" })
 end)
 
-check.test("a wake-up from inside a task is put off until that task waits or ends", function()
+check.test("who waits goes on inside done(), also where a task calls it", function()
   local log, wait, finish = {}, gate()
-  task.spawn(function() wait() log[#log + 1] = "woken" end)
-  task.spawn(function() finish() log[#log + 1] = "waker" end)
-  check.equal(log, { "waker", "woken" })
+  task.spawn(function()
+    wait()
+    log[#log + 1] = "woken"
+    task.sleep(0.001)
+    log[#log + 1] = "slept"
+  end)
+  task.spawn(function()
+    log[#log + 1] = "waker"
+    finish()
+    log[#log + 1] = "goes on"
+  end)
+  check.equal(log, { "waker", "woken", "goes on" })
+  until_true(function() return log[4] == "slept" end)
+end)
+
+check.test("what stands in a queue behind who was woken is handled when the waker is over", function()
+  local log, wait, finish = {}, gate()
+  local q = task.queue(function(a)
+    if a == 1 then wait() end
+    log[#log + 1] = a
+  end)
+  for i = 1, 3 do q:push(i) end
+  task.spawn(function()
+    finish()
+    log[#log + 1] = "waker"
+  end)
+  check.equal(log, { 1, "waker", 2, 3 })
+  check.equal(q:count(), 0)
+end)
+
+-- Takes turns as muc/pace does: a timer's task lets others go on until its time is over.
+check.test("a bound in time holds in a task that lets others go on, one by one", function()
+  local fake = require "fakehost"
+  local host = fake.new {}
+  host:load("turns", "")
+  local waiting, turns, now = {}, {}, 0
+  for i = 1, 10 do
+    task.spawn(function()
+      task.await(function(done) waiting[i] = done end)
+      now = now + 1                             -- what it does takes a second
+    end)
+  end
+  host:module "turns":add_timer(0, function()
+    local till, n = now + 3, 0
+    while waiting[1] and now < till do
+      table.remove(waiting, 1)()
+      n = n + 1
+    end
+    turns[#turns + 1] = n
+    return waiting[1] and 0 or nil
+  end)
+  host:advance(1)
+  check.equal(turns, { 3, 3, 3, 1 })
+  check.equal(host:close(), {})
+end)
+
+check.test("long chains of tasks waking tasks do not end at Lua's C stack, and none is lost", function()
+  lines = {}
+  local first, n = nil, 0
+  for _ = 1, 20000 do
+    local next_one = first
+    task.spawn(function()
+      task.await(function(done) first = done end)
+      n = n + 1
+      if next_one then pcall(next_one) end
+    end)
+  end
+  task.spawn(first)
+  check.equal(n, 20000)
+  check.equal(lines, {})
 end)
 
 check.test("long chains of tasks starting tasks do not end at Lua's C stack", function()
