@@ -186,10 +186,31 @@ function on.drained(conn)
   local session = conn:session()
   if not session then return end
   client_session.flushed(session, true)
-  task.spawn(bus_of(session).fire_event, "c2s-ondrain", { session = session })
+  local bus = bus_of(session)
+  if bus.heard "c2s-ondrain" then task.spawn(bus.fire_event, "c2s-ondrain", { session = session }) end
 end
 
 net.on("c2s", on)
+
+-- Which buses would tell somebody of each buffer that has emptied? Without any, connections report it to who waits for it alone.
+local drains = {}
+local function tells(host, heard)
+  drains[host] = heard or nil
+  net.every_drained("c2s", next(drains) ~= nil)
+end
+local function watch(host, bus)
+  bus.watch("c2s-ondrain", function(heard) tells(host, heard) end)
+end
+local function unwatch(host, bus)
+  bus.watch("c2s-ondrain", nil)
+  tells(host, false)
+end
+watch("*", prosody.events)
+
+function module.unload()
+  unwatch("*", prosody.events)
+  for host in pairs(enabled) do unwatch(host, hosts.get(host).events) end
+end
 
 -- Hosts -------------------------------------------------------------------------------------------------------------------------
 
@@ -197,6 +218,7 @@ function module.add_host(host_module)
   local host = host_module.host
   if host_module:get_host_type() ~= "local" then return false, "clients log in at virtual hosts" end
   enabled[host] = true
+  watch(host, hosts.get(host).events)
   local function at_work_now(event)
     local session = event.session
     local native = session.net
@@ -215,7 +237,10 @@ function module.add_host(host_module)
     if session.notopen then return false end
     return session.rawsend " "
   end, -1)
-  host_module:hook("host-deactivating", function() enabled[host] = nil end)
+  host_module:hook("host-deactivating", function()
+    enabled[host] = nil
+    unwatch(host, hosts.get(host).events)
+  end)
 end
 
 -- Sessions without a resource, as they are now: closing one may wait.

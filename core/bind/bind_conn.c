@@ -6,7 +6,7 @@
  *   send(string | stanza | block)        -> true, or false when it is over
  *   track(queue | nil [, hold])          what is sent goes into that queue of couplet.core.unacked too, if it is a stanza. hold: stanzas
  *                                        are only kept, until the next call
- *   owes()                               is something of it still on its way to the kernel, as far as is known? Then `drained` comes
+ *   owes()                               is something of it still on its way to the kernel? Then `drained` comes
  *   close([seconds = 5])                 what was sent leaves, then goodbye; cut off after so long. Only `closed` comes afterwards
  *   abort([reason])                      at once
  *   starttls(context [, server_name])    after what was sent so far has left; bytes that came in clear are thrown away. Client
@@ -52,7 +52,7 @@ struct bound {                            /* the userdata */
 	struct addr peer, local;
 	struct conn_limits limits;
 	struct tracker *tracker;          /* the user value QUEUE; NULL: none */
-	uint32_t sent, drained;           /* blocks sent there; how many of them are known to be with the kernel */
+	uint32_t sent;                    /* blocks sent there (mod 2^32) */
 	bool closing, dialled, abort;
 };
 
@@ -167,6 +167,11 @@ static void done(struct bound *b)
 	window_done(b->window);
 	if (window_reopen(b->window))
 		conn_reopened(b->id);
+}
+
+static bool owes(struct bound *b)
+{
+	return b->window && window_owes(b->window, b->sent);
 }
 
 /* Pushes what the handler gets besides the connection; returns how many. */
@@ -305,11 +310,8 @@ static int deliver(lua_State *L)
 	struct bound *b = find(e->id);
 	if (!b || b->closing)
 		return 0;
-	if (e->kind == CONN_DRAINED) {
-		b->drained = (uint32_t)e->number;
-		if (b->drained != b->sent)        /* more has been sent meanwhile */
-			return 0;
-	}
+	if (e->kind == CONN_DRAINED && owes(b))   /* more has been sent meanwhile */
+		return 0;
 	push(L, e->id);
 	if (e->kind == CONN_SECURED) {
 		struct conn_text *text = e->p;
@@ -493,7 +495,7 @@ void bind_conn_sent(uint64_t id, const struct block *block)
 static int conn_m_owes(lua_State *L)
 {
 	struct bound *b = check(L);
-	lua_pushboolean(L, live(b) && b->sent != b->drained);
+	lua_pushboolean(L, live(b) && owes(b));
 	return 1;
 }
 

@@ -7,7 +7,8 @@
  *     ended = f(conn),
  *     error = f(conn, condition, text), data = f(conn, bytes), bytes = f(conn, bytes) (conn:tap), idle = f(conn), drained = f(conn), closed = f(conn, reason),
  *     xmlns = "jabber:client" })                      any may be absent; each call replaces them all, for open connections too.
- *                                                     drained: all that was sent is with the kernel (costs an event each time)
+ *                                                     drained: all that was sent is with the kernel, to who has asked conn:owes()
+ *   every_drained(class, boolean)                     likewise, whoever has asked: costs an event and a wake-up each time
  *   hold_new(boolean)                                 nothing is read from accepted connections before `opened` has returned
  *   listen{ address = "*", port =, class =, tls = context (from the first byte), alpn = "name" | {...} (others are refused),
  *     mode = "xml" | "raw", limits = (conn:limits), window = { elements, bytes }, deadline = seconds, backlog =,
@@ -152,11 +153,16 @@ static int net_on(lua_State *L)
 		luaL_unref(L, LUA_REGISTRYINDEX, b->handler[i]);
 		b->handler[i] = ref;
 	}
-	atomic_store(&c->wants_drained, b->handler[CONN_DRAINED] != LUA_NOREF);
 	if (lua_getfield(L, 2, "xmlns") == LUA_TSTRING) {
 		free(b->ns);
 		b->ns = mem_copy(lua_tostring(L, -1), lua_rawlen(L, -1));
 	}
+	return 0;
+}
+
+static int net_every_drained(lua_State *L)
+{
+	atomic_store(&bind_class(L, luaL_checkstring(L, 1))->every_drained, lua_toboolean(L, 2));
 	return 0;
 }
 
@@ -597,7 +603,7 @@ int bind_net_open(lua_State *L)
 {
 	static const luaL_Reg net[] = { { "setup", net_setup }, { "stop", net_stop }, { "on", net_on }, { "listen", net_listen },
 		{ "connect", net_connect }, { "block", net_block }, { "multicast", net_multicast }, { "batch", net_batch }, { "stats", net_stats },
-		{ "hold_new", net_hold_new },
+		{ "hold_new", net_hold_new },     { "every_drained", net_every_drained },
 		{ NULL, NULL } };
 	static const luaL_Reg listener[] = { { "port", listener_port }, { "address", listener_address }, { "tls", listener_set_tls },
 		{ "close", listener_shut }, { NULL, NULL } };

@@ -27,7 +27,7 @@ struct peers;
 struct conn_class {
 	struct conn_class *next;
 	char *name;
-	atomic_bool wants_drained;            /* somebody listens to CONN_DRAINED */
+	atomic_bool every_drained;            /* CONN_DRAINED comes whenever all has left, not only to who waits (window_owes) */
 	_Atomic uint32_t open, max;           /* connections; max 0: no limit of its own */
 	struct peers *peers;                  /* I/O thread 0 only */
 	void *user;                           /* the logic thread's */
@@ -55,7 +55,7 @@ enum conn_event_kind {
 	CONN_DATA,         /* p: struct conn_text; counted */
 	CONN_BYTES,        /* p: struct conn_text, of a tapped connection: nothing is read until conn_feed() */
 	CONN_IDLE,
-	CONN_DRAINED,                         /* number: how many blocks it had been sent (mod 2^32) */
+	CONN_DRAINED,      /* all that was sent has left: who waits looks again (window_owes) */
 	CONN_CLOSED,       /* p: struct conn_text, the reason. number: the token of a dial that never got a slot, else 0 */
 	CONN_EXPORTED,     /* number: the asker's token; p: struct conn_text or NULL */
 	CONN_EVENTS

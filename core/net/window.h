@@ -1,9 +1,13 @@
 /* SPDX-License-Identifier: MIT */
-/* window.h - how much of a connection the logic thread has not handled yet: counted up by the connection's I/O thread,
- * counted down by the logic thread, so that neither waits for the other.
+/* window.h - what a connection's I/O thread and the logic thread know of one another without asking.
+ *
+ * How much the logic thread has not handled yet: counted up by the I/O thread, counted down by the logic thread.
  *
  * The I/O thread closes the window when it is full, and stops reading. It opens again, once half of it is free, by whoever of
  * the two notices first: window_reopen() is true for exactly one of them, which then sees to it that reading goes on.
+ *
+ * How much of what the logic thread has sent is with the kernel: a number that the I/O thread writes and the logic thread
+ * reads. Only who has to wait is told (window_owes), since to wake a thread costs more than to send a stanza.
  */
 #ifndef COUPLET_WINDOW_H
 #define COUPLET_WINDOW_H
@@ -18,7 +22,8 @@
 struct window {
 	_Atomic uint64_t held;                    /* elements << 32 | bytes */
 	_Atomic uint32_t elements, bytes;         /* the limits; written by the logic thread */
-	atomic_bool closed;
+	_Atomic uint32_t drained;                 /* blocks that have left, at a moment when all had (mod 2^32) */
+	atomic_bool closed, tell;
 	atomic_uchar refs;
 };
 
@@ -74,6 +79,22 @@ static inline void window_close(struct window *w)
 static inline bool window_reopen(struct window *w)
 {
 	return atomic_load(&w->closed) && window_has_room(w) && atomic_exchange(&w->closed, false);
+}
+
+/* Logic thread: has something of the blocks it sent not left yet? Then the next window_drained() is true. */
+static inline bool window_owes(struct window *w, uint32_t sent)
+{
+	if (atomic_load(&w->drained) == sent)
+		return false;
+	atomic_store(&w->tell, true);
+	return atomic_load(&w->drained) != sent;
+}
+
+/* I/O thread: all of the blocks taken so far have left. Returns whether somebody waits for that. */
+static inline bool window_drained(struct window *w, uint32_t taken)
+{
+	atomic_store(&w->drained, taken);
+	return atomic_load(&w->tell) && atomic_exchange(&w->tell, false);
 }
 
 /* Logic thread: one element is handled. Its bytes are the mean of those held: exact in the sum, and no list to keep. */

@@ -9,6 +9,8 @@
 --   bus.add_wrapper(event|false, w)  bus.remove_wrapper(event|false, w)     w(next, event, data); the last added is outermost
 --   bus.entries(event) -> array of { fn, priority, owner, … }     bus.wrapped(event) -> bool: does more than handlers see it?
 --   bus.heard(event) -> bool       would anybody be told? Asked before making data for events that fire with each message
+--   bus.watch(event, fn | nil)     fn(heard) at once and with each change of its handlers: for who would rather not notice
+--                                  what nobody is to be told; one for each event
 --   bus.set_debug_hook(fn) -> old  fn(handler, event, data) calls the handlers instead
 --   bus.count() -> handlers
 --
@@ -83,9 +85,19 @@ end
 
 function events.new()
   local lists = {}                      -- event -> list; absent: nobody
+  local watched = {}                    -- event -> who wants to know whether there is somebody
   local wrappers, everywhere = nil, nil -- event -> array; wrappers of all events
   local debug_hook
   local fire_event, special = native.bus(lists, failed)
+
+  local function heard(event)
+    return lists[event] ~= nil or everywhere ~= nil or wrappers ~= nil and wrappers[event] ~= nil
+  end
+
+  local function tell(event)
+    local fn = watched[event]
+    if fn then fn(heard(event)) end
+  end
 
   local function forget(event, fn)
     local list = lists[event]
@@ -100,7 +112,10 @@ function events.new()
         entries[#entries + 1] = entry
       end
     end
-    if found then lists[event] = build(entries) end
+    if found then
+      lists[event] = build(entries)
+      tell(event)
+    end
     return found
   end
 
@@ -136,6 +151,7 @@ function events.new()
     end
     if not placed then entries[#entries + 1] = entry end
     lists[event] = build(entries)
+    tell(event)
     return entry.fn
   end
 
@@ -163,6 +179,7 @@ function events.new()
 
   local function settle()
     special((wrappers or everywhere) and wrapped or debug_hook and plain or nil)
+    for event in pairs(watched) do tell(event) end
   end
 
   local function remove_handler(event, fn)
@@ -203,10 +220,6 @@ function events.new()
     settle()
   end
 
-  local function heard(event)
-    return lists[event] ~= nil or everywhere ~= nil or wrappers ~= nil and wrappers[event] ~= nil
-  end
-
   local function get_handlers(event)
     local list, out = lists[event], {}
     for i = 1, list and #list or 0 do out[i] = list.entries[i].fn end
@@ -220,6 +233,10 @@ function events.new()
     remove_handlers = function(map) for event, fn in pairs(map) do remove_handler(event, fn) end end,
     get_handlers = get_handlers,
     heard = heard,
+    watch = function(event, fn)
+      watched[event] = fn
+      tell(event)
+    end,
     fire_event = fire_event,
     add_wrapper = add_wrapper,
     remove_wrapper = remove_wrapper,

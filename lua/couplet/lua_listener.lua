@@ -69,6 +69,7 @@ function lua_listener.class(name, listener)
   local class = "lua:" .. name
   core.net.on(class, handlers(function(native) attach(native, listener).queue:push "onconnect" end,
     function(native) push(native, "onsecured") end, listener.ondrain))
+  core.net.every_drained(class, listener.ondrain ~= nil)
   return class
 end
 
@@ -92,6 +93,7 @@ function lua_listener.dial(settings, listener, data)
     known = true
     core.net.on("lua-dial", handlers(dialled, secured, false))
     core.net.on("lua-dial-drain", handlers(dialled, secured, true))
+    core.net.every_drained("lua-dial-drain", true)
   end
   settings.class = listener.ondrain and "lua-dial-drain" or "lua-dial"
   settings.mode = "raw"

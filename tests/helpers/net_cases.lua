@@ -397,10 +397,20 @@ check.test("much arrives whole and in order, and drained tells", function()
   local c = connect(l)
   wait("opened", function() return has(c, "opened") and list[1] end)
   check.equal(list[1].conn:owes(), false)
+  list[1].conn:send "unasked"
+  wait("unasked", function() return c.got == 7 end)
+  check.equal(list[1].conn:owes(), false)
+  check.ok(not has(list[1], "drained"))
+  net.every_drained(name, true)
+  list[1].conn:send "told"
+  wait("told of each", function() return has(list[1], "drained") end)
+  net.every_drained(name, false)
+  list[1].events = {}
   local parts = {}
   for i = 1, 3000 do parts[i] = ("%06d"):format(i) .. ("."):rep(i) end
   for i = 1, #parts do list[1].conn:send(parts[i]) end
-  local want = table.concat(parts)
+  check.equal(list[1].conn:owes(), true)
+  local want = "unaskedtold" .. table.concat(parts)
   wait("all", function() return c.got >= #want end, 20)
   check.ok(c.data == want)
   wait("drained", function() return has(list[1], "drained") end)

@@ -26,6 +26,33 @@ check.test("falling priority, fractions and large ones included; the first resul
   check.equal(bus.fire_event("nobody", 1), nil)
 end)
 
+check.test("who watches an event knows whether anybody would be told", function()
+  local bus, told = events.new(), {}
+  local function last() return table.remove(told) end
+  bus.watch("e", function(heard) told[#told + 1] = heard end)
+  check.equal(last(), false)
+  local fn = function() end
+  bus.add_handler("other", fn)
+  check.equal(last(), nil)
+  bus.add_handler("e", fn)
+  check.equal(last(), true)
+  bus.remove_handler("e", fn)
+  check.equal(last(), false)
+  bus.add_handler("e", fn, 0, { once = true })
+  check.equal(last(), true)
+  bus.fire_event "e"
+  check.equal(last(), false)
+  for _, event in ipairs { "e", false } do
+    bus.add_wrapper(event, fn)
+    check.equal(last(), true)
+    bus.remove_wrapper(event, fn)
+    check.equal(last(), false)
+  end
+  bus.watch("e", nil)
+  bus.add_handler("e", fn)
+  check.equal(last(), nil)
+end)
+
 check.test("false is a result, nil is none", function()
   local bus = events.new()
   bus.add_handler("e", function() return nil end, 1)

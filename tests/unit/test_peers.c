@@ -108,6 +108,14 @@ static void window(void)
 	CHECK(window_add(w, 1000));                                    /* by bytes */
 	window_done(w);
 	CHECK(atomic_load(&w->held) == 0 && window_has_room(w));
+
+	CHECK(!window_owes(w, 0));
+	CHECK(!window_drained(w, 1));                                  /* nobody waits */
+	CHECK(!window_owes(w, 1) && window_owes(w, 2));
+	CHECK(window_drained(w, 1));                                   /* told, and not all: waits anew */
+	CHECK(window_owes(w, 2));
+	CHECK(window_drained(w, 2) && !window_drained(w, 3));          /* once */
+	CHECK(window_owes(w, UINT32_MAX) && window_drained(w, UINT32_MAX) && window_owes(w, 0));
 	struct window *other = window_ref(w);
 	window_unref(&other);
 	window_unref(&w);
