@@ -11,6 +11,7 @@
 
 #include "base/mem.h"
 #include "base/nest.h"
+#include "base/rand.h"
 #include "xml/writer.h"
 #include "xmpp/stream.h"
 
@@ -405,12 +406,15 @@ struct reader *reader_new(const struct stream_limits *limits, const struct reade
 	r->limits = limits;
 	r->events = events;
 	r->arg = arg;
+	unsigned long salt;
 	struct reader *before = at_work;
 	at_work = r;
 	r->parser = XML_ParserCreate_MM("UTF-8", &counted, (const char[]){ SEPARATOR, '\0' });
 	at_work = before;
 	if (!r->parser)
 		abort();                        /* out of memory: no limit holds while there is no parser */
+	rand_bytes(&salt, sizeof salt);         /* expat would ask the kernel for each parser */
+	XML_SetHashSalt(r->parser, salt | 1);
 	XML_SetUserData(r->parser, r);
 	XML_SetReturnNSTriplet(r->parser, 1);
 	XML_SetElementHandler(r->parser, on_start, on_end);

@@ -3,6 +3,7 @@
 #include "base/base64.h"
 #include "base/buf.h"
 #include "base/mem.h"
+#include "base/rand.h"
 #include "base/status.h"
 #include "check.h"
 
@@ -23,6 +24,27 @@ static void buf_keeps_order(void)
 	CHECK(b.len == wrote - read);
 	buf_free(&b);
 	CHECK(b.base == NULL && b.len == 0);
+}
+
+/* No handful comes twice, whatever their sizes, and none is left as it was. */
+static void rand_differs(void)
+{
+	enum { TAKES = 2000 };
+	static unsigned char seen[TAKES][8];
+	unsigned char bytes[400];
+	for (size_t i = 0; i < TAKES; i++) {
+		size_t n = 8 + i % 90;
+		memset(bytes, 0, sizeof bytes);
+		rand_bytes(bytes, n);
+		memcpy(seen[i], bytes, 8);
+		unsigned sum = 0;
+		for (size_t k = 0; k < n; k++)
+			sum |= bytes[k];
+		CHECK(sum && !bytes[n]);
+		for (size_t k = 0; k < i; k++)
+			CHECK(memcmp(seen[k], seen[i], 8) != 0);
+	}
+	rand_bytes(bytes, 0);
 }
 
 static void base64_rows(void)
@@ -57,6 +79,7 @@ static void equal_is_exact(void)
 int main(void)
 {
 	RUN(buf_keeps_order);
+	RUN(rand_differs);
 	RUN(base64_rows);
 	RUN(equal_is_exact);
 	return check_done();
