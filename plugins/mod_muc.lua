@@ -59,7 +59,17 @@ module:config {
   muc_room_default_history_length = { type = "integer", default = 20, min = 0, doc = "messages shown to those who come" },
   muc_room_default_allow_member_invites = { type = "boolean", default = false, doc = "members may invite to members-only rooms" },
   muc_room_default_presence_broadcast = { type = "any",
-    doc = "whose presence is shown in new rooms: { visitor = true, participant = true, moderator = true }" },
+    doc = "whose presence is shown in new rooms: { visitor = true, participant = true, moderator = true }, or a list of roles" },
+  muc_room_default_allow_pm = { type = "enum", default = "anyone",
+    enum = { "anyone", "participants", "moderators", "none", "visitor", "participant", "moderator" },
+    doc = "who may write to single occupants in new rooms; the last three words are Prosody's for the first three" },
+  muc_room_default_always_allow_moderator_pms = { type = "boolean", default = false,
+    doc = "everybody may write to moderators in new rooms, even so" },
+  muc_vcard = { type = "boolean", default = true, doc = "rooms may have a card and a picture (XEP-0486)" },
+  muc_avatar_advertise_hashes = { type = "enum", enum = { "presence", "message", "none" },
+    doc = "who enters, or is there when the picture of a room changes, hears of it by a presence of the room, by a message that "
+      .. "its configuration has changed, or not at all. Default: both" },
+  muc_hats_compat = { type = "boolean", default = false, doc = "presence shows hats in the namespace of older clients as well" },
   muc_room_default_language = { type = "string", doc = "language of new rooms" },
 }
 local config = module.config
@@ -76,7 +86,7 @@ module:require "muc/affiliations"(room_mt)
 module:require "muc/config".install(room_mt)
 module:require "muc/messages"(room_mt)
 module:require "muc/register"(room_mt)
-module:require "muc/vcard"(room_mt)
+if config.muc_vcard then module:require "muc/vcard"(room_mt) end
 module:require "muc/hats"(room_mt)
 module:require "muc/occupant_id"
 local listing = module:require "muc/listing"
@@ -507,7 +517,8 @@ for event, method in pairs {
   ["iq-set/bare/http://jabber.org/protocol/muc#admin:query"] = "handle_admin_query_set_command",
   ["iq-get/bare/http://jabber.org/protocol/muc#owner:query"] = "handle_owner_query_get_to_room",
   ["iq-set/bare/http://jabber.org/protocol/muc#owner:query"] = "handle_owner_query_set_to_room",
-  ["iq-get/bare/vcard-temp:vCard"] = "handle_vcard_get", ["iq-set/bare/vcard-temp:vCard"] = "handle_vcard_set",
+  ["iq-get/bare/vcard-temp:vCard"] = config.muc_vcard and "handle_vcard_get" or nil,
+  ["iq-set/bare/vcard-temp:vCard"] = config.muc_vcard and "handle_vcard_set" or nil,
   ["iq/bare/jabber:iq:register:query"] = "handle_register_iq",
   ["iq-get/bare/urn:xmpp:ping:ping"] = "handle_ping",
   ["iq-set/bare/http://jabber.org/protocol/commands:command"] = "handle_command",

@@ -27,9 +27,26 @@ local function may(name)
   return value == nil or value == true or value == "true" or value == 1
 end
 
-local DEFAULT_BROADCAST = module:get_option "muc_room_default_presence_broadcast"
 local UNSET = {}
 local ROLES = { "visitor", "participant", "moderator" }
+local DEFAULT_PM = ({ visitor = "anyone", participant = "participants", moderator = "moderators" })[module.config
+  .muc_room_default_allow_pm] or module.config.muc_room_default_allow_pm
+
+-- { role = true }, a list of roles, or one
+local DEFAULT_BROADCAST = module.config.muc_room_default_presence_broadcast
+if DEFAULT_BROADCAST ~= nil then
+  local value = DEFAULT_BROADCAST
+  local roles = type(value) == "table" and value or { value }
+  DEFAULT_BROADCAST = {}
+  for key, wanted in pairs(roles) do
+    local role = type(key) == "number" and wanted or key
+    if util.valid_roles[role] then
+      DEFAULT_BROADCAST[role] = wanted and true
+    else
+      module:log("error", "muc_room_default_presence_broadcast: %s is no role; visitor, participant and moderator are", role)
+    end
+  end
+end
 local NOBODY_ELSE = { none = false }
 
 -- name, label, key in _data, field of muc#roomconfig, type, default. code: status code when it changes (§10.2.1: 104 if none).
@@ -65,10 +82,11 @@ config.fields = {
     options = ROLES },
   { name = "member_list_roles", label = "Who may see the list of members", field = "getmemberlist", type = "list-multi",
     options = ROLES },
-  { name = "allow_pm", label = "Who may write to single occupants", field = "allowpm", type = "list-single", default = "anyone",
-    options = { "anyone", "participants", "moderators", "none" } },
+  { name = "allow_pm", label = "Who may write to single occupants", field = "allowpm", type = "list-single",
+    default = DEFAULT_PM, options = { "anyone", "participants", "moderators", "none" } },
   { name = "allow_modpm", label = "Everybody may write to moderators", type = "boolean",
-    var = "{http://prosody.im/protocol/muc}roomconfig_allowmodpm", default = false },
+    var = "{http://prosody.im/protocol/muc}roomconfig_allowmodpm",
+    default = module.config.muc_room_default_always_allow_moderator_pms },
   { name = "registration", label = "Who may register (in rooms for members alone nobody, or whom an admin lets)",
     type = "list-single", var = "x-roomconfig_registration", default = "open",
     options = { { value = "open", label = "Everybody" }, { value = "approval", label = "Whom an admin lets" },

@@ -15,10 +15,12 @@ local adhoc = module:require "adhoc"
 local util = module:require "muc/util"
 
 local NS, FORM, COMMANDS = "urn:xmpp:hats:0", "urn:xmpp:hats:commands", "http://jabber.org/protocol/commands"
+local OLD = "xmpp:prosody.im/protocol/hats:1"              -- before there was a XEP
 local HATS_MAX, WORN_MAX, URI_BYTES, TITLE_BYTES = 100, 16, 512, 128
 local ranks = util.valid_affiliations
 
-util.add_filtered_namespace(NS)                            -- nobody puts one on himself
+local namespaces = module.config.muc_hats_compat and { NS, OLD } or { NS }
+for _, xmlns in ipairs { NS, OLD } do util.add_filtered_namespace(xmlns) end       -- nobody puts one on himself
 
 local function sorted(map)
   local out = {}
@@ -44,9 +46,11 @@ return function(room_mt)
   module:hook("muc-build-occupant-presence", function(event)
     local list = event.stanza.attr.type == nil and worn(event.room, event.occupant.bare_jid)
     if not list or not list[1] then return end
-    event.stanza:tag("hats", { xmlns = NS })
-    for _, hat in ipairs(list) do event.stanza:tag("hat", hat):up() end
-    event.stanza:up()
+    for _, xmlns in ipairs(namespaces) do
+      event.stanza:tag("hats", { xmlns = xmlns })
+      for _, hat in ipairs(list) do event.stanza:tag("hat", hat):up() end
+      event.stanza:up()
+    end
   end)
 
   module:hook("muc-disco#info", function(event)

@@ -1,5 +1,5 @@
 -- SPDX-License-Identifier: MIT
--- muc/vcard: a room's card and picture (XEP-0054, 0486). Adds methods to room_mt.
+-- muc/vcard: a room's card and picture (XEP-0054, 0153, 0486). Adds methods to room_mt.
 --
 -- Data: store "vcard_muc" (keyval: name -> the card); _data.vcard = true says that there is one, _data.avatar_hash that it has a
 -- picture. So what a room that is gone may have left in the store belongs to nobody.
@@ -11,7 +11,7 @@ local st = require "util.stanza"
 
 local util = module:require "muc/util"
 
-local NS = "vcard-temp"
+local NS, UPDATE = "vcard-temp", "vcard-temp:x:update"
 local BYTES_MAX = 98304
 
 return function(room_mt)
@@ -20,6 +20,15 @@ return function(room_mt)
   local function refuse(origin, stanza, ...)
     origin.send(st.error_reply(stanza, ...))
     return true
+  end
+
+  local told = module.config.muc_avatar_advertise_hashes
+  local by_presence = told == nil or told == "presence"
+
+  -- XEP-0153: one hash, an empty element when there is no picture
+  local function picture_of(room)
+    local hash = room:get_avatar_hash()
+    return st.presence { from = room.jid }:tag("x", { xmlns = UPDATE }):text_tag("photo", hash and hash:match "^%x+"):reset()
   end
 
   function room_mt:get_avatar_hash() return self._data.avatar_hash end
@@ -58,9 +67,21 @@ return function(room_mt)
     end
     if not ok then return refuse(origin, stanza, "wait", "internal-server-error") end
     origin.send(st.reply(stanza))
-    self:broadcast(st.message { type = "groupchat", from = self.jid }:add_child(util.x(nil, { 104 })))
+    if told ~= "none" and told ~= "presence" then
+      self:broadcast(st.message { type = "groupchat", from = self.jid }:add_child(util.x(nil, { 104 })))
+    end
+    if by_presence and self._data.avatar_hash ~= before_hash then self:broadcast(picture_of(self)) end
     return true
   end
+
+  -- Who comes hears of the picture, if there is one.
+  module:hook("muc-occupant-session-new", function(event)
+    local room = event.room
+    if not by_presence or not room:get_avatar_hash() then return end
+    local presence = picture_of(room)
+    presence.attr.to = event.stanza.attr.from
+    room:route_stanza(presence)
+  end, -1)                                     -- after the subject
 
   module:hook("muc-room-destroyed", function(event)
     if event.room._data.vcard then store:set(jid.node(event.room.jid), nil) end

@@ -135,4 +135,27 @@ check.test("discovery: the feature, the hash of the list, the commands one may r
   host:close()
 end)
 
+check.test("muc_hats_compat: clients from before the XEP see them too, and nobody puts one on himself", function()
+  local OLD = "xmpp:prosody.im/protocol/hats:1"
+  for i, on in ipairs { false, true } do
+    local host = rooms.new { muc_room_locking = false, muc_hats_compat = on }
+    local romeo, juliet = rooms.person(host, "romeo"), rooms.person(host, "juliet")
+    rooms.join(romeo, "Romeo")
+    rooms.join(juliet, "Juliet", nil, "<hats xmlns='" .. OLD .. "'><hat uri='x:y' title='King'/></hats>")
+    run(romeo, "create", { title = "Helper", uri = HELPER }, run(romeo, "create").tags[1].attr.sessionid)
+    local function old_hat()
+      local last
+      for _, stanza in ipairs(romeo:received()) do
+        local hats = stanza.attr.from == rooms.ROOM .. "/Juliet" and stanza:get_child("hats", OLD)
+        if hats then last = hats:get_child("hat", OLD).attr.title end
+      end
+      return last
+    end
+    check.equal({ i, old_hat() }, { i })
+    check.equal(rooms.result(run(romeo, "assign", { jid = "juliet@example.org", uri = HELPER })), "ok")
+    check.equal({ i, old_hat() }, { i, on and "Helper" or nil })
+    host:close()
+  end
+end)
+
 check.done()

@@ -125,4 +125,101 @@ check.test("enforce_registered_nickname: who has one enters under it and keeps i
   end
 end)
 
+-- What the form of owners says of a field.
+local function field_of(client, name)
+  local form = rooms.ask(client, "get", "<query xmlns='http://jabber.org/protocol/muc#owner'/>")
+  for field in form:find "{http://jabber.org/protocol/muc#owner}query/{jabber:x:data}x":childtags "field" do
+    if field.attr.var == name then return field:get_child_text "value" end
+  end
+end
+
+check.test("muc_room_default_allow_pm, …_always_allow_moderator_pms: in Prosody's words and ours", function()
+  local rows = {
+    -- value, field, is there a complaint, may a visitor write to a participant, to a moderator
+    { nil, "anyone", false, "ok", "ok" }, { "visitor", "anyone", false, "ok", "ok" },
+    { "participant", "participants", false, "cancel policy-violation", "ok" },
+    { "participants", "participants", false, "cancel policy-violation", "ok" },
+    { "moderator", "moderators", false, "cancel policy-violation", "ok" },
+    { "none", "none", false, "cancel policy-violation", "ok" }, { "all", "anyone", true, "ok", "ok" },
+  }
+  for i, row in ipairs(rows) do
+    local host, romeo = new { muc_room_default_allow_pm = row[1], muc_room_default_moderated = true,
+      muc_room_default_always_allow_moderator_pms = true }
+    local juliet, nurse = rooms.person(host, "juliet"), rooms.person(host, "nurse")
+    rooms.join(romeo, "Romeo")
+    rooms.join(juliet, "Juliet")
+    rooms.join(nurse, "Nurse")
+    rooms.admin(romeo, "<item nick='Juliet' role='participant'/>")
+    check.equal({ i, field_of(romeo, "muc#roomconfig_allowpm") }, { i, row[2] })
+    nurse:received()
+    for k, nick in ipairs { "Juliet", "Romeo" } do
+      nurse:send(("<message to='%s/%s' type='chat' id='%s'><body>psst</body></message>"):format(ROOM, nick, nick))
+      local errors = nurse:received()
+      check.equal({ i, nick, errors[1] and rooms.result(errors[1]) or "ok" }, { i, nick, row[3 + k] })
+    end
+    check.equal({ i, fake.logged("option muc_room_default_allow_pm of ", "error") ~= nil }, { i, row[3] })
+    host:close()
+  end
+end)
+
+check.test("muc_room_default_presence_broadcast: a map, a list, one role", function()
+  for i, row in ipairs {
+    -- value, does a participant see that a visitor comes, is there a complaint
+    { nil, true, false }, { { visitor = true, participant = true, moderator = true }, true, false },
+    { { participant = true, moderator = true }, false, false }, { { "participant", "moderator" }, false, false },
+    { "moderator", false, false }, { { "visitor", "king" }, true, true },
+  } do
+    local host, romeo = new { muc_room_default_presence_broadcast = row[1], muc_room_default_moderated = true }
+    local juliet = rooms.person(host, "juliet")
+    local nurse = rooms.person(host, "nurse")
+    rooms.join(romeo, "Romeo")
+    rooms.join(nurse, "Nurse")
+    rooms.admin(romeo, "<item nick='Nurse' role='participant'/>")
+    nurse:received()
+    rooms.join(juliet, "Juliet")
+    check.equal({ i, rooms.told(nurse)[1] }, { i, row[2] and "+Juliet none/visitor" or nil })
+    check.equal({ i, fake.logged("king is no role", "error") ~= nil }, { i, row[3] })
+    host:close()
+  end
+end)
+
+check.test("muc_vcard, muc_avatar_advertise_hashes: whether a room has a picture, and how people hear of it", function()
+  local PHOTO = "<vCard xmlns='vcard-temp'><PHOTO><TYPE>image/png</TYPE><BINVAL>Zm9v</BINVAL></PHOTO></vCard>"
+  local HASH = "0beec7b5ea3f0fdbc95d0dd47f3c5bc275da8a33"
+  local function news(client)
+    local out = {}
+    for _, stanza in ipairs(client:received()) do
+      local photo = stanza:find "{vcard-temp:x:update}x/photo"
+      if photo then out[#out + 1] = stanza.attr.from .. " " .. photo:get_text() end
+      if tostring(stanza):find("code='104'", 1, true) then out[#out + 1] = "104" end
+    end
+    return table.concat(out, ", ")
+  end
+  for i, row in ipairs {
+    -- option, on change, on entering
+    { nil, "104, " .. ROOM .. " " .. HASH, ROOM .. " " .. HASH }, { "presence", ROOM .. " " .. HASH, ROOM .. " " .. HASH },
+    { "message", "104", "" }, { "none", "", "" },
+  } do
+    local host, romeo = new { muc_avatar_advertise_hashes = row[1] }
+    local juliet, nurse = rooms.person(host, "juliet"), rooms.person(host, "nurse")
+    rooms.join(romeo, "Romeo")
+    rooms.join(juliet, "Juliet")
+    check.equal({ i, news(juliet) }, { i, "" })
+    check.equal(rooms.result(rooms.ask(romeo, "set", PHOTO)), "ok")
+    check.equal({ i, news(juliet) }, { i, row[2] })
+    rooms.join(nurse, "Nurse")
+    check.equal({ i, news(nurse) }, { i, row[3] })
+    juliet:received()
+    check.equal(rooms.result(rooms.ask(romeo, "set", "<vCard xmlns='vcard-temp'/>")), "ok")
+    check.equal({ i, news(juliet) }, { i, (row[2]:gsub(HASH, "")) })
+    host:close()
+  end
+  local host, romeo = new { muc_vcard = false }
+  rooms.join(romeo, "Romeo")
+  check.equal(rooms.result(rooms.ask(romeo, "set", PHOTO)), "cancel service-unavailable")
+  local info = rooms.ask(romeo, "get", "<query xmlns='http://jabber.org/protocol/disco#info'/>")
+  check.equal(tostring(info):find("vcard-temp", 1, true), nil)
+  host:close()
+end)
+
 check.done()
