@@ -65,6 +65,20 @@ for _, plugin in sorted(by_plugin) do
   end
 end
 
+line ""
+line "### Prosody's, without effect"
+line ""
+line "Options that mean nothing here. `coupletctl check config` notes them, and those of plugins of Prosody's that are not installed."
+line ""
+line "| because | options |"
+line "|---|---|"
+local because = {}
+for _, name in sorted(known.options) do
+  local o = known.options[name]
+  if o.none then because[o[3]] = (because[o[3]] and because[o[3]] .. ", " or "") .. "`" .. name .. "`" end
+end
+for _, why in sorted(because) do line("| %s | %s |", cell(why), because[why]) end
+
 local path = (os.getenv("COUPLET_SOURCE") or ".") .. "/docs/config.md"
 local text = assert(system.read_file(path))
 local first, last = text:find("<!-- options: made by docs/make-config.lua -->\n", 1, true)

@@ -23,6 +23,8 @@ local from_states, to_states = { from = true, both = true }, { to = true, both =
 
 module:config {
   blocklist_cache_size = { type = "integer", default = 256, min = 1, doc = "lists kept in memory" },
+  bounce_blocked_messages = { type = "boolean", default = true,
+    doc = "whoever is blocked hears that a message has not arrived (XEP-0191 §3.3); false: nothing" },
   blocklist_items_max = { type = "integer", default = 1000, min = 1, doc = "addresses one account may block" },
 }
 module:add_feature(BLOCKING)
@@ -218,7 +220,9 @@ local function message_in(event)
   if not place or not lists.has(place.node) then return end
   local x = stanza:get_child("x", MUC_USER)
   if unwanted(event) then
-    if not x and is_chat(type) then return router.reply_error(event.origin, stanza, "cancel", "service-unavailable") end
+    if not x and is_chat(type) and module.config.bounce_blocked_messages then
+      return router.reply_error(event.origin, stanza, "cancel", "service-unavailable")
+    end
     return true
   end
   local inviter = x and x:get_child_attr("invite", nil, "from")

@@ -28,6 +28,7 @@ module:config {
   c2s_window_bytes = { type = "integer", default = 65536, min = 4096, doc = "and their bytes" },
   c2s_stanza_size_limit = { type = "integer", default = 262144, min = 10000, doc = "bytes of one stanza" },
   c2s_login_stanza_size_limit = { type = "integer", default = 16384, min = 1024, doc = "the same before a resource is bound" },
+  c2s_unauthed_stanza_size_limit = { type = "integer", min = 1024, doc = "older name of c2s_login_stanza_size_limit" },
   c2s_max_send_buffer = { type = "integer", default = 4 * 1024 * 1024, min = 65536,
     doc = "bytes kept for a client that does not read; over it the connection ends" },
   c2s_max_connections = { type = "integer", default = 0, min = 0,
@@ -329,7 +330,8 @@ local listen = {
     and { per_ip = config.c2s_connection_rate, burst = config.c2s_connection_burst, period = 1 },
 }
 local function limits()
-  return { stanza_bytes = config.c2s_login_stanza_size_limit, max_send_buffer = config.c2s_max_send_buffer }
+  return { stanza_bytes = config.c2s_unauthed_stanza_size_limit or config.c2s_login_stanza_size_limit,
+    max_send_buffer = config.c2s_max_send_buffer }
 end
 
 module:provides("net", {

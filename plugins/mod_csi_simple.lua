@@ -15,7 +15,7 @@ local send = client_session.send
 module:depends "csi"
 module:config {
   csi_queue_size = { type = "integer", default = 256, min = 0, doc = "stanzas held for an inactive client" },
-  csi_resume_inactive_delay = { type = "number", default = 5, min = 0,
+  csi_resume_inactive_delay = { type = "period", default = 5, max = 86400,
     doc = "seconds in which nothing is held after something was sent to an inactive client: it is awake" },
   csi_important_payloads = { type = "array", doc = "more that does not wait, as paths of elements: { \"{urn:example}alarm\" }" },
   csi_muc_mentions_only = { type = "boolean", default = false,

@@ -9,12 +9,15 @@ local st = require "util.stanza"
 local jid = require "util.jid"
 local calculate_hash = require "util.caps".calculate_hash
 local rostermanager = require "core.rostermanager"
+local usermanager = require "core.usermanager"
 
 local INFO, ITEMS = "http://jabber.org/protocol/disco#info", "http://jabber.org/protocol/disco#items"
 local CAPS_NODE = "https://couplet.invalid/caps"
 
 module:config{
   disco_items = { type = "array", default = {}, doc = 'further items: { { "irc.example.net", "IRC" }, … }' },
+  disco_expose_admins = { type = "boolean", default = false,
+    doc = "everybody may ask whether an account is an administrator's" },
   disco_hidden = { type = "boolean", default = false, doc = "this host is not listed among its parent's items" },
 }
 
@@ -115,9 +118,14 @@ module:hook("iq-get/host/" .. ITEMS .. ":query", function(event)
   return true
 end)
 
+local function shown_admin(username)
+  return module.config.disco_expose_admins and usermanager.is_admin(username .. "@" .. module.host, module.host)
+end
+
 -- Accounts answer those their presence is for (XEP-0030 §8: no directory for strangers).
 local function may_ask(event, username)
-  return event.to_self or rostermanager.is_contact_subscribed(username, module.host, jid.bare(event.stanza.attr.from))
+  return shown_admin(username) or event.to_self
+    or rostermanager.is_contact_subscribed(username, module.host, jid.bare(event.stanza.attr.from))
 end
 
 local function answer_account(kind, xmlns)
@@ -131,7 +139,9 @@ local function answer_account(kind, xmlns)
     end
     if node and node ~= "" then return answer_node(event, "account-disco-" .. kind .. "-node", xmlns, node) end
     local answer = st.stanza("query", { xmlns = xmlns })
-    if kind == "info" then answer:tag("identity", { category = "account", type = "registered" }):up() end
+    if kind == "info" then
+      answer:tag("identity", { category = "account", type = shown_admin(username) and "admin" or "registered" }):up()
+    end
     if module:fire_event("account-disco-" .. kind, { origin = origin, stanza = stanza, reply = answer }) then return true end
     local reply = st.reply(stanza):add_child(answer)
     if event.to_self then reply.attr.from = username .. "@" .. module.host end

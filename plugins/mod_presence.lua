@@ -25,6 +25,8 @@ local blocks = blocking.blocks
 local host = module.host
 
 module:config {
+  ignore_presence_priority = { type = "boolean", default = false,
+    doc = "all resources of an account are equal, whatever priority they ask for" },
   presence_size_limit = { type = "integer", default = 16384, min = 1024, doc = "bytes of a presence that is broadcast" },
 }
 local DIRECTED_MAX = 2000                      -- addresses one session's directed presence is remembered for
@@ -158,6 +160,10 @@ local function came(origin, stanza)
   local priority = read_priority(stanza)
   if not priority then
     return router.reply_error(origin, stanza, "modify", "bad-request", "A priority is a number from -128 to 127")
+  end
+  if priority ~= 0 and module.config.ignore_presence_priority then
+    stanza:maptags(function(tag) if tag.name ~= "priority" then return tag end end)
+    priority = 0
   end
   local bare = origin.username .. "@" .. host
   local initial, before = not origin.presence, origin.priority

@@ -9,7 +9,7 @@ local ip = require "util.ip"
 local throttle = require "util.throttle"
 
 module:config {
-  min_seconds_between_registrations = { type = "integer", min = 0, doc = "one account per address in this time" },
+  min_seconds_between_registrations = { type = "period", doc = "one account per address in this time" },
   registration_throttle_max = { type = "integer", min = 1,
     doc = "accounts per address in a period. Default 10, or 1 with the option above" },
   registration_throttle_period = { type = "period", doc = "that period. Default an hour, or the time above" },
@@ -30,7 +30,7 @@ local function option(getter, name, older, default)
   return module[getter](module, name, module[getter](module, older, default))
 end
 
-local gap = module:get_option_integer("min_seconds_between_registrations", nil, 0)
+local gap = module:get_option_period("min_seconds_between_registrations")
 local period = module:get_option_period("registration_throttle_period", gap or 3600)
 local max = module:get_option_integer("registration_throttle_max", gap and 1 or 10, 1)
 local block_overload = option("get_option_boolean", "blocklist_on_registration_throttle_overload",

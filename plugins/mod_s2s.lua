@@ -45,6 +45,7 @@ module:config {
   s2s_stanza_size_limit = { type = "integer", default = 524288, min = 10000, doc = "bytes of one stanza" },
   s2s_login_stanza_size_limit = { type = "integer", default = 16384, min = 4096,
     doc = "the same before the other side is proved" },
+  s2s_unauthed_stanza_size_limit = { type = "integer", min = 4096, doc = "older name of s2s_login_stanza_size_limit" },
   s2s_login_elements = { type = "integer", default = 100, min = 10,
     doc = "elements one stream may send before anything is proved" },
   s2s_window = { type = "integer", default = 64, min = 1, doc = "stanzas of one server that may wait unhandled" },

@@ -11,6 +11,7 @@ local NS = "urn:ietf:params:xml:ns:xmpp-tls"
 
 module:config {
   c2s_require_encryption = { type = "boolean", default = true, doc = "clients must use TLS before they log in" },
+  require_encryption = { type = "boolean", doc = "older name of c2s_require_encryption" },
   s2s_require_encryption = { type = "boolean", default = true, doc = "other servers must use TLS" },
   s2s_allow_encryption = { type = "boolean", default = true, doc = "TLS with other servers; false: for museums" },
 }

@@ -116,7 +116,8 @@ end)
 -- A new password ----------------------------------------------------------------------------------------------------------------
 
 local function change_password(session, stanza, data)
-  if not session.secure and module:get_option_boolean("c2s_require_encryption", true) then
+  if not session.secure and module:get_option_boolean("c2s_require_encryption",
+      module:get_option_boolean("require_encryption", true)) then
     return refuse(session, stanza, "modify", "not-authorized", "Not without encryption")
   end
   local username = data.username and nodeprep(data.username, true)

@@ -19,6 +19,7 @@
 -- reached at all. How many records and addresses are looked at is bounded.
 
 local clock = require "couplet.clock"
+local config = require "couplet.config"
 local is_ip = require "couplet.util.net".pton
 local task = require "couplet.task"
 local to_ascii = require "couplet.util.encodings".idna.to_ascii
@@ -174,16 +175,22 @@ end
 
 -- Addresses -------------------------------------------------------------------------------------------------------------
 
+local function families()
+  local four, six = config.get("*", "use_ipv4") ~= false, config.get("*", "use_ipv6") ~= false
+  return four and six and { "aaaa", "a" } or six and { "aaaa" } or { "a" }
+end
+
 -- -> next; next() -> address, secure | nil, why. IPv6 and IPv4 by turns; nobody waits for the slower family longer than a
 -- moment, and what comes late still has its turn.
 local function addresses(host, budget)
   local address = literal(host)
-  local count, found, open, failed = 0, { aaaa = {}, a = {} }, { aaaa = true, a = true }, nil
+  local count, found, open, failed = 0, { aaaa = {}, a = {} }, {}, nil
   local wake, last
   if address then
     found.a[1], open = { address, false }, {}
   else
-    for _, family in ipairs { "aaaa", "a" } do
+    for _, family in ipairs(families()) do open[family] = true end
+    for _, family in ipairs(families()) do
       lookup(host, family:upper(), budget.left, function(answer)
         open[family] = nil
         failed = failed or answer.failed

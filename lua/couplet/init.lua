@@ -242,8 +242,9 @@ function init.reload()
     config.use(new)
     for _, text in ipairs(config.warnings()) do log("warn", "%s", text) end
     local changed = differences(old.options, new.options)
-    if changed["*"] and changed["*"].log then
-      logging.setup(config.get("*", "log"), config.directory())
+    local global = changed["*"]
+    if global and (global.log or global.debug or global.syslog_facility) then
+      logging.reload_logging()
       prosody.events.fire_event("logging-reloaded")
     end
     if changed["*"] and changed["*"].gc then collector.setup(config.get("*", "gc")) end
@@ -407,7 +408,7 @@ function init.start(opts)
     drop_root(opts)
     limits()
     writable(config.data_path(), "data_path")
-    logging.setup(config.get("*", "log"), config.directory())
+    logging.reload_logging()
     for _, text in ipairs(config.warnings()) do log("warn", "%s", text) end
     collector.setup(config.get("*", "gc"))
     pidfiles()

@@ -3,13 +3,19 @@
 --
 -- name -> { type, default, text }. Types: string boolean integer number period path list map any; "x|y" takes either.
 -- default: as it would be written. host = true: may stand below a host. Options with `none` are known from Prosody and have no
--- effect.
+-- effect: text says why.
+--
+--   known.find(name) -> option | nil        known.absent(name) -> the plugin of Prosody's it is for, which is not here | nil
 
 local options = {
   -- process
   user = { "string", nil, "give root up and become this user after start; without it the owner of data_path, if that is not "
     .. "root" },
   group = { "string", nil, "and this group" },
+  prosody_user = { "string", nil, "the same as user" },
+  prosody_group = { "string", nil, "the same as group" },
+  couplet_user = { "string", nil, "the same as user" },
+  couplet_group = { "string", nil, "the same as group" },
   run_as_root = { "boolean", "false", "allow to run as root" },
   umask = { "string|integer", '"027"', "octal; rights that new files do not have" },
   pidfile = { "path", nil, "write the process id here as well; relative to data_path" },
@@ -20,6 +26,8 @@ local options = {
   max_connections = { "integer", nil, "how many connections are accepted at a time" },
   gc = { "map", '{ mode = "incremental" }', "Lua's collector: mode, pause, speed, step_size" },
   log = { "map|string", '{ info = "*console" }', "where log lines go: level = file, or \"*console\", \"*syslog\"" },
+  debug = { "boolean", "false", "log from debug upwards where `log` names no level" },
+  syslog_facility = { "string", '"daemon"', "facility of lines that go to syslog" },
   -- plugins
   plugin_paths = { "list", "{ }", "directories with plugins from elsewhere" },
   installer_plugin_path = { "path", '"custom_plugins"', "one more such directory, below data_path" },
@@ -38,6 +46,8 @@ local options = {
   -- ports
   interfaces = { "list", '{ "*", "::" }', "addresses to listen on" },
   interface = { "list", nil, "the same, for one" },
+  use_ipv4 = { "boolean", "true", "listen at and connect to IPv4 addresses, unless an option names some" },
+  use_ipv6 = { "boolean", "true", "the same for IPv6" },
   local_interfaces = { "list", '{ "127.0.0.1", "::1" }', "addresses for services that are nobody else's business" },
   c2s_ports = { "list", "{ 5222 }", "ports for clients, with STARTTLS" },
   c2s_interfaces = { "list", nil, "their addresses" },
@@ -54,8 +64,6 @@ local options = {
   max_sessions_per_user = { "integer", "100", "resources one account may have bound at a time", host = true },
   legacy_ssl_ports = { "list", nil, "older name of c2s_direct_tls_ports" },
   limits = { "map", "{ }", "c2s = { rate = \"10kb/s\", burst = \"2s\" }: bandwidth of one connection" },
-  limits_resolution = { "number", nil, "", none = true },
-  migrate_legacy_blocking = { "boolean", nil, "", none = true },
   dns = { "map", nil, "servers = { \"192.0.2.1\" } instead of the system's; timeout: seconds for one look-up; trust_anchor: "
     .. "file, or false: no DNSSEC; options: libunbound's" },
   -- certificates
@@ -67,7 +75,9 @@ local options = {
   tls_profile = { "string", '"intermediate"', "modern, intermediate or old", host = true },
   self_signed = { "boolean", nil, "make a certificate of our own if there is none; localhost: true", host = true },
   -- accounts and storage
-  authentication = { "string", '"internal_hashed"', "plugin mod_auth_X that knows the accounts", host = true },
+  authentication = { "string", '"internal_hashed"',
+    "plugin mod_auth_X that knows the accounts; internal_plain: the same as internal_hashed", host = true },
+  anonymous_login = { "boolean", "false", "the same as authentication = \"anonymous\"", host = true },
   authorization = { "string", '"internal"', "plugin mod_authz_X that knows roles", host = true },
   storage = { "string|map", nil, "plugin mod_storage_X, or one for each store: { archive = \"x\" }", host = true },
   default_storage = { "string", nil, "what storage does not name", host = true },
@@ -91,19 +101,68 @@ local options = {
   statistics = { "string|boolean", nil, "figures are always kept; `coupletctl metrics` shows them" },
 }
 
--- Words of Prosody without a meaning here: accepted in silence.
-for _, name in ipairs {
-  "daemonize", "use_libevent", "network_backend", "network_settings", "use_ipv4", "use_ipv6", "statistics_interval",
-  "statistics_config",
-  "prosody_user", "prosody_group", "couplet_user", "couplet_group", "proxy_dns", "tcp_keepalives", "unbound", "dns_timeout",
-  "reload_global_modules", "reload_modules", "rlimit_nofile", "unlimited_open_files", "cross_domain_bosh", "consider_bosh_secure",
-  "storage_archive_item_limit", "authz", "new_muc_storage_format", "muc_registration_include_form",
-  "muc_log_cleanup_date_cache_size",
-  "trusted_proxies", "http_host", "http_default_host", "http_external_url", "http_paths", "certs", "setuid", "setgid",
-  "max_inactivity", "trap_signals", "openfire_private_key", "legacy_ssl_ssl",
-} do
-  options[name] = options[name] or { "any", nil, "", none = true, host = true }
+-- Words of Prosody without a meaning here, by why that is: `coupletctl check config` notes them.
+local pointless = {
+  ["the service manager keeps the server running"] = { "daemonize", "prosodyctl_service_warnings", "prosodyctl_timeout" },
+  ["connections are served by threads of the server's own (io_threads)"] = { "use_libevent", "network_backend",
+    "network_settings", "network_default_read_size" },
+  ["TCP keep-alive is always on"] = { "tcp_keepalives", "c2s_tcp_keepalives", "s2s_tcp_keepalives", "component_tcp_keepalives" },
+  ["streams have a second to close"] = { "c2s_close_timeout", "s2s_close_timeout" },
+  ["the parser bounds what a stanza costs"] = { "c2s_max_child_elements", "s2s_max_child_elements" },
+  ["bandwidth is counted by the byte"] = { "limits_resolution" },
+  ["`dns` says how names are looked up"] = { "unbound", "dns_timeout", "proxy_dns" },
+  ["figures are always kept: `coupletctl metrics`"] = { "statistics_interval", "statistics_config" },
+  ["`coupletctl reload` and `coupletctl module reload` do that"] = { "reload_global_modules", "reload_modules",
+    "force_module_reload" },
+  ["the limit of open files is raised to what the system allows"] = { "rlimit_nofile", "unlimited_open_files" },
+  ["`user` and `group` do that"] = { "setuid", "setgid" },
+  ["`coupletctl` is the console"] = { "admin_socket", "admin_shell_prompt", "console_banner", "plugin_server",
+    "external_addresses", "connectivity_probe", "default_provisioned_role", "console_prettyprint_settings" },
+  ["signals are always handled"] = { "trap_signals" },
+  ["`certificates` does that"] = { "certs" },
+  ["TLS never compresses"] = { "ssl_compression" },
+  ["`authorization` does that"] = { "authz" },
+  ["certificates of other web servers are checked against the system's authorities"] = { "client_https_ssl" },
+  ["`c2s_direct_tls_ssl` does that"] = { "legacy_ssl_ssl" },
+  ["`c2s_direct_tls_ports` does that"] = { "ssl_ports" },
+  ["the store is arranged otherwise and needs no such help"] = { "new_muc_storage_format", "muc_log_cleanup_date_cache_size",
+    "archive_cleanup_date_cache_size", "storage_archive_item_limit_cache_size", "storage_archive_experimental_fast_delete",
+    "storage_async_check", "sql_manage_tables", "sqlite_tune", "pep_info_cache_size", "vcard_store_name" },
+  ["plugin storage_memory keeps what it has until the server stops"] = { "storage_memory_temporary",
+    "storage_memory_temporary_stores" },
+  ["privacy lists are not read"] = { "migrate_legacy_blocking" },
+  ["bookmarks are always moved"] = { "upgrade_legacy_bookmarks" },
+  ["administrators own all nodes"] = { "default_admin_affiliation" },
+  ["texts for notifications are made by plugins"] = { "pubsub_summary_templates" },
+  ["who asks is told the nickname alone"] = { "muc_registration_include_form" },
+  ["what a server cannot be sent any more goes back with an error"] = { "smacks_s2s_resend" },
+  ["the system is asked, no command"] = { "os_version_command" },
+  ["both ways of changing a password are understood"] = { "registration_compat" },
+  ["tasks run when they are due"] = { "cron_check_delay", "cron_initial_delay", "cron_spread_factor" },
+  ["errors are objects of one kind"] = { "error_library", "strict_deprecate_is_admin" },
+  ["this server does not listen for HTTP yet"] = { "trusted_proxies", "http_host", "http_default_host", "http_external_url",
+    "http_paths", "http_ports", "http_interfaces", "https_ports", "https_interfaces", "http_ssl", "https_ssl",
+    "http_max_buffer_size", "http_max_content_size", "http_dir_listing", "http_files_cache_max_file_size",
+    "http_files_cache_size", "http_legacy_x_forwarded", "http_default_cors_enabled", "http_cors_override", "mime_types_file",
+    "access_control_allow_credentials", "access_control_allow_headers", "access_control_allow_methods",
+    "access_control_allow_origins", "access_control_max_age", "advertise_bosh", "advertise_websocket", "cross_domain_bosh",
+    "consider_bosh_secure", "cross_domain_websocket", "consider_websocket_secure", "max_inactivity" },
+  ["it belonged to other software"] = { "openfire_private_key" },
+}
+for why, names in pairs(pointless) do
+  for _, name in ipairs(names) do options[name] = { "any", nil, why, none = true, host = true } end
 end
+
+-- Options of Prosody's plugins that are not here, by how they begin.
+local absent = {
+  { "bosh_", "bosh" }, { "websocket_", "websocket" }, { "http_file_share_", "http_file_share" },
+  { "http_upload_", "http_upload" }, { "http_errors_", "http_errors" }, { "openmetrics_", "http_openmetrics" },
+  { "proxy65_", "proxy65" }, { "turn_external_", "turn_external" }, { "external_service", "external_services" },
+  { "invite", "invites" }, { "registration_invite_only", "invites" }, { "allow_contact_invites", "invites_adhoc" },
+  { "allow_user_invites", "invites_adhoc" }, { "ldap_", "auth_ldap" }, { "groups_file", "groups" },
+  { "tokenless_grant_ttl", "tokenauth" }, { "token_auth_", "tokenauth" }, { "tombstone_cache_size", "tombstones" },
+  { "user_tombstone_", "tombstones" }, { "multiplex_buffer_size", "net_multiplex" },
+}
 
 local known = { options = options }
 
@@ -117,6 +176,12 @@ function known.find(name)
   if options[name] then return options[name] end
   local word, suffix = name:match("^([%w_]+)_(%a+)$")
   if word and suffixes[suffix] then return { suffixes[suffix], nil, "of the service " .. word } end
+end
+
+function known.absent(name)
+  for _, row in ipairs(absent) do
+    if name:sub(1, #row[1]) == row[1] then return row[2] end
+  end
 end
 
 return known

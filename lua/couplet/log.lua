@@ -2,7 +2,10 @@
 -- log: where the lines of couplet.logger go, as the option `log` says (known to plugins as core.loggingmanager).
 --
 --   log.new(source) -> function(level, fmt, ...)     level: "debug", "info", "warn", "error"; fmt as in util.format
---   log.setup(value, directory)      opens what the option `log` describes; closes what was open before
+--   log.setup(value, directory, { level =, facility = }?)
+--                                    opens what the option `log` describes; closes what was open before. The last: where it does
+--                                    not say
+--   log.reload_logging()             the same with what the configuration says
 --   log.reopen()                     after log rotation
 --   log.register_sink_type(name, make)      make(settings) -> fn(source, level, text, time)
 --   log.quiet(level?)                only errors (or from level on), to standard error: tools
@@ -22,6 +25,7 @@ local rank = { debug = 1, info = 2, warn = 3, error = 4 }
 local sinks = {}                        -- what setup() opened: { fn =, levels =, close =, reopen = }
 local types = {}
 local directory = "."
+local defaults = {}
 
 -- --- text ---
 
@@ -105,7 +109,7 @@ end
 
 local function to_syslog(settings)
   local name = settings.syslog_name or settings.name or "couplet"
-  system.syslog_open(name, settings.syslog_facility or settings.facility or "daemon")
+  system.syslog_open(name, settings.syslog_facility or settings.facility or defaults.facility or "daemon")
   return function(source, level, text)
     system.syslog(level, source .. ": " .. text)
   end, nil, system.syslog_close
@@ -170,11 +174,11 @@ local function read(value)
 end
 
 -- What cannot be opened is reported through what can; with nothing left, lines go to standard error.
-function log.setup(value, base)
-  directory = base or "."
+function log.setup(value, base, wanted)
+  directory, defaults = base or ".", wanted or {}
   local new, problems = {}, {}
   for _, settings in ipairs(read(value)) do
-    if settings.levels == nil then settings.levels = { min = "info" } end
+    if settings.levels == nil then settings.levels = { min = defaults.level or "info" } end
     local ok, sink = pcall(make, settings)
     if ok then new[#new + 1] = sink else problems[#problems + 1] = tostring(sink) end
   end
@@ -206,7 +210,8 @@ end
 
 function log.reload_logging()
   local config = require "couplet.config"
-  log.setup(config.get("*", "log"), config.directory())
+  log.setup(config.get("*", "log"), config.directory(), { level = config.get("*", "debug") == true and "debug" or nil,
+    facility = config.get("*", "syslog_facility") })
 end
 
 return log

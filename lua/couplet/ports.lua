@@ -50,14 +50,21 @@ local function option(service, word)
   return value, key
 end
 
+local function both(four, six)
+  local list = {}
+  if config.get("*", "use_ipv4") ~= false then list[1] = four end
+  if config.get("*", "use_ipv6") ~= false then list[#list + 1] = six end
+  return list
+end
+
 local function interfaces_of(service)
   local value, key = option(service, "interfaces")
   if value == nil then value, key = option(service, "interface") end
   if value == nil then key = nil end
   if value == nil then value = service.default_interfaces or service.default_interface end
-  if value == nil and service.private then value = config.get("*", "local_interfaces") or { "127.0.0.1", "::1" } end
+  if value == nil and service.private then value = config.get("*", "local_interfaces") or both("127.0.0.1", "::1") end
   if value == nil then value, key = config.get("*", "interfaces") or config.get("*", "interface"), "interfaces" end
-  if value == nil then value = { "*", "::" } end
+  if value == nil then value = both("*", "::") end
   local out = {}
   for _, v in ipairs(list_of(value)) do
     local address = v == "*" and "0.0.0.0" or tostring(v)

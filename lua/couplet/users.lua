@@ -42,10 +42,17 @@ local function completed(provider)
   return provider
 end
 
--- (Loads and) finds what the options of a host name.
+-- What the options of a host name. Accounts with passwords in clear are known to internal_hashed, too.
+local function auth_of(host)
+  local auth = config.get(host, "authentication")
+  if auth == nil and config.get(host, "anonymous_login") then return "anonymous" end
+  return auth ~= "internal_plain" and auth or "internal_hashed"
+end
+
+-- (Loads and) finds it.
 local function choose(host)
   local plugin = require "couplet.plugin"
-  local auth = config.get(host, "authentication") or "internal_hashed"
+  local auth = auth_of(host)
   local authz = config.get(host, "authorization") or "internal"
   local h = hosts[host]
   if h.authz_name ~= authz then
@@ -73,8 +80,7 @@ function users.initialize_host(host)
   if not h then return nil, "unknown-host" end
   local bus = h.events
   bus.add_handler("item-added/auth-provider", function(event)
-    local wanted = config.get(host, "authentication") or "internal_hashed"
-    if event.item.name == wanted then h.users = completed(event.item) end
+    if event.item.name == auth_of(host) then h.users = completed(event.item) end
   end)
   bus.add_handler("item-removed/auth-provider", function(event)
     if h.users == event.item then h.users = nil end

@@ -161,7 +161,8 @@ end
 -- Connections -----------------------------------------------------------------------------------------------------------
 
 function outgoing.limits()
-  return { stanza_bytes = config.s2s_login_stanza_size_limit, max_send_buffer = config.s2s_max_send_buffer }
+  return { stanza_bytes = config.s2s_unauthed_stanza_size_limit or config.s2s_login_stanza_size_limit,
+    max_send_buffer = config.s2s_max_send_buffer }
 end
 
 local function connect_to(session, candidate, attempt)

@@ -113,6 +113,17 @@ check.test("what is found where", function()
   end
 end)
 
+check.test("use_ipv4 = false, use_ipv6 = false: the other family alone", function()
+  local config = require "couplet.config"
+  local bare = { ["A plain.example"] = { { a = "192.0.2.1" } }, ["AAAA plain.example"] = { { aaaa = "2001:db8::1" } } }
+  for name, want in pairs { use_ipv4 = "2001:db8::1 5269", use_ipv6 = "192.0.2.1 5269" } do
+    zone = bare
+    config.set("*", name, false)
+    task.spawn(function() check.equal(all "plain.example", { want }, name) end)
+    config.set("*", name, nil)
+  end
+end)
+
 check.test("records and addresses without end are cut", function()
   local many, addresses = {}, {}
   for i = 1, 200 do

@@ -52,6 +52,15 @@ check.test("a line: time, level, source, text", function()
   check.equal(content("z.log"), os.date("%Y!") .. " warn c2s: x\n")
 end)
 
+check.test("where the option names no level: the one that is given, else info", function()
+  for level, text in pairs { debug = "y\nz\n", info = "z\n" } do
+    log.setup({ { to = "file", filename = level .. ".least", timestamps = false } }, base, { level = level })
+    log.new("c2s")("debug", "y")
+    log.new("c2s")("info", "z")
+    check.equal(content(level .. ".least"), (text:gsub("y", "debug c2s: y"):gsub("z", "info c2s: z")))
+  end
+end)
+
 check.test("a stranger's text starts no line and moves no cursor", function()
   local rows = {
     { "a\nerror c2s: forged", "a\n    error c2s: forged" },

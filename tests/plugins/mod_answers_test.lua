@@ -47,18 +47,41 @@ check.test("XEP-0012: the uptime in seconds", function()
   host:close()
 end)
 
+local function server_info(host, name)
+  local query = ask(host:client("romeo@example.org/" .. name), "example.org", "query", "http://jabber.org/protocol/disco#info")
+    :get_child("query", "http://jabber.org/protocol/disco#info")
+  local form, found = query:get_child("x", "jabber:x:data"), {}
+  for field in (form or query):childtags "field" do
+    for value in field:childtags "value" do found[#found + 1] = field.attr.var .. "=" .. value:get_text() end
+  end
+  return found
+end
+
 check.test("XEP-0157: contact addresses in disco", function()
   local host = fake.new{ plugins = { "iq", "disco", "server_info" }, options = {
     contact_info = { admin = "mailto:admin@example.org", abuse = { "mailto:abuse@example.org", "xmpp:abuse@example.org" } } } }
-  local query = ask(host:client "romeo@example.org/orchard", "example.org", "query", "http://jabber.org/protocol/disco#info")
-    :get_child("query", "http://jabber.org/protocol/disco#info")
-  local form = check.ok(query:get_child("x", "jabber:x:data"))
-  local found = {}
-  for field in form:childtags "field" do
-    for value in field:childtags "value" do found[#found + 1] = field.attr.var .. "=" .. value:get_text() end
-  end
-  check.equal(found, { "FORM_TYPE=http://jabber.org/network/serverinfo", "abuse-addresses=mailto:abuse@example.org",
-    "abuse-addresses=xmpp:abuse@example.org", "admin-addresses=mailto:admin@example.org" })
+  check.equal(server_info(host, "orchard"), { "FORM_TYPE=http://jabber.org/network/serverinfo",
+    "abuse-addresses=mailto:abuse@example.org", "abuse-addresses=xmpp:abuse@example.org",
+    "admin-addresses=mailto:admin@example.org" })
+  host:close()
+end)
+
+check.test("server information: administrators where nobody is named, fields of the configuration and of plugins", function()
+  local host = fake.new{ plugins = { "iq", "disco", "server_info" }, global = { admins = { "bard@example.org" } }, options = {
+    server_info_extensions = { { var = "street", type = "text-single", name = "where" }, { var = "languages", type = "list-multi",
+      value = { "en", "it" } }, { var = "nothing", type = "text-single" } },
+    server_info = { where = "Verona" } } }
+  local want = { "FORM_TYPE=http://jabber.org/network/serverinfo", "admin-addresses=xmpp:bard@example.org", "street=Verona",
+    "languages=en", "languages=it" }
+  check.equal(server_info(host, "a"), want)
+  local adds = [[module:add_item("server-info-fields", { { var = "motto", type = "text-single", value = "Be excellent" } })]]
+  host:load("adds", adds)
+  check.equal(server_info(host, "b"), { want[1], want[2], want[3], want[4], want[5], "motto=Be excellent" })
+  host:run(function() require "couplet.plugin".unload("example.org", "adds") end)
+  check.equal(server_info(host, "c"), want)
+  host:close()
+  host = fake.new{ plugins = { "iq", "disco", "server_info" } }
+  check.equal(server_info(host, "d"), {})
   host:close()
 end)
 

@@ -68,4 +68,13 @@ check.test("what they stored goes with them", function()
   end
 end)
 
+check.test("older words: anonymous_login, internal_plain", function()
+  for option, want in pairs { anonymous_login = "anonymous", authentication = "internal_hashed" } do
+    local host = fake.new { options = { [option] = option == "anonymous_login" or "internal_plain" },
+      global = { storage = "memory" } }
+    check.equal({ option, require "couplet.hosts".get(host.name).users.name }, { option, want })
+    host:close()
+  end
+end)
+
 check.done()

@@ -119,6 +119,16 @@ check.test("§3.3: what a blocked address sends does not arrive, and what it hea
   check.equal(who.host:close(), {})
 end)
 
+check.test("bounce_blocked_messages = false: whoever is blocked is not told by messages", function()
+  local who = verona { bounce_blocked_messages = false }
+  block(who.romeo, "juliet@example.org")
+  who.juliet:received()
+  who.juliet:send "<message to='romeo@example.org' type='chat'><body>x</body></message>"
+  who.juliet:nothing()
+  who.romeo:nothing()
+  check.equal(who.host:close(), {})
+end)
+
 check.test("§3.3: to a blocked address: not-acceptable and <blocked/>", function()
   local who = verona()
   block(who.romeo, "juliet@example.org", "far.example")

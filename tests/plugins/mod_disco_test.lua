@@ -72,6 +72,20 @@ check.test("an account answers its user, not a stranger", function()
   host:close()
 end)
 
+check.test("disco_expose_admins: who an administrator is may be asked by strangers, if the configuration says so", function()
+  for i, row in ipairs { { false, "service-unavailable" }, { true, "admin" } } do
+    local host = fake.new{ plugins = { "iq", "disco" },
+      options = { disco_expose_admins = row[1], admins = { "romeo@example.org" } } }
+    local romeo, juliet = host:client "romeo@example.org/orchard", host:client "juliet@example.org/balcony"
+    local query, reply = ask(juliet, "romeo@example.org", INFO)
+    check.equal({ i, query and query:get_child "identity".attr.type or select(2, reply:get_error()) }, { i, row[2] })
+    local own = ask(romeo, "romeo@example.org", INFO):get_child "identity".attr.type
+    check.equal({ i, own }, { i, row[1] and "admin" or "registered" })
+    check.equal({ i, select(2, select(2, ask(romeo, "juliet@example.org", INFO)):get_error()) }, { i, "service-unavailable" })
+    host:close()
+  end
+end)
+
 check.test("XEP-0115 §5.2: the verification string of the example", function()
   local hash = require "couplet.util.caps".calculate_hash
   local query = st.stanza("query", { xmlns = INFO }):tag("identity",

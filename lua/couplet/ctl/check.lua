@@ -1,7 +1,7 @@
 -- SPDX-License-Identifier: MIT
 -- ctl/check: what is wrong with the loaded configuration.
 --
---   check.run() -> array of { level = "error" | "warning", text = }
+--   check.run() -> array of { level = "error" | "warning" | "note", text = }; a note: known from Prosody, of no effect here
 --   check.unknown() -> array of texts: options that nothing reads
 --   check.plugin_options(pause?) -> name -> { type =, plugin = }       what the installed plugins read or declare; pause():
 --                                                   called between two files, some 350
@@ -53,7 +53,7 @@ local by_getter = {
   inherited_set = "list", path = "path", scalar = "any", enum = "string", [""] = "any",
 }
 local by_declaration = { string = "string", number = "number", integer = "integer", boolean = "boolean", period = "period",
-  array = "list", set = "list", list = "list", path = "path", enum = "string", map = "map", table = "map" }
+  array = "list", set = "list", list = "list", path = "path", map = "map", table = "map" }
 
 local function written(value)
   if type(value) == "string" then return ("%q"):format(value) end
@@ -75,7 +75,7 @@ local function declared_in(text, found, plugin)
     if ok and type(options) == "table" then
       for name, d in pairs(options) do
         if type(name) == "string" and type(d) == "table" then
-          local kind = by_declaration[d.type or d.enum and "enum"] or "any"
+          local kind = not d.enum and by_declaration[d.type] or "any"          -- an enum's values speak for themselves
           found[name] = { type = kind, plugin = plugin, min = d.min, max = d.max, enum = d.enum,
             doc = d.doc, declared = true, default = d.default ~= nil and written(d.default) or nil }
         end
@@ -256,7 +256,11 @@ local function check_options(add, of_plugins, plugins)
       local here = place .. ": "
       local option = known.find(key)
       local plugin = of_plugins[key]
-      if not option and not plugin then
+      if not plugin and option and option.none then
+        add("note", here .. ("option '%s' does nothing here: %s"):format(key, option[3]), place)
+      elseif not option and not plugin and known.absent(key) then
+        add("note", here .. ("option '%s' is for the plugin %s, which is not installed"):format(key, known.absent(key)), place)
+      elseif not option and not plugin then
         local near = check.similar(key, names)
         add("warning", here .. ("unknown option '%s'%s"):format(key, near and ("; do you mean '" .. near .. "'?") or ""), place)
       else
@@ -311,7 +315,7 @@ local function check_plugins(add, names)
     local component = rawget(options, "component_module")
     if component then one(host, "component_module", component, "") end
     local auth = rawget(options, "authentication")
-    if type(auth) == "string" then one(host, "authentication", auth, "auth_") end
+    if type(auth) == "string" and auth ~= "internal_plain" then one(host, "authentication", auth, "auth_") end
     local storage = rawget(options, "storage")
     for _, name in pairs(type(storage) == "table" and storage or { storage }) do
       if type(name) == "string" then one(host, "storage", name, "storage_") end

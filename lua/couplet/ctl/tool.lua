@@ -10,7 +10,7 @@ commands.declare { name = "check config", help = "names and types of all options
     if ctx.tool and ctx.tool.problem then return nil, ctx.tool.problem end
     local check = require "couplet.ctl.check"
     local findings = check.run()
-    local count = { error = 0, warning = 0 }
+    local count = { error = 0, warning = 0, note = 0 }
     for _, f in ipairs(findings) do
       ctx:print("%s: %s", f.level, f.text)
       count[f.level] = count[f.level] + 1
