@@ -61,19 +61,17 @@ module:hook("host-disco-items", function(event)
   local first, last = 1, math.min(#rooms, PAGE)
   if set then
     local max = math.min(set.max or PAGE, PAGE)
-    if set.after then
-      first = listing.after(set.after)
-    elseif set.before then
+    if set.before and not set.after then
       last = #rooms
       if set.before ~= true then
         last = listing.after(set.before) - 1
         if rooms[last] == set.before then last = last - 1 end
       end
       first = math.max(1, last - max + 1)
-    elseif set.index then
-      first = set.index + 1
+    else
+      first = set.after and listing.after(set.after) or (set.index or 0) + 1
+      last = math.min(#rooms, first + max - 1)
     end
-    if not set.before then last = math.min(#rooms, first + max - 1) end
   end
   for i = first, last do
     event.reply:tag("item", { jid = rooms[i], name = about[rooms[i]].name or jid.node(rooms[i]) }):up()

@@ -122,6 +122,31 @@ check.test("XEP-0433, XEP-0059: pages, both ways, in both orders", function()
   host:close()
 end)
 
+check.test("XEP-0059: pages of the list of rooms that nobody would ask for", function()
+  local host, romeo = new()
+  local function page(set)
+    local reply = rooms.ask(romeo, "get", ("<query xmlns='http://jabber.org/protocol/disco#items'>"
+      .. "<set xmlns='http://jabber.org/protocol/rsm'>%s</set></query>"):format(set), ROOMS)
+    local out = {}
+    for item in reply.tags[1]:childtags "item" do out[#out + 1] = item.attr.jid:match "^[^@]+" end
+    return ("%s of %s"):format(table.concat(out, " "), reply.tags[1]:find "{http://jabber.org/protocol/rsm}set/count#")
+  end
+  local all = "mantua r1 r2 r3 r4 r5 r6 r7 r8 r9 verona"
+  local rows = {
+    { "", all }, { "<max>0</max>", "" }, { "<max>-1</max>", all }, { "<max>1e1</max>", all }, { "<max>2.5</max>", all },
+    { "<max>18446744073709551615</max>", all }, { "<max>99999999999999999999999</max>", all }, { "<max> 2 </max>", "mantua r1" },
+    { "<max>0x2</max>", all }, { "<max/>", all }, { "<max>2</max><max>3</max>", "mantua r1 r2" },
+    { "<index>10</index>", "verona" }, { "<index>11</index>", "" }, { "<index>-1</index>", all },
+    { "<index>9223372036854775807</index>", "" }, { "<index>18446744073709551616</index>", "" },
+    { "<after>nobody</after>", "r1 r2 r3 r4 r5 r6 r7 r8 r9 verona" }, { "<after>zz</after>", "" }, { "<after/>", all },
+    { "<after>" .. ("z"):rep(3000) .. "</after>", "" }, { "<before>a</before>", "" },
+    { "<before>" .. ("z"):rep(3000) .. "</before><max>1</max>", "verona" }, { "<before/><max>2</max>", "r9 verona" },
+    { "<before/><after/><max>1</max>", "mantua" }, { "<max>1</max><after>a</after><index>5</index>", "mantua" },
+  }
+  for i, row in ipairs(rows) do check.equal({ i, page(row[1]) }, { i, row[2] .. " of 11" }) end
+  check.equal(host:close(), {})
+end)
+
 check.test("the list stays sorted whatever becomes of rooms", function()
   local host, romeo = new()
   local function list()

@@ -9,9 +9,11 @@ local st = require "couplet.stanza"
 
 local rsm = { xmlns = "http://jabber.org/protocol/rsm" }
 
+local MOST = 4294967295                -- xs:unsignedInt (§5); whoever asks for more means the last there is
+
 local function number(text)
-  local n = text and math.tointeger(tonumber(text, 10))
-  return n and n >= 0 and n or nil
+  local digits = text and text:match "^%s*(%d+)%s*$"
+  return digits and math.tointeger(math.min(tonumber(digits), MOST)) or nil
 end
 
 local NUMBERS = { max = true, index = true, count = true }
