@@ -25,11 +25,11 @@ local TOGETHER = 100                           -- seconds
 
 local function spend(room, who)
   local domain = util.elsewhere(who)
-  if domain then                               -- it may make up as many accounts as it likes
-    room._domain_rates = room._domain_rates
-      or budget.new(DOMAINS, math.max(1, config.muc_domain_event_rate * TOGETHER), TOGETHER)
-    if not room._domain_rates(domain) then return false end
+  if domain and not room._domain_budget then    -- it may make up as many accounts as it likes
+    room._domain_budget = { budget.new(DOMAINS, math.max(1, config.muc_domain_event_rate * TOGETHER), TOGETHER) }
   end
+  local take, left = table.unpack(domain and room._domain_budget or {})
+  if domain and not left(domain) then return false end
   local all = room._event_rates
   if not all or all.n >= ROOM_MAX then
     all = { n = 0, of = {} }
@@ -40,7 +40,8 @@ local function spend(room, who)
     all.n, all.of[who] = all.n + 1, throttle.create(burst, burst / config.muc_event_rate)
   end
   all.of[who]:update()                         -- or what was left before a silence would come on top of a full measure
-  return all.of[who]:poll(1)
+  if not all.of[who]:poll(1) then return false end                     -- and what is refused is not charged to its server
+  return not domain or take(domain)
 end
 
 local function exempt(room, who) return util.valid_affiliations[room:get_affiliation(who)] >= 1 end
