@@ -332,17 +332,18 @@ return function(room_mt)
     local bare = jid.bare(stanza.attr.from)
     if self:get_affiliation(bare) == "outcast" then return refuse(origin, stanza, "auth", "forbidden") end
     if module:fire_event("muc-pre-decline", { room = self, origin = origin, stanza = stanza }) then return true end
+    -- Before all occupants are gone through.
+    if not util.may_write_to_strangers(bare) then
+      return refuse(origin, stanza, "wait", "policy-violation", "Enough refusals for now")
+    end
+    -- Only to somebody who belongs here: the room is no way to write to anybody.
     local inviter = self:get_occupant_by_nick(who)
+    if not inviter and ranks[self:get_affiliation(who)] < ranks.member and not self:_any_session_of(who) then return true end
     local reason = reason_of(decline)
     local message = st.message({ from = self.jid, to = inviter and inviter.jid or who, id = id.medium() })
       :tag("x", { xmlns = USER }):tag("decline", { from = bare })
     if reason then message:text_tag("reason", reason) end
     message:up():up()
-    -- Only to somebody who belongs here: the room is no way to write to anybody.
-    if not inviter and ranks[self:get_affiliation(who)] < ranks.member and not self:_any_session_of(who) then return true end
-    if not util.may_write_to_strangers(bare) then
-      return refuse(origin, stanza, "wait", "policy-violation", "Enough refusals for now")
-    end
     if not module:fire_event("muc-decline", { room = self, stanza = message, origin = origin, incoming = stanza }) then
       self:route_stanza(message)
     end
