@@ -9,8 +9,9 @@ local hosts = require "couplet.hosts"
 local id = require "util.id"
 local jid = require "util.jid"
 local st = require "util.stanza"
+local util = module:require "muc/util"
 
-local AT_ONCE = 20                             -- questions on the way
+local AT_ONCE, OF_ONE = 200, 10                -- questions on the way, and of those to one other server
 local HEARD_MAX = 100000                       -- addresses noted between two rounds; the rest is asked without need
 local TIMEOUT = 60
 
@@ -37,38 +38,94 @@ return function(live)
     room:remove_session(occupant, full, { 333 }, "Error: " .. why)
   end
 
-  -- Asks those on the list, a few at a time.
-  local function ask(list)
-    local i = 0
-    local function next_one()
-      i = i + 1
-      local room, full = table.unpack(list[i] or {})
-      if not room then return end
-      if not room:get_occupant_by_real_jid(full) then return next_one() end
-      local ping = st.iq({ type = "get", from = room.jid, to = full, id = id.medium() }):tag("ping", { xmlns = "urn:xmpp:ping" })
-      module:send_iq(ping:reset(), nil, TIMEOUT):next(next_one, function(err)
-        local condition = err.condition or "undefined-condition"
-        if condition == "service-unavailable" then
-          room:route_stanza(st.message { type = "groupchat", from = room.jid, to = full, id = id.medium() })
-        elseif not THERE[condition] then
-          gone(room, full, condition)
-        end
-        next_one()
-      end)
+  -- A server that falls silent keeps its questions for TIMEOUT each, so the others do not wait for it: each has OF_ONE places in
+  -- the line, and with every answer goes to the end of it.
+  local of = {}                                -- { [other server] = { domain, places, todo = { { room, address } },
+                                               --   asked = { ["address room"] = true } } }
+  local line, first, last = {}, 1, 0           -- of those, from first to last
+  local under_way, busy = 0, false
+
+  local function stand_in_line(server)
+    last = last + 1
+    line[last] = server
+  end
+
+  local go_on
+
+  local function ask(server, room, full)
+    local ping = st.iq({ type = "get", from = room.jid, to = full, id = id.medium() }):tag("ping", { xmlns = "urn:xmpp:ping" })
+    local key = full .. " " .. room.jid
+    under_way, server.asked[key] = under_way + 1, true
+    local function over()
+      under_way, server.asked[key] = under_way - 1, nil
+      stand_in_line(server)
+      go_on()
     end
-    for _ = 1, math.min(AT_ONCE, #list) do next_one() end
+    module:send_iq(ping:reset(), nil, TIMEOUT):next(over, function(err)
+      local condition = err.condition or "undefined-condition"
+      if condition == "service-unavailable" then
+        room:route_stanza(st.message { type = "groupchat", from = room.jid, to = full, id = id.medium() })
+      elseif not THERE[condition] then
+        gone(room, full, condition)
+      end
+      over()
+    end)
+  end
+
+  function go_on()
+    if busy then return end                    -- an answer that comes at once
+    busy = true
+    while under_way < AT_ONCE and first <= last do
+      local server = line[first]
+      line[first], first = nil, first + 1
+      local room, full = table.unpack(table.remove(server.todo) or {})
+      if not room then
+        server.places = server.places - 1
+        if server.places == 0 then of[server.domain] = nil end
+      elseif room:get_occupant_by_real_jid(full) then
+        ask(server, room, full)
+      else
+        stand_in_line(server)
+      end
+    end
+    busy = false
+  end
+
+  -- What is left of the last round is on the new list again.
+  local function ask_all(lists)
+    for _, server in pairs(of) do server.todo = {} end
+    for domain, list in pairs(lists) do
+      of[domain] = of[domain] or { domain = domain, places = 0, todo = {}, asked = {} }
+      local server = of[domain]
+      for _, one in ipairs(list) do
+        if not server.asked[one[2] .. " " .. one[1].jid] then table.insert(server.todo, one) end
+      end
+    end
+    for place = 1, OF_ONE do                   -- the first of each, the second of each, …
+      for _, server in pairs(of) do
+        if server.places < place and #server.todo >= place then
+          server.places = place
+          stand_in_line(server)
+        end
+      end
+    end
+    go_on()
   end
 
   module:add_timer(math.max(1, module.config.muc_ping_interval), function()
     local interval = module.config.muc_ping_interval
-    local known, list = heard, {}
+    local known, lists = heard, {}
     heard, n_heard = {}, 0
     for _, room in pairs(live) do
       for full in pairs(room._jid_nick) do
-        if not known[full] and not hosts.get(jid.host(full)) then list[#list + 1] = { room, full } end
+        local domain = not known[full] and util.elsewhere(full)
+        if domain then
+          local list = lists[domain] or {}
+          lists[domain], list[#list + 1] = list, { room, full }
+        end
       end
     end
-    if interval ~= math.huge then ask(list) end
+    if interval ~= math.huge then ask_all(lists) end
     return interval ~= math.huge and interval or 3600
   end)
 end
