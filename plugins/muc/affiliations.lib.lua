@@ -237,6 +237,32 @@ return function(room_mt)
     end
   end
 
+  -- On the lists in memory, with what is known of them beside.
+  local function put(self, who, affiliation, data)
+    local before, members, by_nick = self._affiliations[who], self._members, self._reserved
+    local nick, had = data and affiliation ~= "outcast" and data.reserved_nickname, self:get_registered_nick(who)
+    self._affiliations[who], self._affiliation_data[who] = affiliation, data
+    if members and (before == "member") ~= (affiliation == "member") then
+      util.count(members, jid.host(who), affiliation == "member" and 1 or -1)
+    end
+    if had and had ~= nick then
+      self._reserved = nil                     -- somebody else may have it, too
+    elseif by_nick and nick then
+      by_nick[nick] = who
+    end
+  end
+
+  -- Members of that server.
+  function room_mt:members_of(domain)
+    local members = self._members
+    if not members then
+      members = {}
+      for who in self:each_affiliation "member" do util.count(members, jid.host(who), 1) end
+      self._members = members
+    end
+    return members[domain] or 0
+  end
+
   -- All of them, in one write with what also() changes, then to the occupants. -> true | nil, type, condition, text
   local function commit(self, events, also, hold)
     local new = 0
@@ -252,23 +278,17 @@ return function(room_mt)
       before[i] = { who, self._affiliations[who], self._affiliation_data[who] }
       event.previous_affiliation = self._affiliations[who] or "none"
       if event.affiliation == "none" then
-        self._affiliations[who], self._affiliation_data[who] = nil, nil
+        put(self, who, nil, nil)
       else
-        self._affiliations[who] = event.affiliation
         local data = merged(self._affiliation_data[who], event.data)
         if event.affiliation == "outcast" or data.reserved_nickname == "" then data.reserved_nickname = nil end    -- §9.1, §9.5
-        self._affiliation_data[who] = next(data) ~= nil and data or nil
+        put(self, who, event.affiliation, next(data) ~= nil and data or nil)
       end
     end
-    self._reserved = nil
     if also then also() end
     local ok, err = self:save()
     if ok == nil and err then
-      for i = #before, 1, -1 do
-        local who = before[i][1]
-        self._affiliations[who], self._affiliation_data[who] = before[i][2], before[i][3]
-      end
-      self._reserved = nil
+      for i = #before, 1, -1 do put(self, table.unpack(before[i], 1, 3)) end
       return nil, "wait", "internal-server-error"
     end
     local changed = of_addresses(self, events)

@@ -88,10 +88,8 @@ return function(room_mt)
 
   -- All who have made up an account on one other server leave room on the lists for others.
   local function room_for_one_more(room, who)
-    local domain, n = util.elsewhere(who), 0
-    if not domain then return true end
-    for other in room:each_affiliation "member" do n = n + (jid.host(other) == domain and 1 or 0) end
-    return n < room:max_affiliations() // 2
+    local domain = util.elsewhere(who)
+    return not domain or room:members_of(domain) < room:max_affiliations() // 2
   end
 
   local function done_with(room, who)
