@@ -10,10 +10,17 @@
 --   rooms.say(client, text)   rooms.ask(client, type, payload, to?) -> iq   rooms.result(iq) -> "ok" | "type condition"
 --   rooms.admin(client, items) -> iq   rooms.configure(client, { field = value | list }) -> iq
 --   rooms.told(client) -> { "presence nick affiliation/role codes", "message nick: body", … }: what came, in short
+--   rooms.stranger(host) -> far, sent, post             people of other servers: far(address, XML with %s for attributes, to?)
+--                                                       -> what came to that address: { "ok" | "type condition" | name };
+--                                                       sent() -> what left for other servers since that was asked;
+--                                                       post(like far): inside of host:run
 
 local check = require "check"
 local fake = require "fakehost"
+local hosts = require "couplet.hosts"
+local parse = require "couplet.util.xml".parse
 local plugin = require "couplet.plugin"
+local router = require "couplet.router"
 
 local ROOMS, ROOM = "rooms.example.org", "verona@rooms.example.org"
 local USER = "http://jabber.org/protocol/muc#user"
@@ -80,6 +87,36 @@ function rooms.told(client)
     out[#out + 1] = line .. (#codes > 0 and " " .. table.concat(codes, ",") or "")
   end
   return out
+end
+
+function rooms.stranger(host)
+  local away, here = {}, hosts.get(ROOMS)
+  here.events.add_handler("route/remote", function(event)
+    away[#away + 1] = event.stanza
+    return true
+  end)
+  local function sent()
+    local list = away
+    away = {}
+    return list
+  end
+  local function post(from, xml, to)
+    local stanza = parse((xml:gsub("%%s", function() return ("from='%s' to='%s'"):format(from, to or ROOM) end)))
+    router.core_post_stanza({ type = "s2sin", host = ROOMS, from_host = from:match "@([^/]+)", to_host = ROOMS,
+      send = function(reply) router.core_post_stanza(here, reply, false) end }, stanza)
+  end
+  return function(from, xml, to)
+    sent()
+    host:run(post, from, xml, to)
+    local told = {}
+    for _, stanza in ipairs(sent()) do
+      if stanza.attr.to == from then
+        local kind, condition = stanza:get_error()
+        told[#told + 1] = kind and kind .. " " .. condition or stanza.attr.type == "result" and "ok" or stanza.name
+      end
+    end
+    return told
+  end, sent, post
 end
 
 local serial = 0

@@ -10,45 +10,12 @@ local parse = require "couplet.util.xml".parse
 local ROOM, USER = rooms.ROOM, rooms.USER
 local MUC = "http://jabber.org/protocol/muc"
 
--- far(from, XML with %s for the attributes) -> list: what came back to that address, in short: "ok", "type condition", name
-local away                                     -- what the rooms have sent to other servers since that was asked
-
-local function sent()
-  local list = away
-  away = {}
-  return list
-end
-
-local function stranger(host)
-  away = {}
-  require "couplet.hosts".get(rooms.ROOMS).events.add_handler("route/remote", function(event)
-    away[#away + 1] = event.stanza
-    return true
-  end)
-  return function(from, xml, to)
-    sent()
-    host:run(function()
-      local stanza = parse((xml:gsub("%%s", function() return ("from='%s' to='%s'"):format(from, to or ROOM) end)))
-      router.core_post_stanza({ type = "s2sin", host = rooms.ROOMS, from_host = from:match "@([^/]+)", to_host = rooms.ROOMS,
-        send = function(reply) router.core_post_stanza(require "couplet.hosts".get(rooms.ROOMS), reply, false) end }, stanza)
-    end)
-    local told = {}
-    for _, stanza in ipairs(sent()) do
-      if stanza.attr.to == from then
-        local kind, condition = stanza:get_error()
-        told[#told + 1] = kind and kind .. " " .. condition or stanza.attr.type == "result" and "ok" or stanza.name
-      end
-    end
-    return told
-  end
-end
-
 local JOIN = "<presence %s><x xmlns='" .. MUC .. "'/></presence>"
 
 local function new(options, plugins)
   options.muc_room_locking = false
   local host = rooms.new(options, nil, plugins)
-  return host, rooms.person(host, "romeo"), rooms.person(host, "juliet"), stranger(host)
+  return host, rooms.person(host, "romeo"), rooms.person(host, "juliet"), rooms.stranger(host)
 end
 
 check.test("the share of one server of a room, and of all rooms; the last place is for others", function()
@@ -162,7 +129,7 @@ end)
 local INVITE = "<message %s><x xmlns='" .. USER .. "'><invite to='victim@else.example'/></x></message>"
 
 check.test("invitations in the name of one server: six hundred in ten minutes", function()
-  local host, romeo, _, far = new {}
+  local host, romeo, _, far, sent = new {}
   rooms.join(romeo, "Romeo")
   local n, last = 0, nil
   for i = 1, 13 do
@@ -179,7 +146,7 @@ check.test("invitations in the name of one server: six hundred in ten minutes", 
 end)
 
 check.test("a server that cannot be reached: its people leave at once, each is told to those who stay", function()
-  local host, romeo, juliet, far = new {}
+  local host, romeo, juliet, far, sent = new {}
   rooms.join(romeo, "Romeo")
   for i = 1, 100 do far(("u%d@far.example/x"):format(i), JOIN, ROOM .. "/F" .. i) end
   rooms.join(juliet, "Juliet")

@@ -1,0 +1,288 @@
+-- SPDX-License-Identifier: MIT
+-- What accounts of one other server get together of tombstones, searches, long lists, talk, registrations and questions whether
+-- they are still there; and that others do not go short for it. More of this: mod_muc_domains_test.
+
+local check = require "check"
+local rooms = require "rooms_fixture"
+local plugin = require "couplet.plugin"
+local task = require "couplet.task"
+local ROOM, ROOMS = rooms.ROOM, rooms.ROOMS
+local MUC = "http://jabber.org/protocol/muc"
+
+local JOIN = "<presence %s><x xmlns='" .. MUC .. "'/></presence>"
+local LEAVE = "<presence type='unavailable' %s/>"
+
+-- -> host, romeo (owner of ROOM), far, sent, muc, post
+local function new(options, plugins)
+  options = options or {}
+  options.muc_room_locking = false
+  local host = rooms.new(options, nil, plugins)
+  local romeo = rooms.person(host, "romeo")
+  rooms.join(romeo, "Romeo")
+  romeo:received()
+  local far, sent, post = rooms.stranger(host)
+  return host, romeo, far, sent, plugin.get_module(ROOMS, "muc"), post
+end
+
+-- A part of mod_muc.
+local function part(muc, name) return muc.module:require("muc/" .. name) end
+
+check.test("tombstones: an account leaves as many as it may have rooms, a server a tenth of all; the oldest goes", function()
+  local host, _, _, _, muc = new { muc_max_rooms_per_account = 3 }
+  local stones = part(muc, "tombstones")
+  local function at(name) return name .. "@" .. ROOMS end
+  local function put(name, by)
+    host:run(function() assert(stones.put(at(name), nil, nil, by)) end)
+    host:advance(1)
+  end
+  local function standing(prefix, from, to)
+    local n = 0
+    for i = from, to do n = n + (stones.has(at(prefix .. i)) and 1 or 0) end
+    return n
+  end
+  for i = 1, 4 do put("one" .. i, "one@far.example") end
+  check.equal({ standing("one", 1, 1), standing("one", 2, 4) }, { 0, 3 })
+  put("near1", "a@near.example")
+  put("here1", "romeo@example.org")
+  put("nobodys1")                              -- made by the configuration, or of a Prosody
+  for i = 1, 997 do put("far" .. i, ("u%d@far.example"):format(i)) end
+  check.equal({ standing("one", 2, 4), standing("far", 1, 997) }, { 3, 997 })
+  put("far998", "u998@far.example")
+  put("far998", "u998@far.example")            -- again: takes no more
+  check.equal({ standing("one", 2, 2), standing("one", 3, 4), standing("far", 1, 998) }, { 0, 2, 998 })
+  for i = 999, 1010 do put("far" .. i, ("u%d@far.example"):format(i)) end
+  check.equal({ standing("one", 1, 4), standing("far", 1, 10), standing("far", 11, 1010) }, { 0, 0, 1000 })
+  for _, name in ipairs { "near1", "here1", "nobodys1" } do check.ok(stones.has(at(name)), name) end
+  for i = 1, 1001 do put("ours" .. i, ("u%d@example.org"):format(i)) end         -- of whom there are as many as there are
+  check.equal(standing("ours", 1, 1001), 1001)
+  host:run(function() assert(plugin.unload(ROOMS, "muc")) assert(plugin.load(ROOMS, "muc")) end)
+  stones = part(plugin.get_module(ROOMS, "muc"), "tombstones")
+  put("far1011", "u1011@far.example")          -- known after a restart
+  check.equal({ standing("far", 11, 11), standing("far", 12, 1011), standing("near", 1, 1) }, { 0, 1000, 1 })
+  check.equal(host:close(), {})
+end)
+
+local SEARCH = [[<iq type='get' id='1' %s><search xmlns='urn:xmpp:channel-search:0:search'><x xmlns='jabber:x:data' type='submit'>
+  <field var='FORM_TYPE'><value>urn:xmpp:channel-search:0:search-params</value></field>
+  <field var='q'><value>needle</value></field></x></search></iq>]]
+
+check.test("searches that take a while: two of one server at a time, four of all", function()
+  local host, _, _, sent, muc, post = new()
+  local listing = part(muc, "listing")
+  host:run(function()
+    for i = 1, 1200 do listing.load(("hay%d@%s"):format(i, ROOMS), { persistent = true, public = true }) end
+    listing.sort()
+  end)
+  local refused = "wait resource-constraint"
+  local rows = {                               -- at once, on streams of their own -> the answers
+    { { "a@far.example", "b@far.example", "c@far.example" }, { "ok", "ok", refused } },
+    { { "a@far.example", "b@far.example", "a@near.example", "b@near.example", "a@else.example", "c@far.example" },
+      { "ok", "ok", "ok", "ok", refused, refused } },
+    { { "a@far.example", "b@far.example", "c@far.example", "a@near.example" }, { "ok", "ok", refused, "ok" } },
+  }
+  for i, row in ipairs(rows) do
+    sent()
+    host:run(function()
+      for _, who in ipairs(row[1]) do task.spawn(post, who .. "/x", SEARCH, ROOMS) end
+    end)
+    host:advance(1)
+    local got = {}
+    for _, stanza in ipairs(sent()) do got[stanza.attr.to:match "^[^/]+"] = rooms.result(stanza) end
+    for k, who in ipairs(row[1]) do check.equal({ i, who, got[who] }, { i, who, row[2][k] }) end
+  end
+  check.equal(host:close(), {})
+end)
+
+local LIST = "<iq type='get' id='1' %s><query xmlns='" .. MUC .. "#admin'><item affiliation='member'/></query></iq>"
+local ITEMS = "<iq type='get' id='1' %s><query xmlns='http://jabber.org/protocol/disco#items'/></iq>"
+local ROLES = "<iq type='get' id='1' %s><query xmlns='" .. MUC .. "#admin'><item role='participant'/></query></iq>"
+
+check.test("long lists of a room: twenty thousand lines in ten seconds to people of one server", function()
+  local host, romeo, far, _, muc = new()
+  rooms.admin(romeo, "<item affiliation='admin' jid='a@far.example'/><item affiliation='admin' jid='b@far.example'/>"
+    .. "<item affiliation='admin' jid='a@near.example'/>")
+  host:run(function()
+    local room, list = muc.get_room_from_jid(ROOM), {}
+    for i = 1, 996 do list[i] = { jid = ("m%d@example.org"):format(i), affiliation = "member" } end
+    assert(room:set_affiliations(true, list))
+  end)
+  for i = 1, 20 do
+    check.equal({ i, far((i % 2 == 0 and "a" or "b") .. "@far.example/x", LIST)[1] }, { i, "ok" })
+  end
+  local rows = {                               -- in a room in which there seem to be so many
+    -- who, question, occupants, answer, seconds later
+    { "a@far.example/x", LIST, 1, "wait resource-constraint", 0 },
+    { "b@far.example/x", LIST, 1, "wait resource-constraint", 0 },
+    { "c@far.example/x", ITEMS, 500, "wait resource-constraint", 0 },
+    { "c@far.example/x", ITEMS, 499, "ok", 0 },            -- a short one costs nothing
+    { "a@far.example/x", ROLES, 500, "wait resource-constraint", 0 },
+    { "a@near.example/x", LIST, 1, "ok", 0 },
+    { "c@near.example/x", ITEMS, 19000, "ok", 0 },
+    { "c@near.example/x", ITEMS, 500, "wait resource-constraint", 0 },
+    { "a@far.example/x", LIST, 1, "ok", 10 },
+    { "c@near.example/x", ITEMS, 500, "ok", 10 },
+  }
+  for i, row in ipairs(rows) do
+    host:advance(row[5])
+    host:run(function() muc.get_room_from_jid(ROOM).occupant_count = function() return row[3] end end)
+    check.equal({ i, far(row[1], row[2])[1] }, { i, row[4] })
+  end
+  check.equal(rooms.result(rooms.ask(romeo, "get", LIST:match "<query.*</query>")), "ok")
+  check.equal(host:close(), {})
+end)
+
+local SAY = "<message type='groupchat' %s><body>hi</body></message>"
+
+check.test("mod_muc_limits: what accounts of one server say and do in a room together", function()
+  local host, romeo, far, sent = new({ muc_domain_event_rate = 0.1, muc_event_rate = 0.001, muc_burst_factor = 3000 },
+    { "muc_limits" })
+  local other = "mantua@" .. ROOMS
+  rooms.join(romeo, "Romeo", nil, nil, other)
+  rooms.admin(romeo, "<item affiliation='member' jid='friend@far.example'/>")
+  -- "ok": it has been done. Three events are an account's own measure, ten the server's, in a hundred seconds.
+  local function try(who, xml, to)
+    local got = far(who .. "/x", xml, to)
+    sent()
+    return got[1] == "wait policy-violation" and got[1] or "ok"
+  end
+  local one, refused = "flood@far.example", "wait policy-violation"
+  check.equal(try(one, JOIN, ROOM .. "/One"), "ok")
+  for i = 1, 20 do check.equal({ i, try(one, SAY) }, { i, i <= 2 and "ok" or refused }) end
+  -- what was refused has not been charged to the others there
+  for i = 1, 7 do
+    check.equal({ i, try(("u%d@far.example"):format(i), JOIN, ("%s/U%d"):format(ROOM, i)) }, { i, "ok" })
+  end
+  local rows = {
+    -- who, what, where, answer, seconds before
+    { "u8@far.example", JOIN, ROOM .. "/U8", refused, 0 },
+    { "u1@far.example", SAY, ROOM, refused, 0 },
+    { "u1@far.example", "<presence %s/>", ROOM .. "/V1", refused, 0 },           -- another nickname
+    { "u1@far.example", LEAVE, ROOM .. "/U1", "ok", 0 },
+    { "u8@far.example", JOIN, other .. "/U8", "ok", 0 },                         -- each room for itself
+    { "friend@far.example", JOIN, ROOM .. "/Friend", "ok", 0 },                  -- whom the room knows
+    { "friend@far.example", SAY, ROOM, "ok", 0 },
+    { "u1@near.example", JOIN, ROOM .. "/N1", "ok", 0 },
+    { "u1@near.example", SAY, ROOM, "ok", 0 },
+    { "u8@far.example", JOIN, ROOM .. "/U8", "ok", 10 },
+    { "u9@far.example", JOIN, ROOM .. "/U9", refused, 0 },
+    { "u9@far.example", JOIN, ROOM .. "/U9", "ok", 100 },
+  }
+  for i, row in ipairs(rows) do
+    host:advance(row[5])
+    check.equal({ i, try(row[1], row[2], row[3]) }, { i, row[4] })
+  end
+  check.equal(host:close(), {})
+end)
+
+local REGISTER = "<iq type='set' id='1' %s><query xmlns='jabber:iq:register'><x xmlns='jabber:x:data' type='submit'>"
+  .. "<field var='FORM_TYPE'><value>http://jabber.org/protocol/muc#register</value></field>"
+  .. "<field var='muc#register_roomnick'><value>NICK</value></field></x></query></iq>"
+local REMOVE = "<iq type='set' id='1' %s><query xmlns='jabber:iq:register'><remove/></query></iq>"
+
+check.test("registrations: sixty of one account in ten minutes, six hundred of one server, whatever became of them", function()
+  local host, romeo, far = new { muc_room_default_persistent = true }
+  local function register(who, nick) return far(who .. "/x", (REGISTER:gsub("NICK", nick)))[1] end
+  for i = 1, 60 do                             -- changed, taken back, and junk
+    local xml = i % 3 == 0 and REMOVE or i % 3 == 1 and REGISTER:gsub("NICK", "One" .. i) or REGISTER:gsub("submit", "form")
+    check.equal({ i, far("one@far.example/x", xml)[1] }, { i, i % 3 == 2 and "modify bad-request" or "ok" })
+  end
+  check.equal(register("one@far.example", "One"), "wait policy-violation")
+  for i = 1, 540 do check.equal({ i, register(("u%d@far.example"):format(i), "F" .. i) }, { i, "ok" }) end
+  check.equal(register("u541@far.example", "F541"), "wait policy-violation")
+  check.equal(far("u541@far.example/x", (REGISTER:gsub("set", "get", 1)))[1], "ok")      -- to look costs nothing
+  check.equal(register("u1@near.example", "N1"), "ok")
+  check.equal(rooms.result(rooms.ask(romeo, "set", REGISTER:gsub("NICK", "R"):match "<query.*</query>")), "ok")
+  rooms.admin(romeo, "<item affiliation='admin' jid='boss@far.example'/>")
+  check.equal(register("boss@far.example", "Boss"), "ok")              -- those who run the room are not held up
+  host:advance(600)
+  check.equal(register("u541@far.example", "F541"), "ok")
+  check.equal(host:close(), {})
+end)
+
+check.test("how many members of a server there are is known without counting, whatever becomes of them", function()
+  local host, romeo, far, _, muc = new { muc_room_default_persistent = true, muc_max_affiliations = 20 }
+  local function register(who, nick) return far(who .. "/x", (REGISTER:gsub("NICK", nick)))[1] end
+  for i = 1, 10 do check.equal({ i, register(("u%d@far.example"):format(i), "F" .. i) }, { i, "ok" }) end
+  local rows = {
+    -- what is done, does one more member of that server find a place?
+    { function() return far("u1@far.example/x", REMOVE)[1] end, "ok", true },
+    { function() return rooms.result(rooms.admin(romeo, "<item affiliation='outcast' jid='u2@far.example'/>")) end, "ok", true },
+    { function() return rooms.result(rooms.admin(romeo, "<item affiliation='admin' jid='u3@far.example'/>")) end, "ok", true },
+    { function() return rooms.result(rooms.admin(romeo, "<item affiliation='none' jid='u2@far.example'/>")) end, "ok", false },
+    { function()
+      return rooms.result(rooms.admin(romeo, "<item affiliation='none' jid='u4@far.example'/>"
+        .. "<item affiliation='none' jid='x y@z'/>"))
+    end, "modify jid-malformed", false },
+    { function()                               -- the disk refuses: all is as it was
+      host:run(function() muc.get_room_from_jid(ROOM).save = function() return nil, "disk full" end end)
+      local got = far("u4@far.example/x", REMOVE)[1]
+      muc.get_room_from_jid(ROOM).save = nil
+      return got
+    end, "wait internal-server-error", false },
+  }
+  for i, row in ipairs(rows) do
+    check.equal({ i, row[1]() }, { i, row[2] })
+    local new_one = ("v%d@far.example"):format(i)
+    check.equal({ i, register(new_one, "V" .. i) }, { i, row[3] and "ok" or "wait resource-constraint" })
+  end
+  -- nicknames go with those who had them, and not with others
+  check.equal(register("u5@far.example", "F1"), "ok")
+  check.equal(register("u6@far.example", "F1"), "cancel conflict")
+  check.equal(register("u6@far.example", "F5"), "ok")
+  check.equal(register("u7@far.example", "F4"), "cancel conflict")
+  check.equal(host:close(), {})
+end)
+
+check.test("XEP-0410: who does not answer keeps nobody else waiting; ten questions to a server, two hundred to all", function()
+  local function occupied(interval, domains)
+    local host, romeo, far, sent, _, post = new { muc_ping_interval = interval }
+    for domain, n in pairs(domains) do
+      for i = 1, n do far(("u%d@%s/x"):format(i, domain), JOIN, ("%s/%d of %s"):format(ROOM, i, domain)) end
+    end
+    host:advance(interval)                     -- all have just been heard
+    sent()
+    romeo:received()
+    -- Waits so long -> { [domain] = how many have been asked }; those of near.example answer, and are asked no more.
+    local function asked(seconds)
+      host:advance(seconds)
+      local all, list = {}, sent()
+      while list[1] do
+        local stanza = table.remove(list, 1)
+        if stanza.name == "iq" and stanza:get_child("ping", "urn:xmpp:ping") then
+          local domain = stanza.attr.to:match "@([^/]+)"
+          all[domain] = (all[domain] or 0) + 1
+          if domain == "near.example" then
+            host:run(post, stanza.attr.to, ("<iq type='result' id='%s' %%s/>"):format(stanza.attr.id))
+            for _, more in ipairs(sent()) do list[#list + 1] = more end
+          end
+        end
+      end
+      return all
+    end
+    return host, romeo, asked
+  end
+  local host, romeo, asked = occupied(600, { ["silent.example"] = 25, ["near.example"] = 25 })
+  check.equal(asked(600), { ["silent.example"] = 10, ["near.example"] = 25 })
+  check.equal(rooms.told(romeo), {})
+  for i, n in ipairs { 10, 5, 0 } do
+    check.equal({ i, asked(60)["silent.example"] or 0 }, { i, n })
+    local left = rooms.told(romeo)
+    check.equal({ i, #left }, { i, ({ 10, 10, 5 })[i] })
+    check.ok(left[1]:find "^%-%d+ of silent.example none/none 333", left[1])
+  end
+  check.equal(host:close(), {})
+
+  host, romeo, asked = occupied(30, { ["silent.example"] = 25 })       -- rounds shorter than the wait for an answer
+  for i, n in ipairs { 10, 0, 10, 0, 5, 0, 0 } do check.equal({ i, asked(30)["silent.example"] or 0 }, { i, n }) end
+  check.equal(#rooms.told(romeo), 25)
+  check.equal(host:close(), {})
+
+  local many = {}
+  for i = 1, 25 do many[("mute%d.example"):format(i)] = 12 end
+  host, romeo, asked = occupied(600, many)
+  for domain, n in pairs(asked(600)) do check.equal({ domain, n }, { domain, 8 }) end
+  check.equal(rooms.told(romeo), {})
+  check.equal(host:close(), {})
+end)
+
+check.done()
