@@ -14,7 +14,8 @@
 enum {
 	NEST = 32 * 1024,            /* address space of one; pages never touched cost nothing */
 	SLAB = 1024 * 1024,          /* what is asked of the system at once */
-	WARM = 16,                   /* dropped ones a thread keeps without giving their pages back */
+	WARM = 16,                   /* dropped ones a thread keeps without giving their pages back … */
+	COOL = 32,                   /* … until there are so many more, which then give them back together */
 	TRIES = 8,                   /* freed pieces looked at before a new one is cut */
 };
 
@@ -39,6 +40,26 @@ static void keep(struct nest *n)
 		spare = mem_resize(spare, cap_spare * sizeof(*spare));
 	}
 	spare[n_spare++] = n;
+}
+
+static int by_address(const void *a, const void *b)
+{
+	uintptr_t x = (uintptr_t)*(struct nest *const *)a, y = (uintptr_t)*(struct nest *const *)b;
+	return (x > y) - (x < y);
+}
+
+/* The COOL warm ones that have been here longest become cold. Each call makes the system interrupt every processor that knows
+ * these pages; clients that came together go quiet together, and their nests are neighbours. */
+static void cool(void)
+{
+	struct nest **first = spare + (n_spare - n_warm);
+	qsort(first, COOL, sizeof(*first), by_address);
+	for (size_t i = 0, n; i < COOL; i += n) {
+		for (n = 1; i + n < COOL && (char *)first[i + n] == (char *)first[i] + n * NEST; n++)
+			;
+		madvise(first[i], n * NEST, MADV_DONTNEED);
+	}
+	n_warm -= COOL;
 }
 
 struct nest *nest_new(void)
@@ -66,10 +87,8 @@ void nest_drop(struct nest **ref)
 	if (!n)
 		return;
 	keep(n);
-	if (n_warm++ < WARM)
-		return;
-	/* Cold: the one WARM places below, which has been here longest of the warm ones. */
-	madvise(spare[n_spare - n_warm--], NEST, MADV_DONTNEED);
+	if (++n_warm == WARM + COOL)
+		cool();
 }
 
 static bool inside(const struct nest *n, const void *p)

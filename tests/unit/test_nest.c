@@ -3,8 +3,10 @@
 #include "base/nest.h"
 
 #include <stdint.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "check.h"
 
@@ -71,6 +73,32 @@ static void come_and_go(void)
 	}
 }
 
+static long resident(void)                   /* KiB */
+{
+	long pages = 0;
+	FILE *f = fopen("/proc/self/statm", "r");
+	CHECK(f && fscanf(f, "%*d %ld", &pages) == 1);
+	fclose(f);
+	return pages * sysconf(_SC_PAGESIZE) / 1024;
+}
+
+static void pages_go_back(void)
+{
+	enum { NESTS = 2000, KIB = 20 };
+	static struct nest *n[NESTS];
+	long before = resident();
+	for (int i = 0; i < NESTS; i++) {
+		n[i] = nest_new();
+		char *p = nest_alloc(n[i], KIB * 1024);
+		memset(p, 1, KIB * 1024);
+		nest_free(n[i], p);
+	}
+	CHECK(resident() - before > NESTS * (KIB - 4));
+	for (int i = 0; i < NESTS; i++)
+		nest_drop(&n[i * 7 % NESTS]);
+	CHECK(resident() - before < 100 * (KIB + 4));
+}
+
 static void absurd_sizes(void)
 {
 	struct nest *n = nest_new();
@@ -87,6 +115,7 @@ int main(void)
 {
 	RUN(random_pieces);
 	RUN(come_and_go);
+	RUN(pages_go_back);
 	RUN(absurd_sizes);
 	return check_done();
 }
