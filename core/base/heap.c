@@ -16,12 +16,14 @@ enum {
 	N_SMALL = SMALL / STEP,
 	CLASSES = N_SMALL + (BIG - SMALL) / BIG_STEP,
 	WARM = 32,                           /* empty runs that keep their pages, or as many as are in use: see put() */
+	EMPTY = -1,                          /* the class of a warm one */
+	TRIM = 32,                           /* as many are given back at a time: about a millisecond */
 };
 #define SPACE ((size_t)64 << 30)             /* of addresses, reserved; halved until the system agrees */
 
 /* They stand side by side and not each at the start of its pages, where all would fall into the same few sets of the caches. */
 struct run {
-	struct run *next, **at;              /* among those of its class with room; at == NULL: full */
+	struct run *next, **at;              /* among those of its class with room, or the warm ones; at == NULL: full, or cold */
 	void *freed;                         /* objects, each with the address of the next in it */
 	char *fresh;                         /* `left` objects that were never used */
 	uint32_t left, size, used;           /* size of an object; objects in use */
@@ -36,6 +38,7 @@ struct heap {
 	struct run *room[CLASSES];           /* runs with room */
 	struct run *warm, *cold;             /* empty ones; the cold have no pages */
 	uint32_t n_warm;
+	size_t swept;                        /* where heap_trim() goes on */
 	size_t runs, used;
 	void *map;
 	size_t mapped;
@@ -66,9 +69,8 @@ static char *pages_of(const struct heap *h, const struct run *r)
 	return h->base + (size_t)(r - h->all) * RUN;
 }
 
-static void enlist(struct heap *h, struct run *r)
+static void enlist(struct run **list, struct run *r)
 {
-	struct run **list = &h->room[r->class];
 	r->next = *list;
 	r->at = list;
 	if (r->next)
@@ -88,7 +90,7 @@ static struct run *new_run(struct heap *h, int class)
 {
 	struct run *r = h->warm;
 	if (r) {
-		h->warm = r->next;
+		delist(r);
 		h->n_warm--;
 	} else if ((r = h->cold)) {
 		h->cold = r->next;
@@ -101,15 +103,18 @@ static struct run *new_run(struct heap *h, int class)
 	uint32_t size = size_of(class);
 	*r = (struct run){ .fresh = pages_of(h, r), .left = RUN / size, .size = size, .class = class };
 	h->runs++;
-	enlist(h, r);
+	enlist(&h->room[class], r);
 	return r;
 }
 
-static void cool(struct heap *h, struct run *r)
+/* n neighbours that are in no list. */
+static void cool(struct heap *h, struct run *r, size_t n)
 {
-	madvise(pages_of(h, r), RUN, MADV_DONTNEED);
-	r->next = h->cold;
-	h->cold = r;
+	madvise(pages_of(h, r), n * RUN, MADV_DONTNEED);
+	for (; n; n--, r++) {
+		*r = (struct run){ .next = h->cold };
+		h->cold = r;
+	}
 }
 
 static void *get(struct heap *h, int class)
@@ -139,7 +144,7 @@ static void put(struct heap *h, struct run *r, void *p)
 	r->freed = p;
 	h->used -= r->size;
 	if (!r->at)
-		enlist(h, r);
+		enlist(&h->room[r->class], r);
 	if (--r->used)
 		return;
 	delist(r);
@@ -147,11 +152,11 @@ static void put(struct heap *h, struct run *r, void *p)
 	/* Each round of the collector empties up to half of the runs, which are wanted again at once: to give their pages back in
 	 * between costs a page fault for every message. At rest heap_trim() gives them back. */
 	if (h->n_warm < WARM || h->n_warm < h->runs) {
-		r->next = h->warm;
-		h->warm = r;
+		r->class = EMPTY;
+		enlist(&h->warm, r);
 		h->n_warm++;
 	} else {
-		cool(h, r);
+		cool(h, r, 1);
 	}
 }
 
@@ -192,15 +197,19 @@ void *heap_alloc(void *arg, void *p, size_t old_size, size_t size)
 
 size_t heap_trim(struct heap *h)
 {
-	size_t n = 0;
-	while (h->warm) {
-		struct run *r = h->warm;
-		h->warm = r->next;
-		cool(h, r);
-		n += RUN;
+	size_t given = 0, runs = (size_t)(h->top - h->base) / RUN;
+	while (h->warm && given < TRIM) {
+		size_t n = 0;
+		while (h->swept + n < runs && given < TRIM && h->all[h->swept + n].class == EMPTY) {
+			delist(&h->all[h->swept + n++]);
+			h->n_warm--;
+			given++;
+		}
+		if (n)
+			cool(h, &h->all[h->swept], n);
+		h->swept = h->swept + n < runs ? h->swept + n + !n : 0;
 	}
-	h->n_warm = 0;
-	return n;
+	return given * RUN;
 }
 
 void heap_count(const struct heap *h, size_t *held, size_t *used)

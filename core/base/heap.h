@@ -21,7 +21,7 @@ struct heap *heap_new(heap_other other, void *arg);
 /* A lua_Alloc; arg is the heap. */
 void *heap_alloc(void *arg, void *p, size_t old_size, size_t size);
 
-/* Gives the pages of empty runs back to the system; returns their bytes. */
+/* Gives the pages of some empty runs back to the system, neighbours together. Returns their bytes; 0: there were none. */
 size_t heap_trim(struct heap *h);
 
 /* Bytes in runs, and of these in objects. */

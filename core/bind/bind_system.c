@@ -21,7 +21,7 @@
  *                                      ends with 0, whatever it is doing; a second SIGINT ends it at once
  *   stop_signal()                      -> name of the signal that came, or nil
  *   stop_within(seconds)               the same last deadline for a stop asked for otherwise
- *   trim()                             gives free heap back to the system
+ *   trim() -> boolean                  gives free heap back to the system, a bounded part of it: is there more?
  *   exit(code)                         at once: buffers are written, nothing is torn down under running threads
  *   versions() -> { openssl, expat, sqlite, icu, libev, zlib, sasl }
  *   make_certificate({ host, … }, days) -> certificate, key (PEM)     self-made, ECDSA P-256
@@ -318,8 +318,10 @@ static int sys_heap(lua_State *L)
 
 static int sys_trim(lua_State *L)
 {
-	bool any = heap && heap_trim(heap);
-	lua_pushboolean(L, malloc_trim(0) || any);
+	bool more = heap && heap_trim(heap);
+	if (!more)
+		malloc_trim(0);
+	lua_pushboolean(L, more);
 	return 1;
 }
 

@@ -23,13 +23,18 @@ local GROWN = 1.1                       -- of what the last round left: worth an
 
 local heap_set, started, left, going
 
+local function give_back()
+  if going and system.trim() then return PAUSE end
+  going = nil
+end
+
 local function slice()
-  if going ~= "rest" then going = nil return end
+  if not going then return end
   local till = cpu() + SLICE
   repeat
     if collectgarbage("step", 0) then
-      left, going = collectgarbage "count", nil
-      system.trim()
+      left = collectgarbage "count"
+      loop.timer(PAUSE, give_back)
       return
     end
   until cpu() >= till
@@ -43,7 +48,7 @@ local function look()
   if not quiet then
     going = nil
   elseif not going and collectgarbage "count" > left * GROWN then
-    going = "rest"
+    going = true
     loop.timer(PAUSE, slice)            -- no task: those are counted
   end
   return REST

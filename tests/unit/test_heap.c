@@ -68,6 +68,8 @@ static void random_objects(void)
 		size[at] = want;
 		for (size_t j = 0; j < want; j++)
 			p[at][j] = (unsigned char)(at + j);
+		if (i % 1000 == 999)
+			heap_trim(h);
 	}
 	heap_count(h, &held, &used);
 	CHECK(held >= used && used > 0);
@@ -75,7 +77,10 @@ static void random_objects(void)
 		heap_alloc(h, p[i], size[i], 0);
 	heap_count(h, &held, &used);
 	CHECK(held == 0 && used == 0 && others == 0);
-	CHECK(heap_trim(h) > 0 && heap_trim(h) == 0);
+	size_t given = 0, n;
+	while ((n = heap_trim(h)) > 0)
+		given += n;
+	CHECK(given > 0);
 	heap_free(&h);
 	CHECK(h == NULL);
 }
