@@ -63,7 +63,7 @@ return function(room_mt)
     data[key] = value
     self._affiliation_data[who] = next(data) ~= nil and data or nil
     if old ~= value then
-      self._reserved = nil
+      self._reserved, self._list_bytes = nil, nil
       module:fire_event("muc-set-affiliation-data/" .. tostring(key), { room = self, jid = who, key = key, value = value,
         data_prev = old })
       self:save()
@@ -237,11 +237,43 @@ return function(room_mt)
     end
   end
 
+  -- Bytes the lists take in the store, about.
+  local function text_in(data)
+    local n = 0
+    for key, value in pairs(data or {}) do
+      n = n + #tostring(key) + (type(value) == "table" and text_in(value) or #tostring(value))
+    end
+    return n
+  end
+
+  local function takes(self, who)
+    local data = self._affiliation_data[who]
+    return (self._affiliations[who] and #who + 30 or 0) + (data and #who + text_in(data) or 0)
+  end
+
+  function room_mt:list_bytes()
+    local n = self._list_bytes
+    if not n then
+      n = 0
+      for who in pairs(self._affiliations) do n = n + takes(self, who) end
+      for who in pairs(self._affiliation_data) do      -- hats are for everybody
+        if not self._affiliations[who] then n = n + takes(self, who) end
+      end
+      self._list_bytes = n
+    end
+    return n
+  end
+
+  -- An address on a list has some hundred bytes, one with the other.
+  function room_mt:max_list_bytes() return math.max(65536, 100 * self:max_affiliations()) end
+
   -- On the lists in memory, with what is known of them beside.
   local function put(self, who, affiliation, data)
     local before, members, by_nick = self._affiliations[who], self._members, self._reserved
+    local bytes = self:list_bytes() - takes(self, who)
     local nick, had = data and affiliation ~= "outcast" and data.reserved_nickname, self:get_registered_nick(who)
     self._affiliations[who], self._affiliation_data[who] = affiliation, data
+    self._list_bytes = bytes + takes(self, who)
     if members and (before == "member") ~= (affiliation == "member") then
       util.count(members, jid.host(who), affiliation == "member" and 1 or -1)
     end
@@ -272,7 +304,10 @@ return function(room_mt)
     if new > 0 and self:affiliation_count() + new > self:max_affiliations() then
       return nil, "wait", "resource-constraint", "Too many addresses on the lists of this room"
     end
-    local before = {}
+    local before, bytes = {}, self:list_bytes()
+    local function undo()
+      for i = #before, 1, -1 do put(self, table.unpack(before[i], 1, 3)) end
+    end
     for i, event in ipairs(events) do
       local who = event.jid
       before[i] = { who, self._affiliations[who], self._affiliation_data[who] }
@@ -285,10 +320,14 @@ return function(room_mt)
         put(self, who, event.affiliation, next(data) ~= nil and data or nil)
       end
     end
+    if self:list_bytes() > math.max(bytes, self:max_list_bytes()) then
+      undo()
+      return nil, "wait", "resource-constraint", "Too much on the lists of this room"
+    end
     if also then also() end
     local ok, err = self:save()
     if ok == nil and err then
-      for i = #before, 1, -1 do put(self, table.unpack(before[i], 1, 3)) end
+      undo()
       return nil, "wait", "internal-server-error"
     end
     local changed = of_addresses(self, events)
@@ -364,6 +403,9 @@ return function(room_mt)
 
   local LIST_BIG, LIST_BUDGET = 500, 20000     -- items; of the large lists of a room, in ten seconds, to people of one server
 
+  -- How long the lists are, in items of some hundred bytes.
+  function room_mt:list_length() return math.max(self:affiliation_count(), self:list_bytes() // 100) end
+
   -- May a list of so many be told to that address now? The large ones cost, and anybody may ask for some of them.
   function room_mt:may_tell_list(n, who)
     if n < LIST_BIG then return true end
@@ -401,7 +443,7 @@ return function(room_mt)
       if items > 10 or affiliation and role then return error_to(origin, stanza, "modify", "bad-request") end
       if affiliation and ranks[affiliation] and affiliation ~= "none" then
         if not may_list(self, actor, affiliation) then return error_to(origin, stanza, "auth", "forbidden") end
-        if not self:may_tell_list(self:affiliation_count(), actor) then
+        if not self:may_tell_list(self:list_length(), actor) then
           return error_to(origin, stanza, "wait", "resource-constraint")
         end
         for who, _, data in self:each_affiliation(affiliation) do
@@ -525,6 +567,9 @@ return function(room_mt)
     end
     local lists = {}
     for _, want in ipairs(wanted) do if want.affiliation then lists[#lists + 1] = want end end
+    if lists[1] and not util.may_change(self, jid.bare(actor)) then
+      return error_to(origin, stanza, "wait", "policy-violation", "Enough changes for now")
+    end
     -- Who leaves hears of it, then who has asked, then all others (§8.2).
     local hold = {}
     local ok, kind, condition, text = set_lists(self, actor, lists, hold)

@@ -365,6 +365,10 @@ function config.install(room_mt)
       origin.send(st.error_reply(stanza, "auth", "forbidden", "Only owners configure this room"))
       return true
     end
+    if not self:may_tell_list(self:list_length(), stanza.attr.from) then       -- it names the owners and the admins
+      origin.send(st.error_reply(stanza, "wait", "resource-constraint"))
+      return true
+    end
     self:send_form(origin, stanza)
     return true
   end
@@ -394,6 +398,9 @@ function config.install(room_mt)
         return true
       elseif child.attr.type ~= "submit" then
         return refuse("modify", "bad-request", "The form must be submitted")
+      end
+      if not util.may_change(self, jid.bare(actor)) then
+        return refuse("wait", "policy-violation", "Enough changes for now")
       end
       local ok, kind, condition, text = self:process_form(child, actor)
       if not ok then return refuse(kind, condition, text) end

@@ -75,8 +75,9 @@ return function(room_mt)
       copy.hats = list and next(list) and list or nil
       self._affiliation_data[who] = next(copy) ~= nil and copy or nil
     end
+    self._list_bytes = nil
     if not self:save() then
-      self._data.hats = before
+      self._data.hats, self._list_bytes = before, nil
       for who, data in pairs(before_worn) do self._affiliation_data[who] = data or nil end
       return nil, "wait", "internal-server-error"
     end
@@ -160,7 +161,7 @@ return function(room_mt)
     if not who then return no("modify", "jid-malformed") end
     if not self:get_hats()[uri] then return no("cancel", "item-not-found", "There is no such hat") end
     local hats = self:get_affiliation_data(who, "hats")
-    if count(pairs(hats or {})) >= WORN_MAX or not self._affiliation_data[who]
+    if count(pairs(hats or {})) >= WORN_MAX or self:list_bytes() >= self:max_list_bytes() or not self._affiliation_data[who]
       and count(pairs(self._affiliation_data)) >= 2 * self:max_affiliations() then
       return no("wait", "resource-constraint", "Too many hats")
     end
@@ -271,6 +272,8 @@ return function(room_mt)
       origin.send(st.error_reply(stanza, "cancel", "item-not-found"))
     elseif not may(self, stanza.attr.from, node) then
       origin.send(st.error_reply(stanza, "auth", "forbidden"))
+    elseif stanza.tags[1]:get_child("x", "jabber:x:data") and not util.may_change(self, jid.bare(stanza.attr.from)) then
+      origin.send(st.error_reply(stanza, "wait", "policy-violation", "Enough changes for now"))
     else
       origin.send(adhoc.handle_cmd(commands[node], origin, stanza))
     end

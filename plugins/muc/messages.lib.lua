@@ -158,6 +158,9 @@ return function(room_mt)
     if verdict ~= nil then return verdict end
     local may = occupant.role == "moderator" or self:get_changesubject() and role_ranks[occupant.role] >= role_ranks.participant
     if not may then return refuse(origin, stanza, "auth", "forbidden", "You may not change the subject") end
+    if not util.may_change(self, occupant.bare_jid) then
+      return refuse(origin, stanza, "wait", "policy-violation", "Enough changes for now")
+    end
     if not self:set_subject(occupant.nick, subject) then return refuse(origin, stanza, "wait", "internal-server-error") end
     self:broadcast_message(copy)
     return true

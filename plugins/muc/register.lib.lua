@@ -162,7 +162,7 @@ return function(room_mt)
       return refuse("cancel", "not-allowed", "Ask an owner")
     end
     if stanza.attr.type == "set" and util.valid_affiliations[affiliation] < util.valid_affiliations.admin
-      and not util.may_register(who) then
+      and not (util.may_register(who) and util.may_change(self, who)) then
       return refuse("wait", "policy-violation", "Enough registrations for now")
     end
     if stanza.attr.type == "get" then

@@ -8,6 +8,7 @@
 --   may_write_to_strangers(bare_jid) -> bool     may a room write to one more outside on behalf of that account?
 --   may_make_rooms(bare_jid) -> bool             may that account make one more?
 --   may_register(bare_jid) -> bool               may it register with a room once more?
+--   may_change(room, bare_jid) -> bool           may it change what is kept of that room once more?
 --   may_guess(room, bare_jid) -> bool            may it be wrong about a password there once more?
 --   guessed(room, bare_jid)                      it was
 --   elsewhere(bare_jid) -> domain | nil          the other server that account is of
@@ -95,14 +96,14 @@ function util.count_account(counts, bare, change)
 end
 
 -- So much for one account, and for all of one other server. Nobody's account is looked at once his server has had its share.
--- -> take(bare) -> bool
+-- -> take(bare, cost?) -> bool
 local function shared(mine, ours, period)
   local take_one, one_left = budget.new(ACCOUNTS, mine, period)
   local take_all, all_left = budget.new(DOMAINS, ours, period)
-  return function(bare)
+  return function(bare, cost)
     local domain = util.elsewhere(bare)
-    if not domain then return take_one(bare) end
-    return all_left(domain) and one_left(bare) and take_all(domain) and take_one(bare)
+    if not domain then return take_one(bare, cost) end
+    return all_left(domain, cost) and one_left(bare, cost) and take_all(domain, cost) and take_one(bare, cost)
   end
 end
 
@@ -110,8 +111,14 @@ end
 util.may_write_to_strangers = shared(60, 600, 600)
 -- Rooms that come and go cost writes and names.
 util.may_make_rooms = shared(100, 1000, 600)
--- With each registration all of the room is written.
 util.may_register = shared(60, 600, 600)
+
+-- With each change all of the room is written, so it costs what there is: of a room whose lists are full, 120 in ten minutes.
+local take_change = shared(12000, 120000, 600)
+
+function util.may_change(room, bare)
+  return take_change(bare, 1 + (room:get_persistent() and math.min(room:list_bytes() // 10000, 1000) or 0))
+end
 
 -- Passwords of rooms are short, and there is no end of people who may try them, nor of accounts of one other server.
 local guessed_one, may_guess_one = budget.new(ACCOUNTS, 20, 600)

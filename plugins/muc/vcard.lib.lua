@@ -48,6 +48,9 @@ return function(room_mt)
     if self:get_affiliation(stanza.attr.from) ~= "owner" then
       return refuse(origin, stanza, "auth", "forbidden", "Only owners may set the picture of a room")
     end
+    if not util.may_change(self, jid.bare(stanza.attr.from)) then
+      return refuse(origin, stanza, "wait", "policy-violation", "Enough changes for now")
+    end
     local card = stanza.tags[1]
     if #tostring(card) > BYTES_MAX then return refuse(origin, stanza, "modify", "policy-violation", "The card is too large") end
     local hashes = {}                          -- of one picture in several formats (XEP-0486 §6.1)

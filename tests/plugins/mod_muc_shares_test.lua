@@ -233,6 +233,86 @@ check.test("how many members of a server there are is known without counting, wh
   check.equal(host:close(), {})
 end)
 
+local function ban(n, size, from)
+  local out = {}
+  for i = from or 1, (from or 1) + n - 1 do
+    out[#out + 1] = ("<item affiliation='outcast' jid='b%d@q.example'><reason>%s</reason></item>"):format(i, ("r"):rep(size))
+  end
+  return ("<iq type='set' id='1' %%s><query xmlns='%s#admin'>%s</query></iq>"):format(MUC, table.concat(out))
+end
+
+local UNBAN = "<iq type='set' id='1' %s><query xmlns='" .. MUC .. "#admin'>"
+  .. "<item affiliation='none' jid='b1@q.example'/></query></iq>"
+
+check.test("the lists of a room have as many bytes as names would take, whatever is said with them", function()
+  local host, _, far = new { muc_room_default_persistent = true, muc_max_affiliations = 1000 }
+  local own, me = "own@" .. ROOMS, "owner@far.example/x"
+  far(me, JOIN, own .. "/Me")
+  local full = "wait resource-constraint"
+  local rows = {
+    { ban(90, 1000), "ok" }, { ban(10, 1000, 91), full }, { ban(3, 1000, 91), "ok" }, { ban(10, 0, 200), "ok" },
+    { ban(93, 1000), "ok" },                   -- the same again is no more
+    { ban(93, 1020), full }, { UNBAN, "ok" }, { ban(1, 1000), "ok" }, { ban(50, 0), "ok" }, { ban(40, 1000, 300), "ok" },
+  }
+  for i, row in ipairs(rows) do check.equal({ i, far(me, row[1], own)[1] }, { i, row[2] }) end
+  local list, n = LIST:gsub("member", "outcast"), 0          -- some ninety with a kilobyte each: as long as one of nine hundred
+  while n < 100 and far(me, list, own)[1] == "ok" do n = n + 1 end
+  check.ok(n >= 20 and n <= 23, n)
+  check.equal(host:close(), {})
+end)
+
+local SUBJECT = "<message type='groupchat' %s><subject>s</subject></message>"
+local CONFIG = "<iq type='set' id='1' %s><query xmlns='" .. MUC .. "#owner'><x xmlns='jabber:x:data' type='submit'/></query></iq>"
+local FORM = "<iq type='get' id='1' %s><query xmlns='" .. MUC .. "#owner'/></iq>"
+local CARD = "<iq type='set' id='1' %s><vCard xmlns='vcard-temp'><FN>x</FN></vCard></iq>"
+
+check.test("changes of what is kept cost what there is of the room, since all of it is written", function()
+  local host, _, far, _, muc = new { muc_room_default_persistent = true }
+  local small, big = "small@" .. ROOMS, "big@" .. ROOMS
+  for _, at in ipairs { small, big } do
+    far("owner@far.example/x", JOIN, at .. "/Me")
+    far("owner@far.example/x", ("<iq type='set' id='1' %%s><query xmlns='%s#admin'>"
+      .. "<item affiliation='owner' jid='other@far.example'/><item affiliation='owner' jid='a@near.example'/></query></iq>")
+      :format(MUC), at)
+  end
+  far("a@near.example/x", JOIN, big .. "/Near")
+  host:run(function() muc.get_room_from_jid(big).list_bytes = function() return 1000000 end end)
+  local changes = { ban(1, 0), UNBAN, SUBJECT, CONFIG, CARD }
+  for i = 1, 118 do                            -- 101 each, of 12000
+    local got = far("owner@far.example/x", changes[i % #changes + 1], big)[1]
+    check.ok(got == "ok" or got == "message", i .. " " .. tostring(got))
+  end
+  local refused = "wait policy-violation"
+  local rows = {
+    { "owner@far.example/x", ban(1, 0), big, refused }, { "owner@far.example/x", SUBJECT, big, refused },
+    { "owner@far.example/x", CONFIG, big, refused }, { "owner@far.example/x", CARD, big, refused },
+    { "owner@far.example/x", REGISTER:gsub("NICK", "Mine"), big, "ok" },         -- of his own: no more than sixty
+    { "owner@far.example/x", FORM, big, "ok" }, { "owner@far.example/x", ban(1, 0), small, "ok" },
+    { "other@far.example/x", ban(1, 0), big, "ok" }, { "a@near.example/x", SUBJECT, big, "message" },
+  }
+  for i, row in ipairs(rows) do
+    local got = far(row[1], row[2], row[3])
+    check.equal({ i, got[#got] }, { i, row[4] })
+  end
+  -- all of a server: ten times as much
+  for i = 1, 9 do
+    local util = part(muc, "util")
+    for _ = 1, 118 do util.may_change(muc.get_room_from_jid(big), ("u%d@far.example"):format(i)) end
+  end
+  check.equal(far("other@far.example/x", CONFIG, big)[1], "ok")
+  for _ = 1, 118 do far("other@far.example/x", CONFIG, big) end
+  check.equal(far("v@far.example/x", REGISTER:gsub("NICK", "V"), big)[1], refused)
+  host:advance(60)
+  check.equal(far("owner@far.example/x", SUBJECT, big)[1], "message")
+  check.equal(far("a@near.example/x", CONFIG, big)[1], "ok")
+  -- the form names all owners and admins
+  host:advance(10)
+  for i, want in ipairs { "ok", "ok", "wait resource-constraint" } do
+    check.equal({ i, far("owner@far.example/x", FORM, big)[1] }, { i, want })
+  end
+  check.equal(host:close(), {})
+end)
+
 check.test("XEP-0410: who does not answer keeps nobody else waiting; ten questions to a server, two hundred to all", function()
   local function occupied(interval, domains)
     local host, romeo, far, sent, _, post = new { muc_ping_interval = interval }
