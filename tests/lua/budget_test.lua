@@ -1,6 +1,7 @@
 -- SPDX-License-Identifier: MIT
 local check = require "check"
 local budget = require "couplet.budget"
+local clock = require "couplet.clock"
 
 check.test("so much for each, and looking takes nothing", function()
   local take, left = budget.new(10, 3, 3600)
@@ -13,6 +14,18 @@ check.test("what costs more", function()
   local take, left = budget.new(10, 3, 3600)
   check.equal({ left("romeo", 4), take("romeo", 4), take("romeo", 2), take("romeo", 2), take "romeo" },
     { false, false, true, false, true })
+end)
+
+check.test("a silence fills up what is left, and no more", function()
+  local mono, now = clock.mono, 1000
+  clock.mono = function() return now end
+  local take = budget.new(10, 3, 60)
+  check.equal(take "romeo", true)
+  now = now + 600
+  for i, may in ipairs { true, true, true, false } do check.equal({ i, take "romeo" }, { i, may }) end
+  now = now + 20
+  for i, may in ipairs { true, false } do check.equal({ i, take "romeo" }, { i, may }) end
+  clock.mono = mono
 end)
 
 check.test("a key that others have pushed out begins anew", function()
