@@ -18,11 +18,11 @@ local QUIET = 600                                -- seconds until the same domai
 local LINES, PERIOD = 10, 60                     -- lines at most, in so many seconds, whatever the domains
 
 function restrict(owner, option, allows)
-  local host, listed = owner.host, nil
+  local host, names = owner.host, nil
   local logged, note = recent.new(1000)
   local lines = throttle.create(LINES, PERIOD)
 
-  local function allowed(domain) return allows(listed[domain] == true) end
+  local function allowed(domain) return allows(names(domain)) end
 
   local function tell(what, domain)
     local key, now = what .. domain, os.time()
@@ -32,7 +32,7 @@ function restrict(owner, option, allows)
   end
 
   local function read()
-    listed = s2s.listed(host, option)
+    names = s2s.listed(host, option)
     s2s.forbid(function(here, remote) return here == host and not allowed(remote) end, STREAM, STANZA)
   end
 

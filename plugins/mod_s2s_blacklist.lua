@@ -2,6 +2,6 @@
 -- mod_s2s_blacklist: servers this one does not talk to.
 
 module:config { s2s_blacklist = { type = "set", default = {},
-  doc = "domains this host does not talk to; those named for all hosts count as well" } }
+  doc = "domains this host does not talk to, \"*.example.com\": all below that one; those named for all hosts count as well" } }
 
 module:depends "s2s_access".restrict(module, "s2s_blacklist", function(listed) return not listed end)

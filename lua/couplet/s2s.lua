@@ -15,7 +15,8 @@
 --   refused(condition, text) -> bounce                  the other side has said so, in a stream error or an error of dialback
 --   needs_tls(host) -> bool                             option s2s_require_encryption
 --   needs_certificate(host, domain) -> bool, why        must it be a good one? options s2s_secure_auth, s2s_(in)secure_domains
---   listed(host, option) -> set of domains              a list of the configuration: for all hosts and for this one together
+--   listed(host, option) -> names(domain) -> bool       a list of the configuration: for all hosts and for this one together;
+--                                                       "*.example.com" names all domains below that one
 --   forbid(forbidden, reason, bounce)                   ends all that is up between domains for which forbidden(here, remote)
 --   domain(text | nil) -> domain as it is compared | nil     what other servers say they are
 --   each() -> iterator over all sessions                incoming_s2s: set of the incoming ones
@@ -136,9 +137,17 @@ end
 function s2s.listed(host, option)
   local set = {}
   for text in options.get_option_inherited_set(quietly(host), option, {}):items() do
-    set[s2s.domain(tostring(text)) or text] = true
+    local below, domain = tostring(text):match "^(%*?%.?)(.*)$"
+    if below ~= "*." then below, domain = "", tostring(text) end
+    set[below .. (s2s.domain(domain) or domain)] = true
   end
-  return set
+  return function(domain)
+    if set[domain] then return true end
+    for dot in domain:gmatch "()%." do
+      if set["*" .. domain:sub(dot)] then return true end
+    end
+    return false
+  end
 end
 
 function s2s.may_carry() return true end              -- until mod_s2s says more

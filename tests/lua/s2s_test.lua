@@ -183,6 +183,17 @@ check.test("what a reload changed while a proof was under way counts: our own do
   hosts.deactivate "moved.example"
 end)
 
+check.test("lists of domains: names, and all below one", function()
+  config.set("here.example", "strangers", { "Evil.example", "*.wild.example", "*.", "*", "*.\u{fc}ber.example", 7 })
+  local names = s2s.listed("here.example", "strangers")
+  local rows = {
+    { "evil.example", true }, { "a.evil.example", false }, { "wild.example", false }, { "a.wild.example", true },
+    { "c.b.a.wild.example", true }, { "awild.example", false }, { "wild.example.org", false }, { "x.\u{fc}ber.example", true },
+    { "example", false }, { "other.example", false }, { "127.0.0.1", false }, { "7", true },
+  }
+  for i, row in ipairs(rows) do check.equal({ i, names(row[1]) }, { i, row[2] }) end
+end)
+
 check.test("a stanza a plugin marked as a client's is the stream's own", function()
   local session = s2s.new_outgoing("here.example", "there.example")
   local c = attach(session)

@@ -102,7 +102,7 @@ def one_host():
         touchstone.close()
 
 
-for _name, _bad, _good in (("s2s_blacklist", '"mantua.lab"', '"elsewhere.lab"'), ("s2s_whitelist", '"elsewhere.lab"', '"Mantua.Lab"')):
+for _name, _bad, _good in (("s2s_blacklist", '"*.lab"', '"*.mantua.lab"'), ("s2s_whitelist", '"elsewhere.lab"', '"Mantua.Lab"')):
     @test("%s: refused in both directions, for components too; said once in the log" % _name)
     def listed(name=_name, bad=_bad):
         with Two("%s = { %s }" % (name, bad), modules=[name]) as two:

@@ -249,7 +249,7 @@ local function refused_here(r, from, domain)
   local enabled = require "couplet.plugin".get_modules_for_host(from)
   for _, row in ipairs { { "s2s_blacklist", true, "names" }, { "s2s_whitelist", false, "does not name" } } do
     local option, bad, says = table.unpack(row)
-    if enabled:contains(option) and (s2s.listed(from, option)[domain] == true) == bad then
+    if enabled:contains(option) and s2s.listed(from, option)(domain) == bad then
       r:problem("%s %s %s: %s does not talk to it", option, says, domain, from)
     end
   end
