@@ -7,8 +7,11 @@
 --     challenge whether the hash says so too (XEP-0474 §5.2), nil: there was none
 --   client.plain(username, password, authzid?) -> message
 --   client.digest_md5{ username=, password=, realm= } -> next;  next(challenge) -> response
+--   client.channel(bindings, peer_cert?, verify_errors?) -> session.conn over TLS 1.3, or 1.2 without tls-exporter
 
 local crypto = require "couplet.core".crypto
+local task = require "couplet.task"
+local timer = require "couplet.timer"
 
 local client = {}
 
@@ -73,6 +76,18 @@ function client.digest_md5(o)
       .. 'response=%s'):format(
       o.username, o.realm, nonce, cnonce, uri, md5(table.concat({ ha1, nonce, "00000001", cnonce, "auth", ha2 }, ":")))
   end
+end
+
+function client.channel(bindings, peer_cert, verify_errors)
+  local state = { bindings = bindings or {}, peer_cert = peer_cert, verify_errors = verify_errors or {} }
+  local exported = state.bindings["tls-exporter"]
+  state.version = exported and "TLSv1.3" or "TLSv1.2"
+  local conn = { tls = function() return state end }
+  function conn:ssl_exportkeyingmaterial(label, length, context)         -- comes later, as from an I/O thread
+    assert(label == "EXPORTER-Channel-Binding" and length == 32 and context == "")
+    return task.await(function(done) timer.add_task(0, function() done(exported) end) end)
+  end
+  return conn
 end
 
 return client

@@ -24,8 +24,8 @@
  *   idle_after(seconds | nil)            `idle` comes after so much silence, and again after as much more
  *   tls()                                -> nil, or { version, cipher, bits, alpn, sni, resumed, peer_cert, peer_chain,
  *                                        verify_errors, dane = usage of the TLSA record that fits (bind_tls.c),
- *                                        bindings = { ["tls-exporter"], ["tls-unique"], ["tls-server-end-point"] } }
- *   export_key(label, length, context | nil, done)      RFC 5705; done(bytes) or done(nil, message)
+ *                                        bindings = { ["tls-unique"], ["tls-server-end-point"] } }
+ *   export_key(label, length, context | nil, done)      RFC 5705; done(bytes) or done(nil, message). tls-exporter (RFC 9266) is made with it
  */
 #include <assert.h>
 #include <lauxlib.h>

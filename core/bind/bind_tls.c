@@ -168,7 +168,7 @@ void bind_tls_push_info(lua_State *L, struct str records)
 	static const char *const names[] = { [TLS_VERSION] = "version", [TLS_CIPHER] = "cipher", [TLS_ALPN] = "alpn", [TLS_SNI] = "sni",
 		[TLS_PEER_CERT] = "peer_cert", [TLS_PEER_CHAIN] = "peer_chain", [TLS_VERIFY_ERROR] = "verify_errors",
 		[TLS_BITS] = "bits", [TLS_DANE] = "dane",
-		[TLS_EXPORTER] = "tls-exporter", [TLS_UNIQUE] = "tls-unique", [TLS_END_POINT] = "tls-server-end-point" };
+		[TLS_UNIQUE] = "tls-unique", [TLS_END_POINT] = "tls-server-end-point" };
 	lua_createtable(L, 0, 10);
 	lua_createtable(L, 0, 0);
 	lua_setfield(L, -2, "peer_chain");
@@ -200,7 +200,6 @@ void bind_tls_push_info(lua_State *L, struct str records)
 			lua_rawseti(L, -2, (lua_Integer)lua_rawlen(L, -2) + 1);
 			lua_pop(L, 1);
 			break;
-		case TLS_EXPORTER:
 		case TLS_UNIQUE:
 		case TLS_END_POINT:
 			lua_getfield(L, -1, "bindings");

@@ -376,11 +376,7 @@ static void put_bindings(struct tls *t, struct buf *out, const X509 *server)
 	unsigned char bytes[64];
 	if (server)
 		put_end_point(out, server);
-	if (SSL_version(t->ssl) >= TLS1_3_VERSION) {
-		/* RFC 9266. Below TLS 1.3 peers disagree whether an empty context is one, and have tls-unique. */
-		if (tls_export(t, STR("EXPORTER-Channel-Binding"), (struct str){ "", 0 }, bytes, 32) == ST_OK)
-			put(out, TLS_EXPORTER, bytes, 32);
-	} else if (SSL_get_extms_support(t->ssl) == 1) {
+	if (SSL_version(t->ssl) < TLS1_3_VERSION && SSL_get_extms_support(t->ssl) == 1) {
 		/* RFC 5929 §3.1: the first Finished; the client's, or the server's on a resumed session. Not without the extended
 		 * master secret: two sessions could share it. */
 		bool ours = t->server == (SSL_session_reused(t->ssl) == 1);

@@ -39,7 +39,7 @@ enum tls_key {
 	TLS_VERSION = 1, TLS_CIPHER, TLS_BITS /* uint32 */, TLS_ALPN, TLS_SNI, TLS_RESUMED /* empty */,
 	TLS_PEER_CERT /* DER */, TLS_PEER_CHAIN /* DER, one each, without the peer's own */, TLS_VERIFY_ERROR /* text */,
 	TLS_DANE /* uint32: usage of the TLSA record by which all is well */,
-	TLS_EXPORTER, TLS_UNIQUE, TLS_END_POINT
+	TLS_UNIQUE, TLS_END_POINT
 };
 void tls_info(struct tls *t, struct buf *out);
 bool tls_resumed(const struct tls *t);

@@ -218,7 +218,13 @@ function login.new(module, dialect)
     if not tls or not handler.add_cb_handler then return {} end
     local bindings, types = tls.bindings or {}, {}
     handler.cb_types = types
-    for _, kind in ipairs { "tls-exporter", "tls-server-end-point", "tls-unique" } do
+    if tls.version == "TLSv1.3" then                -- RFC 9266; derived when a client binds to it, most do not
+      handler:add_cb_handler("tls-exporter", function()
+        return session.conn:ssl_exportkeyingmaterial("EXPORTER-Channel-Binding", 32, "")
+      end)
+      types[1] = "tls-exporter"
+    end
+    for _, kind in ipairs { "tls-server-end-point", "tls-unique" } do
       local data = bindings[kind]
       if kind == "tls-server-end-point" and end_point_hash and end_point_hash ~= "auto" then
         data = require "couplet.util.hex".decode(end_point_hash)

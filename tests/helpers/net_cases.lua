@@ -605,7 +605,6 @@ check.test("direct TLS, and what is known of it", function()
     check.equal(a.bindings, b.bindings)
     check.equal(#b.bindings["tls-server-end-point"], 32)
     check.equal(b.bindings["tls-unique"] ~= nil, version == "TLSv1.2")
-    check.equal(b.bindings["tls-exporter"] ~= nil, version == "TLSv1.3")
     check.equal(b.peer_cert, nil)
     check.ok(#a.peer_cert > 100)
     local k1, k2

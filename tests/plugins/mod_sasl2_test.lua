@@ -38,8 +38,7 @@ local function connect(host, fields)
   local c
   local all = { reset_stream = function() error "SASL2 restarts no stream" end }
   for k, v in pairs(fields or {}) do all[k] = v end
-  local state = { bindings = all.bindings or {}, verify_errors = {} }
-  all.conn = { tls = function() return state end }
+  all.conn = client.channel(all.bindings)
   c = host:client(host.name, all)
   c.features = function()
     local features = st.stanza "features"

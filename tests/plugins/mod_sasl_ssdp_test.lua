@@ -34,8 +34,7 @@ end
 
 -- A stream, and what its features told: { sasl = seen, sasl2 = seen } as the client of tests takes it.
 local function connect(host, bindings)
-  local state = { bindings = bindings or {}, verify_errors = {} }
-  local c = host:client(host.name, { conn = { tls = function() return state end }, reset_stream = function() end })
+  local c = host:client(host.name, { conn = client.channel(bindings), reset_stream = function() end })
   local features = st.stanza "features"
   host:fire("stream-features", { origin = c.session, features = features })
   features:reset()

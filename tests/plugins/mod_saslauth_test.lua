@@ -50,8 +50,7 @@ local function connect(host, fields)
   local all = { reset_stream = function(session) session.resets = (session.resets or 0) + 1 end }
   for k, v in pairs(fields or {}) do all[k] = v end
   if all.bindings or all.peer_cert then
-    local state = { bindings = all.bindings or {}, peer_cert = all.peer_cert, verify_errors = all.verify_errors or {} }
-    all.conn = { tls = function() return state end }
+    all.conn = client.channel(all.bindings, all.peer_cert, all.verify_errors)
   end
   c = host:client(host.name, all)
   c.features = function()
