@@ -36,6 +36,7 @@ local function escape(c)
 end
 
 local function clean(text)
+  if #text <= 16384 and not text:find "[^\32-\126]" then return text end
   if text:find("[%c\x7f]") then text = text:gsub("[%c\x7f]", escape) end
   text = unseen(text)
   if #text > 16384 then text = text:sub(1, 16384) .. "..." end

@@ -7,6 +7,7 @@ local line = require "couplet.plain".line
 
 -- Of the new lines in an argument only those of a traceback stay: else whoever chose the text would write lines of his own.
 local function clean(s)
+  if not s:find "[^\32-\126]" then return s end
   if not s:find "^stack traceback:\n" and not s:find("\nstack traceback:\n", 1, true) then
     s = line(s)
   elseif s:find "[%c\127]" then
