@@ -57,6 +57,7 @@ check.test("header, handshake, stanzas both ways", function()
     check.equal(conn.calls.deadline.n, 1)
     check.equal(conn.calls.deadline[1], nil)
     check.equal(conn.calls.limits[1].stanza_bytes, 524288)
+    check.equal(conn.calls.limits[1].children, 16384)
 
     local texts = { "<message to='%s'><body>hi</body></message>", "<presence to='%s'/>", "<message to='%s' type='error'/>",
       "<iq to='%s' id='1' type='get'><a xmlns='b'/></iq>", "<iq to='%s' id='1' type='result'/>",

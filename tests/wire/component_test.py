@@ -100,6 +100,17 @@ def whole(server):
                  "<remote-server-timeout xmlns='urn:ietf:params:xml:ns:xmpp-stanzas'/></error></message>")
 
 
+@test("a long list of small things is no attack")
+def list_of_rooms(server):
+    romeo, c = client(server), Component(secret="prospero").online()
+    romeo.send("<iq type='get' id='rooms' to='irc.localhost'><query xmlns='http://jabber.org/protocol/disco#items'/></iq>")
+    c.until(b"</iq>")
+    c.send("<iq type='result' id='rooms' from='irc.localhost' to='romeo@localhost/orchard'><query xmlns='http://jabber.org/protocol/disco#items'>%s"
+           "</query></iq>" % "".join("<item jid='#room%d@irc.localhost' name='Room %d'/>" % (i, i) for i in range(6000)))
+    equal(len(romeo.answer("rooms").elements()[0].elements()), 6000)
+    c.close()
+
+
 @test("each error of the header and the handshake")
 def errors(server):
     Component(to="nowhere.localhost").refused("host-unknown")
