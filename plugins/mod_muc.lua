@@ -399,7 +399,7 @@ end
 module:hook("muc-occupant-pre-join", function(event)
   local room, origin, stanza = event.room, event.origin, event.stanza
   local who = stanza.attr.from
-  local affiliation = room:get_affiliation(who)
+  local affiliation = room:affiliation_of(who)
   local function refuse(kind, condition, text)
     return util.refuse_presence(origin, stanza, kind, condition, text, room.jid)
   end

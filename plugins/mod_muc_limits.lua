@@ -44,7 +44,7 @@ local function spend(room, who)
   return not domain or take(domain)
 end
 
-local function exempt(room, who) return util.valid_affiliations[room:get_affiliation(who)] >= 1 end
+local function exempt(room, who) return util.valid_affiliations[room:affiliation_of(who)] >= 1 end
 
 local function presence(event)
   local room, stanza, origin = event.room, event.stanza, event.origin

@@ -165,7 +165,7 @@ module:hook("muc-broadcast-message", function(event)
   local occupant = event.occupant
   if occupant then
     copy:reset():tag("x", { xmlns = USER }):tag("item", { jid = occupant.jid or occupant.bare_jid, role = occupant.role,
-      affiliation = room:get_affiliation(occupant.bare_jid) }):up():up()
+      affiliation = room:affiliation_of(occupant.bare_jid) }):up():up()
   end
   if not writer:keep { id = id, number = number, user = node, with = room.jid, xml = tostring(copy) } then return end
   stanza:reset():tag("stanza-id", { xmlns = SID, by = room.jid, id = id }):up()
@@ -182,7 +182,7 @@ local function log_presence(kind)
     local stanza, who = st.presence { from = event.nick, type = kind }, room:get_occupant_id(occupant)
     if who then stanza:tag("occupant-id", { xmlns = "urn:xmpp:occupant-id:0", id = who }):up() end
     stanza:tag("x", { xmlns = USER }):tag("item", { jid = occupant.jid or occupant.bare_jid,
-        role = not kind and occupant.role or "none", affiliation = room:get_affiliation(occupant.bare_jid) }):up():up()
+        role = not kind and occupant.role or "none", affiliation = room:affiliation_of(occupant.bare_jid) }):up():up()
     writer:keep { id = id, number = number, user = node, with = room.jid, xml = tostring(stanza) }
   end
 end
@@ -193,7 +193,7 @@ module:hook("muc-occupant-left", log_presence "unavailable", 100)       -- befor
 
 -- Who may enter may read (XEP-0313 §Business rules).
 local function may_read(room, who)
-  local affiliation = room:get_affiliation(who)
+  local affiliation = room:affiliation_of(who)
   if affiliation == "outcast" then return false end
   if affiliation == "none" and room:get_members_only() and not room:get_occupant_by_real_jid(who) then return false end
   return room:has_passed(who)

@@ -477,7 +477,7 @@ function module.add_host(host_module)
     enabled[host] = not disallowed or nil
   end
   host_module:hook("route/remote", function(event)
-    if enabled[host] then return outgoing.route(event) end
+    if enabled[host] and event.to_host then return outgoing.route(event) end
   end, -1)
   host_module:hook("s2s-authenticated", function()
     if not enabled[host] then return false end

@@ -46,6 +46,7 @@ local kinds = {
 
 function metrics.measure(kind, name, conf, label, value)
   local how = kinds[kind] or error("unknown kind of measure: " .. tostring(kind), 2)
+  if type(conf) == "number" then conf = { initial = conf } end
   local unit = conf and conf.unit or how[2]
   local family = registry[how[1]](registry, "couplet_" .. name, unit, conf and conf.description, label and { label } or {}, conf)
   local m = label and family:with_labels(value) or family:with_labels()

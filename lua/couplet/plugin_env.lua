@@ -73,6 +73,7 @@ local function globals()
   g.hosts, g.bare_sessions, g.full_sessions = prosody.hosts, prosody.bare_sessions, prosody.full_sessions
   g.type = type_of
   g.log = log_as_caller
+  g._G = g
   if prosody.process_type ~= "prosodyctl" then g.print = print_to_log end
   return g
 end

@@ -21,20 +21,24 @@ local admins = module:get_option_boolean("component_admins_as_room_owners", true
 return function(room_mt)
   -- Affiliations --------------------------------------------------------------------------------------------------------------
 
+  -- nil: none. Plugins may put functions of their own in its place.
   function room_mt:get_affiliation(who)
     local node, domain = jid.split(who)
-    if not domain then return "none" end
+    if not domain then return nil end
     local bare = node and node .. "@" .. domain or domain
     if admins:contains(bare) then return "owner" end
     local own = self._affiliations[bare]
     if own then return own end
     if self._affiliations[domain] == "outcast" then return "outcast" end      -- whole domains may be shut out (§9.1)
-    return "none"
+    return nil
   end
+
+  -- The same as a word.
+  function room_mt:affiliation_of(who) return self:get_affiliation(who) or "none" end
 
   -- Is the password no secret for that address? Invitations carry it, and it guards what is said behind it.
   function room_mt:has_passed(who)
-    return not self:get_password() or ranks[self:get_affiliation(who)] >= ranks.admin or self:_any_session_of(jid.bare(who))
+    return not self:get_password() or ranks[self:affiliation_of(who)] >= ranks.admin or self:_any_session_of(jid.bare(who))
   end
 
   function room_mt:each_affiliation(affiliation)
@@ -72,6 +76,7 @@ return function(room_mt)
   end
 
   function room_mt:get_default_role(affiliation)
+    if affiliation == "none" then affiliation = nil end
     local role = module:fire_event("muc-get-default-role", { room = self, affiliation = affiliation,
       affiliation_rank = ranks[affiliation or "none"] })
     if role ~= nil then return role end
@@ -92,7 +97,7 @@ return function(room_mt)
   -- owner is left. -> nil | type, condition
   local function refused(self, actor, old, new, others_stay)
     if actor == true then return nil end
-    local mine = self:get_affiliation(actor)
+    local mine = self:affiliation_of(actor)
     if mine == "owner" then
       if old == "owner" and new ~= "owner" and not others_stay and owners(self) == 1 then return "cancel", "conflict" end
       return nil
@@ -163,7 +168,7 @@ return function(room_mt)
     local leave, n = {}, 0
     for _, occupant in ipairs(changed) do
       -- Else a handler has waited and it is gone, or a whole domain has changed and the account is on a list itself.
-      if self._occupants[occupant.nick] == occupant and self:get_affiliation(occupant.bare_jid) == new then
+      if self._occupants[occupant.nick] == occupant and self:affiliation_of(occupant.bare_jid) == new then
         n = n + 1
         local prev_role = occupant.role
         local role = self:get_default_role(new)
@@ -361,7 +366,7 @@ return function(room_mt)
   function room_mt:may_set_role(actor, occupant, role)
     if actor == true then return true end
     local me = self:get_occupant_by_real_jid(actor)
-    local mine, theirs = ranks[self:get_affiliation(actor)], ranks[self:get_affiliation(occupant.bare_jid)]
+    local mine, theirs = ranks[self:affiliation_of(actor)], ranks[self:affiliation_of(occupant.bare_jid)]
     local my_role = me and me.role or "none"
     if my_role ~= "moderator" and mine < ranks.admin then return false, "auth", "forbidden" end
     -- Nobody is kicked or silenced by those below him (§8.2, §8.4).
@@ -419,7 +424,7 @@ return function(room_mt)
   end
 
   local function may_list(self, actor, affiliation, role)
-    local mine, me = ranks[self:get_affiliation(actor)], self:get_occupant_by_real_jid(actor)
+    local mine, me = ranks[self:affiliation_of(actor)], self:get_occupant_by_real_jid(actor)
     if role then return mine >= ranks.admin or me ~= nil and me.role == "moderator" end
     if mine == ranks.owner then return true end
     -- §10.5, §10.8: in semi-anonymous rooms these two are for owners alone
@@ -459,7 +464,7 @@ return function(room_mt)
         for nick, occupant in self:each_occupant() do
           if occupant.role == role then
             reply:tag("item", { nick = select(3, jid.split(nick)), role = role,
-              affiliation = self:get_affiliation(occupant.bare_jid),
+              affiliation = self:affiliation_of(occupant.bare_jid),
               jid = occupant.jid }):up()
           end
         end

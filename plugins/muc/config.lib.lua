@@ -184,7 +184,7 @@ function config.install(room_mt)
     if on then                                             -- §10.2.1: 322
       local leave = {}
       for _, occupant in self:each_occupant() do
-        if self:get_affiliation(occupant.bare_jid) == "none" then leave[#leave + 1] = { occupant, 322 } end
+        if self:affiliation_of(occupant.bare_jid) == "none" then leave[#leave + 1] = { occupant, 322 } end
       end
       self:_put_out(leave)
     end
@@ -361,7 +361,7 @@ function config.install(room_mt)
   -- muc#owner -----------------------------------------------------------------------------------------------------------------
 
   function room_mt:handle_owner_query_get_to_room(origin, stanza)
-    if self:get_affiliation(stanza.attr.from) ~= "owner" then
+    if self:affiliation_of(stanza.attr.from) ~= "owner" then
       origin.send(st.error_reply(stanza, "auth", "forbidden", "Only owners configure this room"))
       return true
     end
@@ -379,7 +379,7 @@ function config.install(room_mt)
       origin.send(st.error_reply(stanza, ...))
       return true
     end
-    if self:get_affiliation(actor) ~= "owner" then return refuse("auth", "forbidden", "Only owners configure this room") end
+    if self:affiliation_of(actor) ~= "owner" then return refuse("auth", "forbidden", "Only owners configure this room") end
     local child = stanza.tags[1].tags[1]
     if not child then return refuse("modify", "bad-request") end
     if child.name == "destroy" and child.attr.xmlns == OWNER then

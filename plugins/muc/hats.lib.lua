@@ -262,7 +262,7 @@ return function(room_mt)
 
   -- The list of hats is for those inside, the rest for owners and admins.
   local function may(self, who, node)
-    local affiliation = self:get_affiliation(who)
+    local affiliation = self:affiliation_of(who)
     return ranks[affiliation] >= ranks.admin or node == FORM .. ":list" and self:get_occupant_by_real_jid(who) ~= nil
   end
 

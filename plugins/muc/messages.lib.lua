@@ -299,7 +299,7 @@ return function(room_mt)
     local x = stanza:get_child("x", USER)
     if module:fire_event("muc-pre-invite", { room = self, origin = origin, stanza = stanza }) then return true end
     local occupant = self:get_occupant_by_real_jid(inviter)
-    local affiliation = self:get_affiliation(bare)
+    local affiliation = self:affiliation_of(bare)
     if not occupant and (ranks[affiliation] < ranks.member or not self:has_passed(inviter)) then
       return refuse(origin, stanza, "modify", "not-acceptable", "You are not in this room")
     end
@@ -319,7 +319,7 @@ return function(room_mt)
       if not util.may_write_to_strangers(bare) then
         return refuse(origin, stanza, "wait", "policy-violation", "Enough invitations for now")
       end
-      if self:get_members_only() and self:get_affiliation(who) == "none" then
+      if self:get_members_only() and self:affiliation_of(who) == "none" then
         local ok, kind, condition = self:set_affiliation(true, jid.bare(who), "member", "Invited by " .. bare)
         if not ok then return refuse(origin, stanza, kind, condition) end
       end
@@ -333,7 +333,7 @@ return function(room_mt)
     local who = decline.attr.to and jid.prep(decline.attr.to)
     if not who then return refuse(origin, stanza, "modify", "jid-malformed") end
     local bare = jid.bare(stanza.attr.from)
-    if self:get_affiliation(bare) == "outcast" then return refuse(origin, stanza, "auth", "forbidden") end
+    if self:affiliation_of(bare) == "outcast" then return refuse(origin, stanza, "auth", "forbidden") end
     if module:fire_event("muc-pre-decline", { room = self, origin = origin, stanza = stanza }) then return true end
     -- Before all occupants are gone through.
     if not util.may_write_to_strangers(bare) then
@@ -341,7 +341,7 @@ return function(room_mt)
     end
     -- Only to somebody who belongs here: the room is no way to write to anybody.
     local inviter = self:get_occupant_by_nick(who)
-    if not inviter and ranks[self:get_affiliation(who)] < ranks.member and not self:_any_session_of(who) then return true end
+    if not inviter and ranks[self:affiliation_of(who)] < ranks.member and not self:_any_session_of(who) then return true end
     local reason = reason_of(decline)
     local message = st.message({ from = self.jid, to = inviter and inviter.jid or who, id = id.medium() })
       :tag("x", { xmlns = USER }):tag("decline", { from = bare })

@@ -51,7 +51,7 @@ return function(room_mt)
     local message = st.message({ from = room.jid, id = id.medium() }):add_child(form:form(shown))
     local here, outside = {}, 0
     room:broadcast(message, function(_, occupant)
-      local decides = util.valid_affiliations[room:get_affiliation(occupant.bare_jid)] >= util.valid_affiliations.admin
+      local decides = util.valid_affiliations[room:affiliation_of(occupant.bare_jid)] >= util.valid_affiliations.admin
       here[occupant.bare_jid] = decides or nil
       return decides
     end)
@@ -118,7 +118,7 @@ return function(room_mt)
       return true
     end
     local actor = jid.bare(stanza.attr.from)
-    if util.valid_affiliations[self:get_affiliation(actor)] < util.valid_affiliations.admin then
+    if util.valid_affiliations[self:affiliation_of(actor)] < util.valid_affiliations.admin then
       return refuse("auth", "forbidden")
     end
     if x.attr.type == "cancel" then return true end                    -- it waits on, for another admin
@@ -137,7 +137,7 @@ return function(room_mt)
       local nick = wanted["muc#register_roomnick"]
       local other, registered = self:get_occupant_by_nick(self.jid .. "/" .. nick), self:get_registered_jid(nick)
       if other and other.bare_jid ~= who or registered and registered ~= who then return refuse("cancel", "conflict") end
-      local affiliation = self:get_affiliation(who)
+      local affiliation = self:affiliation_of(who)
       local ok, kind, condition, text = self:set_affiliation(stanza.attr.from, who,
         affiliation == "none" and "member" or affiliation, nil, { reserved_nickname = nick })
       if not ok then return refuse(kind, condition, text) end
@@ -148,7 +148,7 @@ return function(room_mt)
 
   function room_mt:handle_register_iq(origin, stanza)
     local who = jid.bare(stanza.attr.from)
-    local affiliation = self:get_affiliation(who)
+    local affiliation = self:affiliation_of(who)
     local query = stanza.tags[1]
     local function refuse(...)
       origin.send(st.error_reply(stanza, ...))

@@ -45,7 +45,7 @@ end
 
 function room_mt:new_occupant(bare_jid, nick)
   local occupant = occupants.new(bare_jid, nick)
-  local affiliation = self:get_affiliation(bare_jid)
+  local affiliation = self:affiliation_of(bare_jid)
   occupant.role = self:get_default_role(affiliation)
   return occupant
 end
@@ -94,14 +94,14 @@ end
 function room_mt:is_anonymous_for(who)
   local whois = self:get_whois()
   if whois == "anyone" then return false end
-  local affiliation = self:get_affiliation(who)
+  local affiliation = self:affiliation_of(who)
   if affiliation == "admin" or affiliation == "owner" then return false end
   local occupant = self:get_occupant_by_real_jid(who)
   return not (occupant and occupant.role == "moderator")
 end
 
 function room_mt:build_item_list(occupant, x, is_anonymous, nick, actor_nick, actor_jid, reason)
-  local affiliation = self:get_affiliation(occupant.bare_jid) or "none"
+  local affiliation = self:affiliation_of(occupant.bare_jid)
   local role = occupant.role or "none"
   local function item(real)
     x:tag("item", { affiliation = affiliation, role = role, nick = nick, jid = real })
@@ -197,7 +197,7 @@ function room_mt:publicise_occupant_status(occupant, x, nick, actor, reason, pre
     if #anonymous_list > 0 then self:multicast(build(base_x, true), anonymous_list) end
     if #full_list > 0 then self:multicast(build(base_x, false), full_list) end
     if #left_list > 0 then
-      local x_left = util.x { affiliation = self:get_affiliation(occupant.bare_jid), role = "none" }
+      local x_left = util.x { affiliation = self:affiliation_of(occupant.bare_jid), role = "none" }
       self:multicast(self:build_unavailable_presence(occupant.nick):add_child(x_left), left_list)
     end
   end
@@ -297,22 +297,29 @@ function room_mt:handle_first_presence(origin, stanza)
   if not stanza:get_child("x", MUC) then
     -- §7.2.18 (groupchat 1.0 is gone): somebody who believes to be here; he hears that he is not.
     local reply, x = self:build_unavailable_presence(nick, real_jid), util.x(nil, { 110, 307, 333 })
-    reply:add_child(x:reset():tag("item", { affiliation = self:get_affiliation(real_jid) or "none", role = "none" })
+    reply:add_child(x:reset():tag("item", { affiliation = self:affiliation_of(real_jid), role = "none" })
       :text_tag("reason", "You are not in this room"):up())
     origin.send(reply)
     return true
   end
   local bare = jid.bare(real_jid)
   local is_new_room = self._is_new
-  local event = { room = self, origin = origin, stanza = stanza, is_first_session = true, is_new_room = is_new_room }
+  -- Handlers may change the role or the nickname of who comes.
+  local candidate = self._occupants[nick] or self:new_occupant(bare, nick)
+  local role = candidate.role
+  local event = { room = self, origin = origin, stanza = stanza, occupant = candidate, is_new_room = is_new_room,
+    is_first_session = self._occupants[nick] == nil }
   if not self:presence_fits(origin, stanza) or module:fire_event("muc-occupant-pre-join", event) then return true end
   if self.destroying then return error_to(origin, stanza, "cancel", "item-not-found", nil, self.jid) end
-  nick = event.nick or nick
+  nick = event.nick or candidate.nick
   if not nick_is_free(self, origin, stanza, bare, nick) then return true end
 
   local occupant = self._occupants[nick]
   local first = not occupant
-  occupant = occupant or self:new_occupant(bare, nick)
+  if first then
+    occupant = self:new_occupant(bare, nick)             -- an affiliation may have come in the meantime
+    if candidate.role ~= role then occupant.role = candidate.role end
+  end
   if not occupant.role or occupant.role == "none" then return error_to(origin, stanza, "auth", "forbidden", nil, self.jid) end
   occupant:set_session(real_jid, stanza)
   self:save_occupant(occupant)

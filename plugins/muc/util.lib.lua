@@ -126,7 +126,7 @@ local guessed_all, may_guess_all = budget.new(ACCOUNTS, 200, 600)
 
 -- Whoever is on the lists is known, and not held up by what others of his server do.
 local function of_domain(room, bare)
-  local domain = room:get_affiliation(bare) == "none" and util.elsewhere(bare)
+  local domain = room:affiliation_of(bare) == "none" and util.elsewhere(bare)
   return domain and room.jid .. " " .. domain
 end
 

@@ -34,7 +34,7 @@ return function(room_mt)
   function room_mt:get_avatar_hash() return self._data.avatar_hash end
 
   function room_mt:handle_vcard_get(origin, stanza)
-    if self:get_affiliation(stanza.attr.from) == "outcast" then return refuse(origin, stanza, "auth", "forbidden") end
+    if self:affiliation_of(stanza.attr.from) == "outcast" then return refuse(origin, stanza, "auth", "forbidden") end
     local card, err
     if self._data.vcard then
       card, err = store:get(jid.node(self.jid))
@@ -45,7 +45,7 @@ return function(room_mt)
   end
 
   function room_mt:handle_vcard_set(origin, stanza)
-    if self:get_affiliation(stanza.attr.from) ~= "owner" then
+    if self:affiliation_of(stanza.attr.from) ~= "owner" then
       return refuse(origin, stanza, "auth", "forbidden", "Only owners may set the picture of a room")
     end
     if not util.may_change(self, jid.bare(stanza.attr.from)) then

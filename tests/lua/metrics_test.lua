@@ -56,6 +56,8 @@ check.test("kinds of measure", function()
   end
   metrics.measure("amount", "mod_t/amount")(7)
   check.equal(value("couplet_mod_t_amount"), 7)
+  metrics.measure("amount", "mod_t/old", 4)                -- an initial value, as plugins said it once
+  check.equal(value("couplet_mod_t_old"), 4)
   local counter = metrics.measure("counter", "mod_t/counter", nil, "host", "h.example")
   counter(1) counter(1) counter(-1)
   check.equal(value("couplet_mod_t_counter host=h.example"), 1)

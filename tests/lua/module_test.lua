@@ -24,14 +24,17 @@ with("globals: own ones stay, others' are seen", function()
     mine = 1
     found = { type(prosody), couplet == prosody, hosts == prosody.hosts, bare_sessions == prosody.bare_sessions,
       full_sessions == prosody.full_sessions, type(log), type(import), unpack == table.unpack, loadstring == load,
-      undefined_thing == nil, string ~= nil }
+      undefined_thing == nil, string ~= nil, _G.prosody == prosody, type(_G.log) }
+    _G.seen_by_others = 2
     same = require "util.jid" == require "prosody.util.jid"
     split, bare = import("util.jid", "split", "bare")
   ]])
   check.equal(a.mine, 1)
   check.equal(rawget(a, "mine"), 1)
   check.equal(_G.mine, nil)
-  check.equal(a.found, { "table", true, true, true, true, "function", "function", true, true, true, true })
+  check.equal(a.found, { "table", true, true, true, true, "function", "function", true, true, true, true, true,
+    "function" })
+  check.equal({ _G.seen_by_others, host:load("b", "got = seen_by_others").got }, { nil, 2 })
   check.ok(a.same)
   check.equal(a.split, require "couplet.jid".split)
 end)
@@ -386,6 +389,10 @@ with("items", function()
   host:unload "b"
   check.equal(log, { "+1", "+2a", "-1", "+3b", "-3" })
   m:handle_items("k2", added, removed, false)
+  m:handle_items("k3", added)                            -- nothing to do when one goes
+  m:add_item("k3", 4)
+  m:remove_item("k3", 4)
+  check.equal({ log[6], log[7] }, { "+4a" })
   check.equal(b.module.items, {})
 end)
 

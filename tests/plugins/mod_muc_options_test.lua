@@ -222,4 +222,46 @@ check.test("muc_vcard, muc_avatar_advertise_hashes: whether a room has a picture
   host:close()
 end)
 
+check.test("muc-occupant-pre-join: plugins see who comes, and may change nickname, role and affiliation", function()
+  local rows = {
+    { "", "+Juliet none/participant 110" },
+    { "event.occupant.nick = event.room.jid .. '/Capulet'", "+Capulet none/participant 110,210" },
+    { "event.occupant.role = 'visitor'", "+Juliet none/visitor 110" },
+    { "event.occupant.role = nil", "presence error auth forbidden" },
+    { "event.room:set_affiliation(true, event.occupant.bare_jid, 'admin')", "+Juliet admin/moderator 110" },
+  }
+  for i, row in ipairs(rows) do
+    local host, romeo = new {}
+    local juliet, seen = rooms.person(host, "juliet"), nil
+    rooms.join(romeo, "Romeo")
+    local bus = require "couplet.hosts".get(rooms.ROOMS).events
+    local change = load("local event = ... " .. row[1])
+    bus.add_handler("muc-occupant-pre-join", function(event)
+      local o = event.occupant
+      seen = { o.nick, o.bare_jid, o.role, event.is_first_session }
+      change(event)
+    end, 5)
+    rooms.join(juliet, "Juliet")
+    local told = rooms.told(juliet)
+    check.equal({ i, told[2] or told[1] }, { i, row[2] })
+    check.equal({ i, seen }, { i, { ROOM .. "/Juliet", "juliet@example.org", "participant", true } })
+    host:close()
+  end
+end)
+
+check.test("get_affiliation: nil is none for plugins, and what they put in its place counts", function()
+  local host, romeo = new {}
+  local juliet = rooms.person(host, "juliet")
+  rooms.join(romeo, "Romeo")
+  local room = require "couplet.plugin".get_module(rooms.ROOMS, "muc").get_room_from_jid(ROOM)
+  check.equal(room:get_affiliation "romeo@example.org/home", "owner")
+  check.equal({ room:get_affiliation "juliet@example.org", room:get_affiliation "" }, {})
+  function room:get_affiliation(who)
+    return who:find "^juliet@" and "member" or getmetatable(self).__index.get_affiliation(self, who)
+  end
+  rooms.join(juliet, "Juliet")
+  check.equal(rooms.told(juliet)[2], "+Juliet member/participant 110")
+  host:close()
+end)
+
 check.done()

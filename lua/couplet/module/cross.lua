@@ -109,7 +109,7 @@ end
 
 function api:handle_items(key, added, removed, existing)
   self:hook("item-added/" .. key, added)
-  self:hook("item-removed/" .. key, removed)
+  if removed then self:hook("item-removed/" .. key, removed) end
   if existing == false then return end
   for _, item in ipairs(self:get_host_items(key)) do
     added { source = nil, item = item }
