@@ -15,6 +15,10 @@ local router = require "couplet.router"
 local st = require "util.stanza"
 local usermanager = require "core.usermanager"
 
+if module:get_host_type() ~= "component" then              -- it would take all presence of the host for itself
+  error("rooms are a Component of their own: Component \"rooms." .. module.host .. "\" \"muc\"", 0)
+end
+
 local lib = module:require "muc/room"
 local util = module:require "muc/util"
 

@@ -17,9 +17,11 @@ for _, name in ipairs(names) do
     local host = fake.new { global = { data_path = "/nonexistent" } }
     local before = host.events.count()
     local ok, err = xpcall(function()
-      local place = name == "component" and component or host.name
+      local rooms = name:find "^muc" ~= nil
+      local place = (rooms or name == "component") and component or host.name
       if place == component then
-        host:component(component, name)
+        host:component(component, rooms and "muc" or name)
+        if rooms and name ~= "muc" then assert(host:run(plugin.load, component, name)) end
       elseif not begun[name] then
         host:load(name)
       end
@@ -33,6 +35,7 @@ for _, name in ipairs(names) do
         if not begun[other] and not other:find "^storage_" then
           host:unload(other)
           host:unload(other, "*")
+          if rooms then host:unload(other, component) end
         end
       end
       check.equal(host.events.count(), before, "handlers on the host's bus")

@@ -264,4 +264,16 @@ check.test("get_affiliation: nil is none for plugins, and what they put in its p
   host:close()
 end)
 
+check.test("on a host with accounts it is not loaded: the log says where rooms belong, and presence goes on", function()
+  local host = fake.new { plugins = { "iq", "presence", "roster" } }
+  local loaded
+  host:run(function() loaded = require "couplet.plugin".load(host.name, "muc") end)
+  check.ok(not loaded)
+  check.ok(fake.logged('Component "rooms.example.org" "muc"', "error"))
+  local romeo = host:client "romeo@example.org/home"
+  romeo:send "<presence/>"
+  romeo:expect { name = "presence", from = "romeo@example.org/home" }
+  host:close()
+end)
+
 check.done()
