@@ -156,7 +156,8 @@ end
 -- Options of Prosody's plugins that are not here, by how they begin.
 local absent = {
   { "bosh_", "bosh" }, { "websocket_", "websocket" }, { "http_file_share_", "http_file_share" },
-  { "http_upload_", "http_upload" }, { "http_errors_", "http_errors" }, { "openmetrics_", "http_openmetrics" },
+  { "http_upload_external_", "http_upload_external" }, { "http_upload_", "http_upload" }, { "register_web_", "register_web" },
+  { "http_errors_", "http_errors" }, { "openmetrics_", "http_openmetrics" },
   { "proxy65_", "proxy65" }, { "turn_external_", "turn_external" }, { "external_service", "external_services" },
   { "invite", "invites" }, { "registration_invite_only", "invites" }, { "allow_contact_invites", "invites_adhoc" },
   { "allow_user_invites", "invites_adhoc" }, { "ldap_", "auth_ldap" }, { "groups_file", "groups" },
