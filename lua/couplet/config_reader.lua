@@ -298,7 +298,8 @@ local function environment(cfg, path, depth, lua)
     local known = begin(name, true)
     local function configure(x)
       if type(x) == "string" then
-        known.component_module = x
+        local n, line = here()
+        known.component_module, cfg.places[section].component_module = x, n and { n, line } or nil
         return at_caller(configure)
       end
       set_all(x)
@@ -345,7 +346,7 @@ local function environment(cfg, path, depth, lua)
     return script()
   end)
 
-  local meta = {}
+  local meta, told = {}, {}
   function meta.__index(_, key)
     if hidden[key] then return hidden[key] end
     if type(key) ~= "string" then return nil end
@@ -354,7 +355,8 @@ local function environment(cfg, path, depth, lua)
     if rawget(cfg.options[section], key) ~= nil then return proxy(cfg, section, { key }) end
     if reader.is_map and reader.is_map(key) then return proxy(cfg, section, { key }) end
     if lua[key] ~= nil then
-      warn(cfg, ("'%s' is Lua's: write Lua.%s"):format(key, key))
+      if not told[key] then warn(cfg, ("'%s' is Lua's: write Lua.%s"):format(key, key)) end          -- once in a file
+      told[key] = true
       return lua[key]
     end
     warn(cfg, ("unknown word '%s' (quotes missing?)"):format(key))

@@ -107,6 +107,7 @@ check.test("warnings", function()
     { "x = { a,\n b }", { ":1: unknown word 'a'", ":2: unknown word 'b'" } },
     { "x = 1\n\nx = 2", { ":3: option 'x' is set again; it was set at .*:1" } },
     { "x = math.pi", { ":1: 'math' is Lua's: write Lua.math" } },
+    { "x = math.pi\ny = math.pi z = string.rep('x', 2)", { ":1: 'math' is Lua's", ":2: 'string' is Lua's" } },
     { "x = Lua.math.pi", {} },
     { "x = ENV_NOT_THERE_AT_ALL", {} },
     { "x = 1 VirtualHost 'a.example' x = 2 VirtualHost 'b.example' x = 3", {} },

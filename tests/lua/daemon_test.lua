@@ -465,6 +465,7 @@ check.test("check config", function()
     { "io_threads = 'many'", 1, "error: .*config.lua:1: option 'io_threads' is \"many\", but a whole number is expected" },
     { "c2s_ports = { 70000 }", 1, "70000 is no port number" },
     { "modules_enabled = {\n'pong' }", 0, "warning: .*config.lua:1: plugin 'pong' is not installed; do you mean 'ping'%?" },
+    { "", 0, "warning: .*config.lua:4: plugin 'proxy66' is not installed", "name = 'x'\nComponent 'p.localhost' 'proxy66'" },
     { "authentication = 'ldap'", 0, "config.lua:1: plugin 'auth_ldap' is not installed" },
     { "admins = { 'juliet' }", 0, 'config.lua:1: "juliet" in admins is no address like "user@example.org"' },
     { "admins = { 'juliet@localhost', 'gateway.localhost' }", 0, "all is well" },
