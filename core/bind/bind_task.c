@@ -26,6 +26,7 @@
 #include <signal.h>
 #include <stdint.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
@@ -64,6 +65,8 @@ static struct {
 	volatile unsigned entry;        /* grows with every entry from the loop */
 	unsigned seen;
 	volatile int ms;                /* how long entry `seen` has run */
+	int64_t worked_us;              /* at the last tick, of this thread; and how often it had waited */
+	long waits;
 	int slow_ms, abort_ms, reported;
 	unsigned hooked;                /* entry the hook was set for */
 } w = { .report = LUA_NOREF };
@@ -96,10 +99,25 @@ static void hook(lua_State *L, lua_Debug *ar)
 	}
 }
 
+/* Milliseconds of the last tick that this thread is to blame for. */
+static int blame(void)
+{
+	struct rusage u;
+	getrusage(RUSAGE_THREAD, &u);
+	int64_t us = (u.ru_utime.tv_sec + u.ru_stime.tv_sec) * INT64_C(1000000) + u.ru_utime.tv_usec + u.ru_stime.tv_usec;
+	int64_t ms = (us - w.worked_us + 500) / 1000;
+	if (u.ru_nvcsw != w.waits || ms > TICK_MS)
+		ms = TICK_MS;
+	w.worked_us = us;
+	w.waits = u.ru_nvcsw;
+	return (int)ms;
+}
+
 /* In the logic thread, between any two machine instructions: lua_sethook is made for that. */
 static void on_tick(int signal)
 {
 	(void)signal;
+	int ms = blame();
 	if (t.depth == 0 && w.seen == w.entry) {
 		w.armed = 0;                    /* idle: the next entry arms it again */
 		return;
@@ -109,7 +127,7 @@ static void on_tick(int signal)
 		w.ms = 0;
 		w.reported = 0;
 	} else {
-		w.ms += TICK_MS;
+		w.ms += ms;
 		int want = w.abort_ms && w.ms >= w.abort_ms ? 2 : w.slow_ms && w.ms >= w.slow_ms && !w.reported ? 1 : 0;
 		lua_State *L = t.running;
 		if (want && L) {
