@@ -86,7 +86,7 @@ class Postgres:
     def start(self):
         # Not in our session: a terminal's Ctrl-C ends the test first. Output of its own, or whoever reads ours waits for it.
         # After kill -9 it refuses while children of its predecessor are ending.
-        null, end = subprocess.DEVNULL, time.monotonic() + 20
+        null, end = subprocess.DEVNULL, time.monotonic() + 60
         while subprocess.run([*self.user, binary("pg_ctl"), "-D", self.data, "-l", self.dir / "log", "-w", "-s", "start"],
                              stdin=null, stdout=null, stderr=null, cwd="/", start_new_session=True).returncode:
             if time.monotonic() > end:

@@ -41,7 +41,7 @@ end
 -- answers as a list, up to the last one asked for
 local function read(fd, finals)
   local input, list = "", {}
-  local stop = loop.mono() + 20
+  local stop = loop.mono() + 60
   while true do
     loop.poll()
     if system.wait(fd, "r", 0.01) then

@@ -79,7 +79,7 @@ local system = core.system
 
 local function run(fn)
   local results
-  local over = core.loop.timer(20, function() results = { false, "this takes too long" } end)
+  local over = core.loop.timer(60, function() results = { false, "this takes too long" } end)
   task.spawn(function() results = table.pack(xpcall(fn, debug.traceback)) end)
   while not results do
     core.loop.once()

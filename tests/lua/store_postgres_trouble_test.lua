@@ -50,7 +50,7 @@ local function together(n, fn)
 end
 
 local function eventually(fn)
-  local till = core.loop.mono() + 20
+  local till = core.loop.mono() + 60
   repeat
     local result = fn()
     if result then return result end

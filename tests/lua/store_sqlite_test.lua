@@ -65,7 +65,7 @@ check.test("sqlite: items settle in the indexes; what is changed or deleted ther
   check.equal(a:set("u1", ids[1], "new", nil, "elsewhere@x"), true)
   check.equal(a:delete("u2", { ids = { ids[2] } }), 1)
   for i = 1, 11 do a:append("u" .. i % 7, i % 2 == 0 and "key" .. i or nil, "later") end
-  local loop_end = core.loop.mono() + 20
+  local loop_end = core.loop.mono() + 60
   while unsettled(db)[1] > 0 and core.loop.mono() < loop_end do end
   local left, _, missing, _, owners, _, peers = unsettled(db)
   check.equal({ left[1], missing[1], owners[1], peers[1] }, { 0, 0, 0, 0 })

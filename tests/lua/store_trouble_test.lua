@@ -59,7 +59,7 @@ end
 
 -- Repeats until fn says something true: the driver opens a database that failed at most four times a second.
 local function eventually(fn)
-  local till = core.loop.mono() + 10
+  local till = core.loop.mono() + 60
   repeat
     local result = fn()
     if result then return result end

@@ -10,7 +10,7 @@ logger.add_simple_sink(function(name, level, text) lines[#lines + 1] = level .. 
   { "warn", "error" })
 
 local function until_true(fn)
-  local limit = loop.mono() + 5
+  local limit = loop.mono() + 60
   while not fn() do
     if loop.mono() > limit then error("waited too long", 2) end
     loop.once()
