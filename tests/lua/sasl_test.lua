@@ -110,6 +110,49 @@ check.test("every mechanism with every backend that can do it", function()
   end
 end)
 
+-- RFC 5802 §2.2, §3, §5.1: names and passwords as SASLprep has them, hashed as they were sent. The RFC wants codepoints that the
+-- forms C and KC write differently: ½ is 1⁄2, ´ a space and an accent, ª is a.
+check.test("names and passwords in other forms", function()
+  passwords.benvolio = "½´ª"
+  local name_rows = { "élise", "e\u{301}lise", "ÉLISE", "\u{ff45}\u{301}lise", "é\u{ad}lise", "éli\u{17f}e" }
+  local password_rows = { "½´ª", "1⁄2 \u{301}a", "1⁄2\u{a0}\u{301}a", "\u{ad}½´a" }
+  for _, kind in ipairs { "plain", "keys" } do
+    for _, mech in ipairs { "SCRAM-SHA-1", "SCRAM-SHA-256" } do
+      for i, name in ipairs(name_rows) do
+        local handler = sasl.new(HOST, profiles[kind])
+        check.equal((talk(handler, mech, next_of(mech, name, "für"))), "success", kind .. " name " .. i)
+        check.equal(handler.username, "élise")
+      end
+      for _, name in ipairs { "\u{ad}", "a b", "a\u{a0}b", "\u{7}", "\u{e000}", "\u{fffd}" } do     -- nothing, or prohibited
+        local handler = sasl.new(HOST, profiles[kind])
+        local status, condition = talk(handler, mech, next_of(mech, name, "für"))
+        check.equal({ status, condition }, { "failure", "malformed-request" }, name)
+      end
+    end
+  end
+  for _, mech in ipairs { "SCRAM-SHA-1", "SCRAM-SHA-256", "PLAIN" } do      -- a client prepares what it hashes; in PLAIN we do
+    for i, password in ipairs(password_rows) do
+      local said = mech == "PLAIN" and password or password_rows[2]
+      check.equal((talk(sasl.new(HOST, profiles.plain), mech, next_of(mech, "benvolio", said))), "success", mech .. " " .. i)
+    end
+  end
+  passwords.benvolio = nil
+end)
+
+-- RFC 5802 §5.1: "different for each authentication", printable, no comma.
+check.test("no two nonces are alike", function()
+  local seen = {}
+  for _ = 1, 200 do
+    local handler = sasl.new(HOST, profiles.keys)
+    handler:select "SCRAM-SHA-1"
+    local _, challenge = handler:process "n,,n=juliet,r=abc"
+    local nonce, salt, count = challenge:match "^r=abc([%w+/]+),s=([%w+/]+=*),i=(%d+)$"
+    check.ok(nonce and #nonce >= 24 and not seen[nonce], challenge)
+    check.equal({ crypto.base64_decode(salt), count }, { "salt of juliet", "7" })
+    seen[nonce] = true
+  end
+end)
+
 check.test("unknown and known accounts look the same", function()
   for _, kind in ipairs { "plain", "keys" } do
     local function first(name, secret)

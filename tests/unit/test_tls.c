@@ -250,6 +250,115 @@ static void compressed(void)
 	buf_free(&wire), buf_free(&back), buf_free(&text);
 }
 
+/* --- channel bindings --- */
+
+static SSL_SESSION *kept;               /* what the client resumes, or keeps if there is none yet */
+
+static void keep_session(const SSL *ssl, int where, int value)
+{
+	(void)value;
+	if ((where & SSL_CB_HANDSHAKE_START) && kept)
+		SSL_set_session((SSL *)ssl, kept);
+	if ((where & SSL_CB_HANDSHAKE_DONE) && !kept)
+		kept = SSL_SESSION_dup(SSL_get_session(ssl));    /* that one ends with its connection */
+}
+
+/* RFC 9266 §2, as login.lua asks for it. */
+static bool exporter(struct tls *t, unsigned char *out)
+{
+	return tls_export(t, STR("EXPORTER-Channel-Binding"), (struct str){ "", 0 }, out, 32) == ST_OK;
+}
+
+/* RFC 5929 §3, §4; RFC 9266 §2; RFC 7677 §4: both sides have the same ones, and only where they are safe. */
+static void bindings(void)
+{
+	static const struct { const char *version; uint64_t without; bool unique; } rows[] = {
+		{ "TLSv1.3", 0, false },                                              /* RFC 9266: no tls-unique there */
+		{ "TLSv1.2", 0, true },
+		{ "TLSv1.2", SSL_OP_NO_EXTENDED_MASTER_SECRET, false },        /* RFC 7677 §4: two sessions could share it */
+	};
+	for (int i = 0; i < COUNT(rows); i++) {
+		struct tls_ctx *sctx = context(true, rows[i].version), *cctx = context(false, NULL);
+		unsigned char before[32] = { 0 }, one[32], two[32];
+		SSL_CTX_set_options(tls_ctx_ssl(cctx), rows[i].without);
+		SSL_CTX_set_info_callback(tls_ctx_ssl(cctx), keep_session);
+		for (int resumed = 0; resumed < 2; resumed++) {
+			struct tls *s = tls_new(sctx, true, NULL, STR(""), true), *c = tls_new(cctx, false, "localhost", STR(""), false);
+			struct buf up = { 0 }, down = { 0 }, plain = { 0 }, at_s = { 0 }, at_c = { 0 };
+			struct str ours = { 0 }, theirs = { 0 };
+			CHECK(tls_begin(c, &up) == ST_OK);
+			while (up.len || down.len) {
+				if (up.len)
+					CHECK(move(s, &up, SIZE_MAX, &plain, &down) == ST_AGAIN);
+				if (down.len)
+					CHECK(move(c, &down, SIZE_MAX, &plain, &up) == ST_AGAIN);
+			}
+			tls_info(s, &at_s);
+			tls_info(c, &at_c);
+			if (rows[i].unique)                             /* the session is there before the handshake is over */
+				CHECK_ROW(i, said(&at_s, TLS_RESUMED, &ours) == resumed && tls_resumed(c) == resumed);
+			CHECK_ROW(i, exporter(s, one) && exporter(c, two) && !memcmp(one, two, 32) && memcmp(one, before, 32) != 0);
+			memcpy(before, one, 32);
+			CHECK_ROW(i, said(&at_s, TLS_UNIQUE, &ours) == rows[i].unique && said(&at_c, TLS_UNIQUE, &theirs) == rows[i].unique);
+			if (rows[i].unique)
+				CHECK_ROW(i, ours.n == 12 && str_eq(ours, theirs));
+			CHECK_ROW(i, said(&at_s, TLS_END_POINT, &ours) == 1 && said(&at_c, TLS_END_POINT, &theirs) == 1 && str_eq(ours, theirs));
+			tls_free(&s), tls_free(&c);
+			buf_free(&up), buf_free(&down), buf_free(&plain), buf_free(&at_s), buf_free(&at_c);
+		}
+		SSL_SESSION_free(kept);
+		kept = NULL;
+		tls_ctx_unref(&sctx), tls_ctx_unref(&cctx);
+	}
+}
+
+/* RFC 5929 §4.1: which hash of the certificate tls-server-end-point is. */
+static void end_points(void)
+{
+	static const struct { const char *curve, *digest, *want; } rows[] = {
+		{ "P-256", "SHA256", "SHA256" }, { "P-256", "SHA384", "SHA384" }, { "P-256", "SHA512", "SHA512" },
+		{ "P-256", "SHA1", "SHA256" },
+		{ NULL, NULL, "SHA256" },                       /* Ed25519 has none of its own */
+	};
+	struct buf old_certificate = certificate, old_key = key;
+	for (int i = 0; i < COUNT(rows); i++) {
+		BIO *bio = BIO_new_mem_buf(buf_data(&old_certificate), (int)old_certificate.len);
+		X509 *x = PEM_read_bio_X509(bio, NULL, NULL, NULL);
+		EVP_PKEY *pair = rows[i].curve ? EVP_PKEY_Q_keygen(NULL, NULL, "EC", rows[i].curve) : EVP_PKEY_Q_keygen(NULL, NULL, "ED25519");
+		X509_set_pubkey(x, pair);
+		CHECK_ROW(i, X509_sign(x, pair, rows[i].digest ? EVP_get_digestbyname(rows[i].digest) : NULL) > 0);
+		BIO *cert_out = BIO_new(BIO_s_mem()), *key_out = BIO_new(BIO_s_mem());
+		PEM_write_bio_X509(cert_out, x);
+		PEM_write_bio_PrivateKey(key_out, pair, NULL, NULL, 0, NULL, NULL);
+		char *p;
+		long n = BIO_get_mem_data(cert_out, &p);
+		certificate = key = (struct buf){ 0 };
+		buf_add(&certificate, p, (size_t)n);
+		n = BIO_get_mem_data(key_out, &p);
+		buf_add(&key, p, (size_t)n);
+		struct tls_ctx *sctx = context(true, NULL), *cctx = context(false, NULL);
+		struct tls *s = tls_new(sctx, true, NULL, STR(""), true), *c = tls_new(cctx, false, "localhost", STR(""), false);
+		struct buf up = { 0 }, down = { 0 }, plain = { 0 }, info = { 0 };
+		struct str got = { 0 };
+		unsigned char want[EVP_MAX_MD_SIZE];
+		unsigned want_n = 0;
+		CHECK(tls_begin(c, &up) == ST_OK);
+		while (up.len || down.len) {
+			if (up.len)
+				CHECK_ROW(i, move(s, &up, SIZE_MAX, &plain, &down) == ST_AGAIN);
+			if (down.len)
+				CHECK_ROW(i, move(c, &down, SIZE_MAX, &plain, &up) == ST_AGAIN);
+		}
+		tls_info(s, &info);
+		X509_digest(x, EVP_get_digestbyname(rows[i].want), want, &want_n);
+		CHECK_ROW(i, said(&info, TLS_END_POINT, &got) == 1 && str_eq(got, (struct str){ (char *)want, want_n }));
+		tls_free(&s), tls_free(&c), tls_ctx_unref(&sctx), tls_ctx_unref(&cctx);
+		buf_free(&up), buf_free(&down), buf_free(&plain), buf_free(&info), buf_free(&certificate), buf_free(&key);
+		BIO_free(bio), BIO_free(cert_out), BIO_free(key_out), X509_free(x), EVP_PKEY_free(pair);
+	}
+	certificate = old_certificate, key = old_key;
+}
+
 int main(void)
 {
 	static const char *const names[] = { "localhost" };
@@ -261,6 +370,8 @@ int main(void)
 	RUN(dane);
 	RUN(garbage);
 	RUN(compressed);
+	RUN(bindings);
+	RUN(end_points);
 	buf_free(&certificate);
 	buf_free(&key);
 	return check_done();
