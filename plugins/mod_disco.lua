@@ -123,8 +123,8 @@ local function shown_admin(username)
 end
 
 -- Accounts answer those their presence is for (XEP-0030 §8: no directory for strangers).
-local function may_ask(event, username)
-  return shown_admin(username) or event.to_self
+local function may_ask(event, kind, username)
+  return kind == "info" and shown_admin(username) or event.to_self
     or rostermanager.is_contact_subscribed(username, module.host, jid.bare(event.stanza.attr.from))
 end
 
@@ -133,7 +133,7 @@ local function answer_account(kind, xmlns)
     local origin, stanza = event.origin, event.stanza
     local username = jid.node(stanza.attr.to) or origin.username
     local node = stanza.tags[1].attr.node
-    if not may_ask(event, username) then
+    if not may_ask(event, kind, username) then
       origin.send(st.error_reply(stanza, "cancel", "service-unavailable"))
       return true
     end

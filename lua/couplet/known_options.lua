@@ -159,7 +159,7 @@ local absent = {
   { "http_upload_external_", "http_upload_external" }, { "http_upload_", "http_upload" }, { "register_web_", "register_web" },
   { "http_errors_", "http_errors" }, { "openmetrics_", "http_openmetrics" },
   { "proxy65_", "proxy65" }, { "turn_external_", "turn_external" }, { "external_service", "external_services" },
-  { "invite", "invites" }, { "registration_invite_only", "invites" }, { "allow_contact_invites", "invites_adhoc" },
+  { "invite", "invites" }, { "registration_invite_only", "invites_register" }, { "allow_contact_invites", "invites_adhoc" },
   { "allow_user_invites", "invites_adhoc" }, { "ldap_", "auth_ldap" }, { "groups_file", "groups" },
   { "tokenless_grant_ttl", "tokenauth" }, { "token_auth_", "tokenauth" }, { "tombstone_cache_size", "tombstones" },
   { "user_tombstone_", "tombstones" }, { "multiplex_buffer_size", "net_multiplex" },
