@@ -4,27 +4,19 @@
 -- them, each with its value).
 
 local dataforms = require "util.dataforms"
-local jid = require "util.jid"
 
 local KINDS = { "abuse", "admin", "feedback", "sales", "security", "status", "support" }
 
 module:config{
   contact_info = { type = "table", doc = 'addresses: { admin = { "mailto:admin@example.net", "xmpp:admin@example.net" }, abuse '
-    .. '= …, support = … }. Default: the administrators\' addresses' },
+    .. '= …, support = … }. mod_server_contact_info names the administrators if this names nobody' },
   server_info_extensions = { type = "array", default = {},
     doc = 'further fields: { { var = "…", type = "text-single" | "list-multi" | …, name = key of server_info, value = … }, … }' },
   server_info = { type = "table", default = {}, doc = "their values, by name" },
 }
 
-local contact = module:get_option("contact_info")
-if contact == nil then
-  contact = { admin = {} }
-  for address in module:get_option_inherited_set("admins", {}):items() do
-    local bare = jid.prep(address)
-    if bare then table.insert(contact.admin, "xmpp:" .. bare) end
-  end
-  table.sort(contact.admin)
-elseif type(contact) ~= "table" then
+local contact = module:get_option("contact_info") or {}
+if type(contact) ~= "table" then
   module:log("error", "contact_info must be a table such as { admin = \"mailto:admin@example.net\" }")
   contact = {}
 end

@@ -66,12 +66,20 @@ check.test("XEP-0157: contact addresses in disco", function()
   host:close()
 end)
 
-check.test("server information: administrators where nobody is named, fields of the configuration and of plugins", function()
-  local host = fake.new{ plugins = { "iq", "disco", "server_info" }, global = { admins = { "bard@example.org" } }, options = {
+check.test("server information: administrators if asked for, fields of the configuration and of plugins", function()
+  local admins = { admins = { "bard@example.org" } }
+  local host = fake.new{ plugins = { "iq", "disco", "server_info" }, global = admins }
+  check.equal(server_info(host, "d"), {})
+  host:load "server_contact_info"
+  check.equal(server_info(host, "e"), { "FORM_TYPE=http://jabber.org/network/serverinfo",
+    "admin-addresses=xmpp:bard@example.org" })
+  host:close()
+  host = fake.new{ plugins = { "iq", "disco", "server_info" }, global = admins, options = {
+    contact_info = { admin = "mailto:a@b.c" },
     server_info_extensions = { { var = "street", type = "text-single", name = "where" }, { var = "languages", type = "list-multi",
       value = { "en", "it" } }, { var = "nothing", type = "text-single" } },
     server_info = { where = "Verona" } } }
-  local want = { "FORM_TYPE=http://jabber.org/network/serverinfo", "admin-addresses=xmpp:bard@example.org", "street=Verona",
+  local want = { "FORM_TYPE=http://jabber.org/network/serverinfo", "admin-addresses=mailto:a@b.c", "street=Verona",
     "languages=en", "languages=it" }
   check.equal(server_info(host, "a"), want)
   local adds = [[module:add_item("server-info-fields", { { var = "motto", type = "text-single", value = "Be excellent" } })]]
