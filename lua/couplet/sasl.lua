@@ -282,10 +282,10 @@ for _, name in ipairs { "NONE", "EXPR", "ENDP", "UNIQ" } do
     if message == nil then return step(self, nil) end
     local username, found, condition, text = name_of(self, message)
     if not username then return found, condition, text end
+    local fn = kind and binding_function(self, kind)
+    local data = fn and fn(self)               -- this may wait, which nobody may between tokens read and used
     local tokens, state, trouble = self.profile.ht_tokens(self, username)
     if trouble then return fail(self, "temporary-auth-failure", "The server cannot look that up now") end
-    local fn = kind and binding_function(self, kind)
-    local data = fn and fn(self)
     if self.over then return "failure", "aborted" end
     if not self.exchange then
       local err
