@@ -10,6 +10,7 @@
 --
 -- What counts as handled: docs/reliability.md. What happens to a session over a restart: smacks/restart.lib.lua.
 
+local client_session = require "couplet.client_session"
 local clock = require "couplet.clock"
 local core = require "couplet.core"
 local directory = require "couplet.directory"
@@ -205,6 +206,7 @@ local function finish_old(old)
     net:session(nil)
     net:close()
     old.net, old.conn = nil, nil
+    client_session.flushed(old, false)         -- what waits for this connection would hold up the queue
   end
   local queue = old.queue
   if queue then

@@ -71,7 +71,7 @@ function client_session.send(session, x)
 end
 
 function client_session.plain(session)
-  if not session.net or session.filters then return false end
+  if not session.net or session.filters or session.closing then return false end
   local fn = rawget(session, "send")
   return not fn or fn == session.own_send
 end
@@ -215,8 +215,9 @@ function client_session.retire(session)
   end
   session.type, session.base_type = base .. "_destroyed", base
   session.destroyed = true
+  setmetatable(session, remains_metatable)
   client_session.flushed(session, false)
-  return setmetatable(session, remains_metatable)
+  return session
 end
 
 -- The stream ----------------------------------------------------------------------------------------------------------------
@@ -264,13 +265,13 @@ function class:close(reason)
   if not self.notopen then self.rawsend("</stream:stream>") end
   local polite = not reason and not self.peer_ended and not self.notopen
   net:session(nil)
-  client_session.flushed(self, false)
   if polite then
     net:window(1024)                       -- what still comes is taken off unseen, up to the peer's end tag;
     net:deadline(CLOSE_TIMEOUT)            -- then the listener closes the connection
   else
     net:close(CLOSE_TIMEOUT)
   end
+  client_session.flushed(self, false)      -- whoever waits goes on at once: behind the end tag nothing may be sent
   self:over(text)
 end
 

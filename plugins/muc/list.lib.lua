@@ -102,8 +102,7 @@ return function(room_mt)
     i = i or 1
     while session and i do
       if i > 1 and waits then                  -- no faster than the connection takes it; who has left meanwhile is left out
-        client_session.drain(session)
-        session = straight(self, to)
+        session = client_session.drain(session) and straight(self, to)
         for k = i, #list do
           if list[k] and self._occupants[list[k].nick] ~= list[k] then list[k] = false end
           made[k] = false
