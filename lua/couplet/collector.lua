@@ -22,9 +22,12 @@ local PAUSE = 0.01                      -- … and between
 local GROWN = 1.1                       -- of what the last round left: worth another
 
 local heap_set, started, left, going
+local giving                            -- a round has ended whose pages have not all gone back
 
 local function give_back()
-  if going and system.trim() then return PAUSE end
+  if not going then return end
+  giving = system.trim()
+  if giving then return PAUSE end
   going = nil
 end
 
@@ -33,7 +36,7 @@ local function slice()
   local till = cpu() + SLICE
   repeat
     if collectgarbage("step", 0) then
-      left = collectgarbage "count"
+      left, giving = collectgarbage "count", true
       loop.timer(PAUSE, give_back)
       return
     end
@@ -47,9 +50,9 @@ local function look()
   started = all
   if not quiet then
     going = nil
-  elseif not going and collectgarbage "count" > left * GROWN then
+  elseif not going and (giving or collectgarbage "count" > left * GROWN) then
     going = true
-    loop.timer(PAUSE, slice)            -- no task: those are counted
+    loop.timer(PAUSE, giving and give_back or slice)         -- no task: those are counted
   end
   return REST
 end
