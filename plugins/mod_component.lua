@@ -156,7 +156,7 @@ local function authenticate(event)
   native:idle_after(silence < math.huge and silence or nil)
   native:window(config.component_window, config.component_window_bytes)
   local size = options:get_option_integer("component_stanza_size_limit", config.component_stanza_size_limit, 10000)
-  native:limits { stanza_bytes = size, children = size // 32 }          -- a list of rooms has many elements, all small
+  native:limits { stanza_bytes = size, children = math.max(4096, size // 32) }     -- a list of rooms: many elements, all small
   session.log("info", "component %s connected from %s", session.host, session.ip)
   options:set_status("info", "Connected")
   session.send(st.stanza "handshake")

@@ -421,8 +421,8 @@ local function at_work(event)
   native:deadline(nil)
   native:idle_after(config.s2s_keepalive < math.huge and config.s2s_keepalive or nil)
   native:window(config.s2s_window, config.s2s_window_bytes)
-  -- A list of a service's rooms has many elements, all small: bytes alone are the limit of whom we know.
-  native:limits { stanza_bytes = config.s2s_stanza_size_limit, children = config.s2s_stanza_size_limit // 32 }
+  -- A list of a service's rooms has many elements, all small: of whom we know as many as that has bytes for.
+  native:limits { stanza_bytes = config.s2s_stanza_size_limit, children = math.max(4096, config.s2s_stanza_size_limit // 32) }
 end
 
 -- A server that comes back has forgotten its old streams; one that opens more and more does not get more for it.
