@@ -202,15 +202,11 @@ end
 local function watch(host, bus)
   bus.watch("c2s-ondrain", function(heard) tells(host, heard) end)
 end
-local function unwatch(host, bus)
-  bus.watch("c2s-ondrain", nil)
-  tells(host, false)
-end
 watch("*", prosody.events)
 
 function module.unload()
-  unwatch("*", prosody.events)
-  for host in pairs(enabled) do unwatch(host, hosts.get(host).events) end
+  prosody.events.watch("c2s-ondrain", nil)
+  net.every_drained("c2s", false)
 end
 
 -- Hosts -------------------------------------------------------------------------------------------------------------------------
@@ -218,8 +214,9 @@ end
 function module.add_host(host_module)
   local host = host_module.host
   if host_module:get_host_type() ~= "local" then return false, "clients log in at virtual hosts" end
+  local bus = hosts.get(host).events
   enabled[host] = true
-  watch(host, hosts.get(host).events)
+  watch(host, bus)
   local function at_work_now(event)
     local session = event.session
     local native = session.net
@@ -238,9 +235,13 @@ function module.add_host(host_module)
     if session.notopen then return false end
     return session.rawsend " "
   end, -1)
-  host_module:hook("host-deactivating", function()
+  host_module:hook_global("host-deactivating", function(event)
+    if event.host == host then enabled[host] = nil end
+  end)
+  host_module:on_unload(function()
     enabled[host] = nil
-    unwatch(host, hosts.get(host).events)
+    bus.watch("c2s-ondrain", nil)
+    tells(host, false)
   end)
 end
 
