@@ -2,7 +2,7 @@
 /* rand.c - unpredictable bytes from the kernel.
  *
  * A login takes nine handfuls, and each would be a system call: every thread fetches some ahead. What is handed out is
- * wiped at once, so nobody who reads memory later learns what was. This process never goes on after a fork(), so no two
+ * wiped at once, so nobody who reads memory later learns what was; 256 bytes of what will be are there. This process never goes on after a fork(), so no two
  * have the same bytes.
  */
 #include "base/rand.h"

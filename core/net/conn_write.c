@@ -313,6 +313,8 @@ static void emptied(struct conn *c)
 			conn_die(c, c->reason);
 		return;
 	}
+	if (c->first)                         /* it waits for the handshake to end */
+		return;
 	if (c->unsent && (window_drained(c->window, c->taken) | atomic_load_explicit(&c->class->every_drained, memory_order_relaxed)))
 		conn_event(c, CONN_DRAINED, 0, NULL);
 	c->unsent = false;

@@ -16,7 +16,8 @@
 --   task.watch(slow_ms, abort_ms, report?)        logs, and ends, what keeps the server
 --
 -- Where Lua cannot yield (a gsub callback, a comparator, a chunk being required) await runs the loop in place; each such
--- call site is logged once. A wake-up that happens while a task runs is done when that task ends or waits.
+-- call site is logged once. Who waits goes on inside the done() that ends the wait, in a task as well: 25 deep at most,
+-- then when nobody runs; what its queue still holds comes after the task that woke it.
 
 local clock = require "couplet.clock"
 local log = require "couplet.logger".init "task"
@@ -90,7 +91,10 @@ local function wake(co, ...)
   if slot then
     slot.values = pack(...)
   elseif status(co) == "suspended" then        -- not cancelled meanwhile
+    local gathering = task.gathering         -- what together() gathers is not this one's
+    task.gathering = nil
     continue(co, ...)
+    task.gathering = gathering
   end
 end
 
@@ -254,7 +258,7 @@ function task.together(...)
     task.spawn(run, (select(i, ...)), i)
     task.gathering = outer
   end
-  if open > 0 then
+  if open > 0 or gathered[1] then
     task.await(function(done)
       local underway = #gathered
       function finish()
