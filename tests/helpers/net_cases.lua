@@ -392,7 +392,7 @@ check.test("who takes nothing for too long is cut off", function()
 end)
 
 check.test("much arrives whole and in order, and drained tells", function()
-  local name, list = class { drained = function() end }
+  local name, list = class { drained = function() end, stream = function(c) c:done() end }
   local l = listen(name, { limits = { max_send_buffer = 32 << 20 } })
   local c = connect(l)
   wait("opened", function() return has(c, "opened") and list[1] end)
