@@ -84,7 +84,7 @@ return function(room_mt)
     local presence = picture_of(room)
     presence.attr.to = event.stanza.attr.from
     room:route_stanza(presence)
-  end, -1)                                     -- after the subject
+  end, -11)                                    -- after the subject (-10)
 
   module:hook("muc-room-destroyed", function(event)
     if event.room._data.vcard then store:set(jid.node(event.room.jid), nil) end

@@ -208,7 +208,11 @@ check.test("muc_vcard, muc_avatar_advertise_hashes: whether a room has a picture
     check.equal(rooms.result(rooms.ask(romeo, "set", PHOTO)), "ok")
     check.equal({ i, news(juliet) }, { i, row[2] })
     rooms.join(nurse, "Nurse")
+    local heard, last = nurse:received(), row[3] ~= "" and "presence" or "message"
+    function nurse.received() return heard end
     check.equal({ i, news(nurse) }, { i, row[3] })
+    check.equal({ i, heard[#heard].name }, { i, last })                -- XEP-0045 §7.1: the subject, then what is new
+    if last == "presence" then check.ok(heard[#heard - 1]:get_child "subject") end
     juliet:received()
     check.equal(rooms.result(rooms.ask(romeo, "set", "<vCard xmlns='vcard-temp'/>")), "ok")
     check.equal({ i, news(juliet) }, { i, (row[2]:gsub(HASH, "")) })
