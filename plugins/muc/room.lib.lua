@@ -304,11 +304,13 @@ function room_mt:handle_first_presence(origin, stanza)
   end
   local bare = jid.bare(real_jid)
   local is_new_room = self._is_new
-  -- Handlers may change the role or the nickname of who comes.
-  local candidate = self._occupants[nick] or self:new_occupant(bare, nick)
+  -- Handlers may change the role or the nickname of who comes, and of nobody inside.
+  local there = self._occupants[nick]
+  local mine = there ~= nil and there.bare_jid == bare
+  local candidate = mine and occupants.copy(there) or self:new_occupant(bare, nick)
   local role = candidate.role
   local event = { room = self, origin = origin, stanza = stanza, occupant = candidate, is_new_room = is_new_room,
-    is_first_session = self._occupants[nick] == nil }
+    is_first_session = not mine }
   if not self:presence_fits(origin, stanza) or module:fire_event("muc-occupant-pre-join", event) then return true end
   if self.destroying then return error_to(origin, stanza, "cancel", "item-not-found", nil, self.jid) end
   nick = event.nick or candidate.nick
@@ -320,7 +322,8 @@ function room_mt:handle_first_presence(origin, stanza)
     occupant = self:new_occupant(bare, nick)             -- an affiliation may have come in the meantime
     if candidate.role ~= role then occupant.role = candidate.role end
   end
-  if not occupant.role or occupant.role == "none" then return error_to(origin, stanza, "auth", "forbidden", nil, self.jid) end
+  local given = first and occupant.role or candidate.role
+  if not given or given == "none" then return error_to(origin, stanza, "auth", "forbidden", nil, self.jid) end
   occupant:set_session(real_jid, stanza)
   self:save_occupant(occupant)
   event.occupant, event.is_first_session, event.nick = occupant, first, nick
@@ -336,6 +339,7 @@ function room_mt:handle_first_presence(origin, stanza)
   else                                         -- one more resource: only it is told
     self:changed(nick)
     tell_self(self, occupant, real_jid, x.self)
+    if given ~= role then self:set_role(true, nick, given) end           -- one role for all of them
   end
   module:fire_event("muc-occupant-session-new", { room = self, nick = nick, occupant = occupant, stanza = stanza, origin = origin,
     jid = real_jid, is_new_room = is_new_room })

@@ -253,6 +253,43 @@ check.test("muc-occupant-pre-join: plugins see who comes, and may change nicknam
   end
 end)
 
+check.test("muc-occupant-pre-join: who comes is changed, and nobody inside", function()
+  local rows = {
+    -- who comes; as whom; what a handler does; what who comes hears of it, Juliet's first resource, Romeo; may she speak
+    { "nurse", "Juliet", "o.role = 'visitor'", "presence error cancel conflict", {}, {} },
+    { "nurse", "Juliet", "o.role = nil", "presence error cancel conflict", {}, {} },
+    { "nurse", "Juliet", "o.nick = event.room.jid .. '/Capulet'", "+Capulet none/participant 110,210",
+      { "+Capulet none/participant" }, { "+Capulet none/participant" } },
+    { "nurse", "Romeo", "romeo:send(leave)", "+Romeo none/participant 110",           -- a moderator until then
+      { "-Romeo owner/none", "+Romeo none/participant" }, { "-Romeo owner/none 110" } },
+    { "juliet", "Juliet", "", "+Juliet none/participant 110", {}, {} },
+    { "juliet", "Juliet", "o.role = nil", "presence error auth forbidden", {}, {} },
+    { "juliet", "Juliet", "o.role = 'visitor'", "+Juliet none/visitor 110", { "+Juliet none/visitor 110" },
+      { "+Juliet none/visitor" }, "message error auth forbidden" },
+    { "juliet", "Juliet", "o.nick = event.room.jid .. '/Capulet'", "+Capulet none/participant 110,210",
+      { "+Capulet none/participant" }, { "+Capulet none/participant" } },
+  }
+  for i, row in ipairs(rows) do
+    local host, romeo = new {}
+    local juliet, comes = rooms.person(host, "juliet"), host:client(row[1] .. "@example.org/late")
+    rooms.join(romeo, "Romeo")
+    rooms.join(juliet, "Juliet")
+    rooms.told(romeo)
+    rooms.told(juliet)
+    local change = load("local event, romeo, leave = ... local o = event.occupant " .. row[3])
+    require "couplet.hosts".get(rooms.ROOMS).events.add_handler("muc-occupant-pre-join", function(event)
+      change(event, romeo, ("<presence type='unavailable' to='%s/Romeo'/>"):format(ROOM))
+    end, 5)
+    rooms.join(comes, row[2])
+    local last
+    for _, line in ipairs(rooms.told(comes)) do last = not line:find "^subject" and line or last end
+    check.equal({ i, last, rooms.told(juliet), rooms.told(romeo) }, { i, row[4], row[5], row[6] })
+    rooms.say(juliet, "still me")
+    check.equal({ i, rooms.told(juliet)[1] }, { i, row[7] or "groupchat Juliet: still me" })
+    host:close()
+  end
+end)
+
 check.test("get_affiliation: nil is none for plugins, and what they put in its place counts", function()
   local host, romeo = new {}
   local juliet = rooms.person(host, "juliet")
