@@ -67,7 +67,7 @@ return function(room_mt)
     data[key] = value
     self._affiliation_data[who] = next(data) ~= nil and data or nil
     if old ~= value then
-      self._reserved, self._list_bytes = nil, nil
+      self._reserved, self._list_bytes, self._members = nil, nil, nil
       module:fire_event("muc-set-affiliation-data/" .. tostring(key), { room = self, jid = who, key = key, value = value,
         data_prev = old })
       self:save()
@@ -272,16 +272,22 @@ return function(room_mt)
   -- An address on a list has some hundred bytes, one with the other.
   function room_mt:max_list_bytes() return math.max(65536, 100 * self:max_affiliations()) end
 
+  -- That address among the members of its server, or (sign -1) not any more.
+  local function tally(self, members, who, sign)
+    if self._affiliations[who] ~= "member" then return end
+    util.count(members.heads, jid.host(who), sign)
+    util.count(members.bytes, jid.host(who), sign * takes(self, who))
+  end
+
   -- On the lists in memory, with what is known of them beside.
   local function put(self, who, affiliation, data)
-    local before, members, by_nick = self._affiliations[who], self._members, self._reserved
+    local members, by_nick = self._members, self._reserved
     local bytes = self:list_bytes() - takes(self, who)
     local nick, had = data and affiliation ~= "outcast" and data.reserved_nickname, self:get_registered_nick(who)
+    if members then tally(self, members, who, -1) end
     self._affiliations[who], self._affiliation_data[who] = affiliation, data
     self._list_bytes = bytes + takes(self, who)
-    if members and (before == "member") ~= (affiliation == "member") then
-      util.count(members, jid.host(who), affiliation == "member" and 1 or -1)
-    end
+    if members then tally(self, members, who, 1) end
     if had and had ~= nick then
       self._reserved = nil                     -- somebody else may have it, too
     elseif by_nick and nick then
@@ -289,15 +295,15 @@ return function(room_mt)
     end
   end
 
-  -- Members of that server.
+  -- Members of that server. -> how many, bytes they take on the lists
   function room_mt:members_of(domain)
     local members = self._members
     if not members then
-      members = {}
-      for who in self:each_affiliation "member" do util.count(members, jid.host(who), 1) end
+      members = { heads = {}, bytes = {} }
+      for who in self:each_affiliation "member" do tally(self, members, who, 1) end
       self._members = members
     end
-    return members[domain] or 0
+    return members.heads[domain] or 0, members.bytes[domain] or 0
   end
 
   -- All of them, in one write with what also() changes, then to the occupants. -> true | nil, type, condition, text

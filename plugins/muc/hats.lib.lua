@@ -75,9 +75,9 @@ return function(room_mt)
       copy.hats = list and next(list) and list or nil
       self._affiliation_data[who] = next(copy) ~= nil and copy or nil
     end
-    self._list_bytes = nil
+    self._list_bytes, self._members = nil, nil
     if not self:save() then
-      self._data.hats, self._list_bytes = before, nil
+      self._data.hats, self._list_bytes, self._members = before, nil, nil
       for who, data in pairs(before_worn) do self._affiliation_data[who] = data or nil end
       return nil, "wait", "internal-server-error"
     end

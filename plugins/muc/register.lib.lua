@@ -86,10 +86,14 @@ return function(room_mt)
     return true
   end
 
-  -- All who have made up an account on one other server leave room on the lists for others.
-  local function room_for_one_more(room, who)
+  -- All who have made up an account on one other server leave half of the lists to others, of the lines as of the bytes.
+  -- longer: the nickname is, than the one there was.
+  local function room_for(room, who, affiliation, longer)
     local domain = util.elsewhere(who)
-    return not domain or room:members_of(domain) < room:max_affiliations() // 2
+    if not domain or affiliation ~= "none" and affiliation ~= "member" then return true end
+    local heads, bytes = room:members_of(domain)
+    return (affiliation == "member" or heads < room:max_affiliations() // 2)
+      and (not longer or bytes < room:max_list_bytes() // 2)
   end
 
   local function done_with(room, who)
@@ -200,7 +204,7 @@ return function(room_mt)
     local other = self:get_occupant_by_nick(self.jid .. "/" .. want)
     local registered = self:get_registered_jid(want)
     if other and other.bare_jid ~= who or registered and registered ~= who then return refuse("cancel", "conflict") end
-    if affiliation == "none" and not room_for_one_more(self, who) then
+    if not room_for(self, who, affiliation, #want > #(nick or "")) then
       return refuse("wait", "resource-constraint", "Too many of your server are registered")
     end
     local data = { reserved_nickname = want }

@@ -233,6 +233,38 @@ check.test("how many members of a server there are is known without counting, wh
   check.equal(host:close(), {})
 end)
 
+check.test("members of one other server leave half of the bytes of the lists to others", function()
+  local host, romeo, far, _, muc = new { muc_room_default_persistent = true, muc_max_affiliations = 200 }
+  local function long(letter, i) return ("%s%03d%s@far.example"):format(letter, i, letter:rep(1019)) end
+  local function register(who, nick) return far(who .. "/x", (REGISTER:gsub("NICK", nick)))[1] end
+  local n = 0
+  while n < 100 and register(long("u", n + 1), "U" .. n + 1) == "ok" do n = n + 1 end
+  check.equal(n, 16)                           -- two kilobytes each, of 65536 // 2
+  local full = "wait resource-constraint"
+  local function remove(who) return function() return far(who .. "/x", REMOVE)[1] end end
+  local function keep(key, value)              -- as plugins do
+    return function()
+      host:run(function() muc.get_room_from_jid(ROOM):set_affiliation_data(long("u", 2), key, value) end)
+      return "ok"
+    end
+  end
+  local rows = {
+    { function() return register("short@far.example", "S") end, full },
+    { function() return register(long("u", 1), "Longer") end, full },          -- nor does a member take more
+    { function() return register(long("u", 1), "V1") end, "ok" },
+    { function() return register("a@near.example", "A") end, "ok" },
+    { remove(long("u", 1)), "ok" },
+    { keep("x", ("x"):rep(3000)), "ok" }, { function() return register("short@far.example", "S") end, full },
+    { keep("x", nil), "ok" }, { function() return register("short@far.example", "S") end, "ok" },
+    -- the owner still can shut out whom he likes
+    { function()
+      return rooms.result(rooms.admin(romeo, "<item affiliation='outcast' jid='" .. long("b", 1) .. "'/>"))
+    end, "ok" },
+  }
+  for i, row in ipairs(rows) do check.equal({ i, row[1]() }, { i, row[2] }) end
+  check.equal(host:close(), {})
+end)
+
 local function ban(n, size, from)
   local out = {}
   for i = from or 1, (from or 1) + n - 1 do
