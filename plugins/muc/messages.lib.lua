@@ -320,6 +320,9 @@ return function(room_mt)
         return refuse(origin, stanza, "wait", "policy-violation", "Enough invitations for now")
       end
       if self:get_members_only() and self:affiliation_of(who) == "none" then
+        if not util.may_change(self, bare) then
+          return refuse(origin, stanza, "wait", "policy-violation", "Enough changes for now")
+        end
         local ok, kind, condition = self:set_affiliation(true, jid.bare(who), "member", "Invited by " .. bare)
         if not ok then return refuse(origin, stanza, kind, condition) end
       end

@@ -165,8 +165,8 @@ return function(room_mt)
     if affiliation == "none" and (rule == "closed" or not self:has_passed(who)) then
       return refuse("cancel", "not-allowed", "Ask an owner")
     end
-    if stanza.attr.type == "set" and util.valid_affiliations[affiliation] < util.valid_affiliations.admin
-      and not (util.may_register(who) and util.may_change(self, who)) then
+    local runs = util.valid_affiliations[affiliation] >= util.valid_affiliations.admin
+    if stanza.attr.type == "set" and not ((runs or util.may_register(who)) and util.may_change(self, who)) then
       return refuse("wait", "policy-violation", "Enough registrations for now")
     end
     if stanza.attr.type == "get" then

@@ -296,6 +296,7 @@ end)
 local SUBJECT = "<message type='groupchat' %s><subject>s</subject></message>"
 local CONFIG = "<iq type='set' id='1' %s><query xmlns='" .. MUC .. "#owner'><x xmlns='jabber:x:data' type='submit'/></query></iq>"
 local FORM = "<iq type='get' id='1' %s><query xmlns='" .. MUC .. "#owner'/></iq>"
+local INVITE = "<message %s><x xmlns='" .. MUC .. "#user'><invite to='friend@else.example'/></x></message>"
 local CARD = "<iq type='set' id='1' %s><vCard xmlns='vcard-temp'><FN>x</FN></vCard></iq>"
 
 check.test("changes of what is kept cost what there is of the room, since all of it is written", function()
@@ -318,13 +319,19 @@ check.test("changes of what is kept cost what there is of the room, since all of
   local rows = {
     { "owner@far.example/x", ban(1, 0), big, refused }, { "owner@far.example/x", SUBJECT, big, refused },
     { "owner@far.example/x", CONFIG, big, refused }, { "owner@far.example/x", CARD, big, refused },
-    { "owner@far.example/x", REGISTER:gsub("NICK", "Mine"), big, "ok" },         -- of his own: no more than sixty
+    { "owner@far.example/x", REGISTER:gsub("NICK", "Mine"), big, refused }, { "owner@far.example/x", REMOVE, big, refused },
+    { "owner@far.example/x", REGISTER:gsub("NICK", "Mine"), small, "ok" },
     { "owner@far.example/x", FORM, big, "ok" }, { "owner@far.example/x", ban(1, 0), small, "ok" },
     { "other@far.example/x", ban(1, 0), big, "ok" }, { "a@near.example/x", SUBJECT, big, "message" },
   }
   for i, row in ipairs(rows) do
     local got = far(row[1], row[2], row[3])
     check.equal({ i, got[#got] }, { i, row[4] })
+  end
+  -- whom an owner invites is written down where only members enter
+  for i, only in ipairs { true, false } do
+    host:run(function() muc.get_room_from_jid(big):set_members_only(only) end)
+    check.equal({ i, far("owner@far.example/x", INVITE, big)[1] }, { i, only and refused or nil })
   end
   -- all of a server: ten times as much
   for i = 1, 9 do
