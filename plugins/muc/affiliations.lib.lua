@@ -417,11 +417,15 @@ return function(room_mt)
   -- How long the lists are, in items of some hundred bytes.
   function room_mt:list_length() return math.max(self:affiliation_count(), self:list_bytes() // 100) end
 
-  -- May a list of so many be told to that address now? The large ones cost, and anybody may ask for some of them.
+  -- May a list of so many be told to that address now? The large ones cost, and anybody may ask for some of them. No stranger
+  -- keeps those from it who run the room: each of this server has a measure of his own, those of another share one.
   function room_mt:may_tell_list(n, who)
     if n < LIST_BIG then return true end
     self._list_budget = self._list_budget or budget.new(20, LIST_BUDGET, 10)
-    return self._list_budget(util.elsewhere(who) or "", n)
+    local domain = util.elsewhere(who)
+    local key = domain or ""
+    if ranks[self:affiliation_of(who)] >= ranks.admin then key = domain and "@" .. domain or jid.bare(who) end
+    return self._list_budget(key, math.min(n, LIST_BUDGET))                    -- what is longer can be had as well
   end
 
   local function error_to(origin, stanza, kind, condition, text)
