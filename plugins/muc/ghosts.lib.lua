@@ -50,6 +50,10 @@ return function(live)
     line[last] = server
   end
 
+  -- On the way out the questions under way fail, which says nothing about anybody, and none may be asked any more.
+  local unloaded = false
+  module:on_unload(function() unloaded = true end)
+
   local go_on
 
   local function ask(server, room, full)
@@ -57,25 +61,27 @@ return function(live)
     local key = full .. " " .. room.jid
     under_way, server.asked[key] = under_way + 1, true
     local function over()
+      if unloaded then return end
       under_way, server.asked[key] = under_way - 1, nil
       stand_in_line(server)
       go_on()
     end
     module:send_iq(ping:reset(), nil, TIMEOUT):next(over, function(err)
+      if unloaded then return end
+      over()                                   -- first: whatever goes wrong below, the place is free
       local condition = err.condition or "undefined-condition"
       if condition == "service-unavailable" then
         room:route_stanza(st.message { type = "groupchat", from = room.jid, to = full, id = id.medium() })
       elseif not THERE[condition] then
         gone(room, full, condition)
       end
-      over()
     end)
   end
 
   function go_on()
     if busy then return end                    -- an answer that comes at once
     busy = true
-    while under_way < AT_ONCE and first <= last do
+    while not unloaded and under_way < AT_ONCE and first <= last do
       local server = line[first]
       line[first], first = nil, first + 1
       local room, full = table.unpack(table.remove(server.todo) or {})

@@ -402,6 +402,12 @@ check.test("XEP-0410: who does not answer keeps nobody else waiting; ten questio
   check.equal(#rooms.told(romeo), 25)
   check.equal(host:close(), {})
 
+  host, romeo, asked = occupied(600, { ["silent.example"] = 25 })      -- a reload while some are asked
+  check.equal(asked(600), { ["silent.example"] = 10 })
+  host:run(function() assert(plugin.reload(ROOMS, "muc")) end)
+  check.equal({ asked(0), rooms.told(romeo) }, { {}, {} })             -- nobody is put out, nobody else asked on the way
+  check.equal(host:close(), {})
+
   local many = {}
   for i = 1, 25 do many[("mute%d.example"):format(i)] = 12 end
   host, romeo, asked = occupied(600, many)
