@@ -13,6 +13,7 @@ local SECONDS = 0.002                          -- … and where it is known, so 
 
 local waiting, first, last = {}, 1, 0          -- { n, done }
 local spent, till, timer = 0, 0, nil           -- since the last look at the sockets
+local unloaded = false                         -- no timer any more: nobody would wake who waits
 
 local function begin()
   spent, till = 0, clock.cpu() + SECONDS
@@ -33,6 +34,7 @@ local function turn()
 end
 
 module:on_unload(function()
+  unloaded = true
   while first <= last do
     first = first + 1
     waiting[first - 1].done()
@@ -40,7 +42,7 @@ module:on_unload(function()
 end)
 
 return function(n)
-  if n < SMALL then return false end
+  if n < SMALL or unloaded then return false end
   if not timer then
     begin()
     timer = module:add_timer(0, turn)

@@ -92,8 +92,10 @@ check.test("the plugin goes while some wait at the door", function()
   local late = {}
   for i = 1, 60 do late[i] = rooms.person(host, "late" .. i) end
   host:run(function()
+    local pace = plugin.get_module(rooms.ROOMS, "muc").module:require "muc/pace"
     for i = 1, 60 do at_once(late[i], "big", "Late" .. i) end
     check.ok(plugin.unload(rooms.ROOMS, "muc"))
+    for _ = 1, 100 do check.equal(pace(60), false) end             -- what is still under way there waits for nobody
   end)
   for i = 1, 60 do check.ok(#late[i]:received() > 0) end
   check.equal(host:close(), {})
