@@ -272,6 +272,22 @@ check.test("members of one other server leave half of the bytes of the lists to 
   check.equal(host:close(), {})
 end)
 
+check.test("a list that was filled before the room was made is counted with its owner", function()
+  local host, _, far, _, muc = new()
+  local made = "made@" .. ROOMS
+  muc.module:hook("muc-room-pre-create", function(event)
+    assert(event.room:set_affiliation(true, "own@far.example", "member"))
+    check.equal(event.room:members_of "far.example", 1)
+  end)
+  far("own@far.example/x", JOIN, made .. "/Me")
+  local room = muc.get_room_from_jid(made)
+  local told = { room:list_bytes(), room:members_of "far.example" }
+  room._list_bytes, room._members = nil, nil
+  check.equal(told, { room:list_bytes(), room:members_of "far.example" })
+  check.equal(told[2], 0)
+  check.equal(host:close(), {})
+end)
+
 local function ban(n, size, from)
   local out = {}
   for i = from or 1, (from or 1) + n - 1 do
