@@ -8,7 +8,7 @@
 --   may_write_to_strangers(bare_jid) -> bool     may a room write to one more outside on behalf of that account?
 --   may_make_rooms(bare_jid) -> bool             may that account make one more?
 --   may_register(bare_jid) -> bool               may it register with a room once more?
---   may_change(room, bare_jid) -> bool           may it change what is kept of that room once more?
+--   may_change(room, bare_jid, more?) -> bool    may it change what is kept of that room once more? more: for what is not in it
 --   may_guess(room, bare_jid) -> bool            may it be wrong about a password there once more?
 --   guessed(room, bare_jid)                      it was
 --   elsewhere(bare_jid) -> domain | nil          the other server that account is of
@@ -116,8 +116,8 @@ util.may_register = shared(60, 600, 600)
 -- With each change all of the room is written, so it costs what there is: of a room whose lists are full, 120 in ten minutes.
 local take_change = shared(12000, 120000, 600)
 
-function util.may_change(room, bare)
-  return take_change(bare, 1 + (room:get_persistent() and math.min(room:list_bytes() // 10000, 1000) or 0))
+function util.may_change(room, bare, more)
+  return take_change(bare, 1 + (more or 0) + (room:get_persistent() and math.min(room:list_bytes() // 10000, 1000) or 0))
 end
 
 -- Passwords of rooms are short, and there is no end of people who may try them, nor of accounts of one other server.

@@ -48,11 +48,12 @@ return function(room_mt)
     if self:affiliation_of(stanza.attr.from) ~= "owner" then
       return refuse(origin, stanza, "auth", "forbidden", "Only owners may set the picture of a room")
     end
-    if not util.may_change(self, jid.bare(stanza.attr.from)) then
+    local card = stanza.tags[1]
+    local bytes = #tostring(card)
+    if bytes > BYTES_MAX then return refuse(origin, stanza, "modify", "policy-violation", "The card is too large") end
+    if not util.may_change(self, jid.bare(stanza.attr.from), bytes // 10000) then
       return refuse(origin, stanza, "wait", "policy-violation", "Enough changes for now")
     end
-    local card = stanza.tags[1]
-    if #tostring(card) > BYTES_MAX then return refuse(origin, stanza, "modify", "policy-violation", "The card is too large") end
     local hashes = {}                          -- of one picture in several formats (XEP-0486 §6.1)
     for photo in card:childtags("PHOTO", NS) do
       local text = photo:get_child_text "BINVAL"
@@ -61,9 +62,13 @@ return function(room_mt)
       hashes[#hashes + 1] = picture and sha1(picture, true)
     end
     local empty = #card.tags == 0
-    local ok = store:set(jid.node(self.jid), not empty and st.preserialize(card) or nil)
     local before_card, before_hash = self._data.vcard, self._data.avatar_hash
-    if ok then
+    self._data.vcard = not empty or before_card          -- at once: if the room goes meanwhile, the card goes after it
+    local ok = store:set(jid.node(self.jid), not empty and st.preserialize(card) or nil)
+    if self.destroying then return refuse(origin, stanza, "cancel", "item-not-found") end
+    if not ok then
+      self._data.vcard = before_card
+    else
       self._data.vcard, self._data.avatar_hash = not empty or nil, hashes[1] and table.concat(hashes, "\n") or nil
       ok = self:save()
       if not ok then self._data.vcard, self._data.avatar_hash = before_card, before_hash end

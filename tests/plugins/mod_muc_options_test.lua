@@ -226,6 +226,43 @@ check.test("muc_vcard, muc_avatar_advertise_hashes: whether a room has a picture
   host:close()
 end)
 
+check.test("a room that goes while its card is written leaves none behind", function()
+  local memory, meanwhile = require "couplet.storage.memory", function() end
+  local driver = memory.driver
+  local _ <close> = setmetatable({}, { __close = function() memory.driver = driver end })
+  function memory.driver(...)
+    local made = driver(...)
+    local open = made.open
+    function made.open(self, name, kind)
+      local store, err = open(self, name, kind)
+      local set = store and store.set
+      if name == "vcard_muc" then
+        function store.set(...)
+          local ok, why = set(...)
+          meanwhile()
+          return ok, why
+        end
+      end
+      return store, err
+    end
+    return made
+  end
+  local function kept(host)
+    return host:run(function() return require "couplet.store".open(rooms.ROOMS, "vcard_muc", "keyval"):get "verona" end)
+  end
+  for i, goes in ipairs { false, true } do
+    local host, romeo = new {}
+    rooms.join(romeo, "Romeo")
+    function meanwhile()
+      meanwhile = function() end
+      if goes then require "couplet.plugin".get_module(rooms.ROOMS, "muc").get_room_from_jid(ROOM):destroy() end
+    end
+    local answer = rooms.result(rooms.ask(romeo, "set", "<vCard xmlns='vcard-temp'><FN>x</FN></vCard>"))
+    check.equal({ i, answer, kept(host) ~= nil }, { i, goes and "cancel item-not-found" or "ok", not goes })
+    host:close()
+  end
+end)
+
 check.test("muc-occupant-pre-join: plugins see who comes, and may change nickname, role and affiliation", function()
   local rows = {
     { "", "+Juliet none/participant 110" },

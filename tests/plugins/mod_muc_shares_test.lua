@@ -355,6 +355,13 @@ check.test("changes of what is kept cost what there is of the room, since all of
     host:run(function() muc.get_room_from_jid(big):set_members_only(only) end)
     check.equal({ i, far("owner@far.example/x", INVITE, big)[1] }, { i, only and refused or nil })
   end
+  -- a card is not in the room: it costs by its own length
+  local at, who = "cards@" .. ROOMS, "cards@cards.example"
+  far(who .. "/x", JOIN, at .. "/Me")
+  part(muc, "util").may_change(muc.get_room_from_jid(at), who, 11979)            -- and one: twenty are left
+  for i, card in ipairs { { 98304, "modify policy-violation" }, { 95000, "ok" }, { 95000, "ok" }, { 1, refused } } do
+    check.equal({ i, far(who .. "/x", (CARD:gsub(">x<", ">" .. ("x"):rep(card[1]) .. "<")), at)[1] }, { i, card[2] })
+  end
   -- all of a server: ten times as much
   for i = 1, 9 do
     local util = part(muc, "util")
