@@ -39,7 +39,6 @@ local function spend(room, who)
     local burst = math.max(1, config.muc_event_rate * config.muc_burst_factor)
     all.n, all.of[who] = all.n + 1, throttle.create(burst, burst / config.muc_event_rate)
   end
-  all.of[who]:update()                         -- or what was left before a silence would come on top of a full measure
   if not all.of[who]:poll(1) then return false end                     -- and what is refused is not charged to its server
   return not domain or take(domain)
 end

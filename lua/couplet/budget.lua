@@ -19,7 +19,6 @@ function budget.new(size, max, period)
       limit = throttle.create(max, period)
       set(key, limit)
     end
-    limit:update()                             -- or what was left before a silence would come on top of a full measure
     return limit
   end
   return function(key, cost) return (of(key):poll(cost)) end, function(key, cost) return of(key):peek(cost) end

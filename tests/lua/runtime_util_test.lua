@@ -86,6 +86,11 @@ check.test("throttle and watchdog, by a clock of the test's", function()
   check.equal(t:peek(1), false)
   now = now + 100
   check.ok(t:poll(10))
+  now = now + 100
+  check.ok(t:poll(4))
+  now = now + 100
+  check.ok(t:poll(5))
+  check.equal({ t:poll(6) }, { false, 5, 1 })            -- a silence fills up what is left, and no more
   local barked = 0
   local dog = require "util.watchdog".new(5, function() barked = barked + 1 end)
   dog:reset()

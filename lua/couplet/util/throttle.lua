@@ -23,8 +23,9 @@ function methods:update()
   return self.balance
 end
 
+-- Up to now first: else what was left before a silence would come on top of a full measure.
 function methods:peek(cost)
-  return self.balance >= (cost or 1) or self:update() >= (cost or 1)
+  return self:update() >= (cost or 1)
 end
 
 function methods:poll(cost, split)
