@@ -379,7 +379,7 @@ local function create(origin, stanza, room_jid)
   if other then return other:handle_presence_to_occupant(origin, stanza) end
   local creator = jid.bare(stanza.attr.from)
   room._affiliations[creator], room._data.creator = "owner", creator
-  room._list_bytes, room._members = nil, nil   -- a handler may have filled the lists
+  room:_recount_lists()                        -- a handler may have filled them
   count_made(creator, 1)
   exports.track_room(room)
   if config.muc_room_locking then

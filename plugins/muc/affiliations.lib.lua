@@ -67,7 +67,7 @@ return function(room_mt)
     data[key] = value
     self._affiliation_data[who] = next(data) ~= nil and data or nil
     if old ~= value then
-      self._reserved, self._list_bytes, self._members = nil, nil, nil
+      self:_recount_lists()
       module:fire_event("muc-set-affiliation-data/" .. tostring(key), { room = self, jid = who, key = key, value = value,
         data_prev = old })
       self:save()
@@ -240,6 +240,11 @@ return function(room_mt)
         end
       end
     end
+  end
+
+  -- What is known of the lists beside them is found anew when it is asked for.
+  function room_mt:_recount_lists()
+    self._reserved, self._list_bytes, self._members = nil, nil, nil
   end
 
   -- Bytes the lists take in the store, about.

@@ -75,10 +75,11 @@ return function(room_mt)
       copy.hats = list and next(list) and list or nil
       self._affiliation_data[who] = next(copy) ~= nil and copy or nil
     end
-    self._list_bytes, self._members = nil, nil
+    self:_recount_lists()
     if not self:save() then
-      self._data.hats, self._list_bytes, self._members = before, nil, nil
+      self._data.hats = before
       for who, data in pairs(before_worn) do self._affiliation_data[who] = data or nil end
+      self:_recount_lists()
       return nil, "wait", "internal-server-error"
     end
     local seen = {}
