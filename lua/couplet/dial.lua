@@ -189,8 +189,9 @@ local function addresses(host, budget)
   if address then
     found.a[1], open = { address, false }, {}
   else
-    for _, family in ipairs(families()) do open[family] = true end
-    for _, family in ipairs(families()) do
+    local asked = families()
+    for _, family in ipairs(asked) do open[family] = true end
+    for _, family in ipairs(asked) do
       lookup(host, family:upper(), budget.left, function(answer)
         open[family] = nil
         failed = failed or answer.failed

@@ -54,22 +54,22 @@ local function push(native, name, value)
   if object then object.queue:push(name, value) end
 end
 
-local function handlers(opened, secured, drained)
-  return {
+local function handle(class, opened, secured, drained)
+  core.net.every_drained(class, drained)
+  core.net.on(class, {
     opened = opened,
     secured = secured,
     data = function(native, bytes) push(native, "onincoming", bytes) end,
     drained = drained and function(native) push(native, "ondrain") end or nil,
     idle = function(native) push(native, "onreadtimeout") end,
     closed = function(native, reason) push(native, "ondisconnect", reason) end,
-  }
+  })
 end
 
 function lua_listener.class(name, listener)
   local class = "lua:" .. name
-  core.net.on(class, handlers(function(native) attach(native, listener).queue:push "onconnect" end,
-    function(native) push(native, "onsecured") end, listener.ondrain))
-  core.net.every_drained(class, listener.ondrain ~= nil)
+  handle(class, function(native) attach(native, listener).queue:push "onconnect" end,
+    function(native) push(native, "onsecured") end, listener.ondrain ~= nil)
   return class
 end
 
@@ -91,9 +91,8 @@ local known
 function lua_listener.dial(settings, listener, data)
   if not known then
     known = true
-    core.net.on("lua-dial", handlers(dialled, secured, false))
-    core.net.on("lua-dial-drain", handlers(dialled, secured, true))
-    core.net.every_drained("lua-dial-drain", true)
+    handle("lua-dial", dialled, secured, false)
+    handle("lua-dial-drain", dialled, secured, true)
   end
   settings.class = listener.ondrain and "lua-dial-drain" or "lua-dial"
   settings.mode = "raw"
