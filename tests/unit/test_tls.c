@@ -52,6 +52,21 @@ static enum status move(struct tls *to, struct buf *wire, size_t n, struct buf *
 	return st;
 }
 
+/* Until neither has anything to say. row: of the caller's table. */
+static void shake(int row, struct tls *c, struct tls *s, struct buf *plain)
+{
+	struct buf up = { 0 }, down = { 0 };
+	CHECK_ROW(row, tls_begin(c, &up) == ST_OK);
+	while (up.len || down.len) {
+		if (up.len)
+			CHECK_ROW(row, move(s, &up, SIZE_MAX, plain, &down) == ST_AGAIN);
+		if (down.len)
+			CHECK_ROW(row, move(c, &down, SIZE_MAX, plain, &up) == ST_AGAIN);
+	}
+	buf_free(&up);
+	buf_free(&down);
+}
+
 static void talk(size_t step, const char *version)
 {
 	struct tls_ctx *sctx = context(true, version), *cctx = context(false, NULL);
@@ -163,7 +178,7 @@ static void dane(void)
 	char message[128];
 	CHECK(tls_ctx_new(&o, &plain, message, sizeof message) == ST_OK);
 	for (int i = 0; i < COUNT(rows); i++) {
-		struct buf records = { 0 }, up = { 0 }, down = { 0 }, rest = { 0 }, info = { 0 };
+		struct buf records = { 0 }, rest = { 0 }, info = { 0 };
 		struct str data = rows[i].data, value = { "", 0 };
 		unsigned n;
 		if (rows[i].hash) {
@@ -173,13 +188,7 @@ static void dane(void)
 		add_record(&records, rows[i].numbers, data);
 		struct tls_ctx *cctx = tls_ctx_dane(plain, buf_str(&records));
 		struct tls *s = tls_new(sctx, true, NULL, none, false), *c = tls_new(cctx, false, "other.example", none, false);
-		CHECK(tls_begin(c, &up) == ST_OK);
-		while (up.len || down.len) {
-			if (up.len)
-				CHECK_ROW(i, move(s, &up, SIZE_MAX, &rest, &down) == ST_AGAIN);
-			if (down.len)
-				CHECK_ROW(i, move(c, &down, SIZE_MAX, &rest, &up) == ST_AGAIN);
-		}
+		shake(i, c, s, &rest);
 		CHECK_ROW(i, tls_ready(c));
 		tls_info(c, &info);
 		uint32_t usage = UINT32_MAX;
@@ -191,7 +200,7 @@ static void dane(void)
 		CHECK_ROW(i, !rows[i].error || (value.n > 2 && str_eq((struct str){ value.p + 2, value.n - 2 }, str_of(rows[i].error))));
 		tls_free(&s), tls_free(&c);
 		tls_ctx_unref(&cctx);
-		buf_free(&records), buf_free(&up), buf_free(&down), buf_free(&rest), buf_free(&info);
+		buf_free(&records), buf_free(&rest), buf_free(&info);
 	}
 	tls_ctx_unref(&sctx), tls_ctx_unref(&plain);
 	OPENSSL_free(der), OPENSSL_free(spki);
@@ -284,15 +293,9 @@ static void bindings(void)
 		SSL_CTX_set_info_callback(tls_ctx_ssl(cctx), keep_session);
 		for (int resumed = 0; resumed < 2; resumed++) {
 			struct tls *s = tls_new(sctx, true, NULL, STR(""), true), *c = tls_new(cctx, false, "localhost", STR(""), false);
-			struct buf up = { 0 }, down = { 0 }, plain = { 0 }, at_s = { 0 }, at_c = { 0 };
+			struct buf plain = { 0 }, at_s = { 0 }, at_c = { 0 };
 			struct str ours = { 0 }, theirs = { 0 };
-			CHECK(tls_begin(c, &up) == ST_OK);
-			while (up.len || down.len) {
-				if (up.len)
-					CHECK(move(s, &up, SIZE_MAX, &plain, &down) == ST_AGAIN);
-				if (down.len)
-					CHECK(move(c, &down, SIZE_MAX, &plain, &up) == ST_AGAIN);
-			}
+			shake(resumed, c, s, &plain);
 			tls_info(s, &at_s);
 			tls_info(c, &at_c);
 			if (rows[i].unique)                             /* the session is there before the handshake is over */
@@ -304,7 +307,7 @@ static void bindings(void)
 				CHECK_ROW(i, ours.n == 12 && str_eq(ours, theirs));
 			CHECK_ROW(i, said(&at_s, TLS_END_POINT, &ours) == 1 && said(&at_c, TLS_END_POINT, &theirs) == 1 && str_eq(ours, theirs));
 			tls_free(&s), tls_free(&c);
-			buf_free(&up), buf_free(&down), buf_free(&plain), buf_free(&at_s), buf_free(&at_c);
+			buf_free(&plain), buf_free(&at_s), buf_free(&at_c);
 		}
 		SSL_SESSION_free(kept);
 		kept = NULL;
@@ -338,22 +341,16 @@ static void end_points(void)
 		buf_add(&key, p, (size_t)n);
 		struct tls_ctx *sctx = context(true, NULL), *cctx = context(false, NULL);
 		struct tls *s = tls_new(sctx, true, NULL, STR(""), true), *c = tls_new(cctx, false, "localhost", STR(""), false);
-		struct buf up = { 0 }, down = { 0 }, plain = { 0 }, info = { 0 };
+		struct buf plain = { 0 }, info = { 0 };
 		struct str got = { 0 };
 		unsigned char want[EVP_MAX_MD_SIZE];
 		unsigned want_n = 0;
-		CHECK(tls_begin(c, &up) == ST_OK);
-		while (up.len || down.len) {
-			if (up.len)
-				CHECK_ROW(i, move(s, &up, SIZE_MAX, &plain, &down) == ST_AGAIN);
-			if (down.len)
-				CHECK_ROW(i, move(c, &down, SIZE_MAX, &plain, &up) == ST_AGAIN);
-		}
+		shake(i, c, s, &plain);
 		tls_info(s, &info);
 		X509_digest(x, EVP_get_digestbyname(rows[i].want), want, &want_n);
 		CHECK_ROW(i, said(&info, TLS_END_POINT, &got) == 1 && str_eq(got, (struct str){ (char *)want, want_n }));
 		tls_free(&s), tls_free(&c), tls_ctx_unref(&sctx), tls_ctx_unref(&cctx);
-		buf_free(&up), buf_free(&down), buf_free(&plain), buf_free(&info), buf_free(&certificate), buf_free(&key);
+		buf_free(&plain), buf_free(&info), buf_free(&certificate), buf_free(&key);
 		BIO_free(bio), BIO_free(cert_out), BIO_free(key_out), X509_free(x), EVP_PKEY_free(pair);
 	}
 	certificate = old_certificate, key = old_key;
