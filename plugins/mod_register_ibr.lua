@@ -27,7 +27,7 @@ module:config {
 }
 
 local PASSWORD_BYTES, FIELD_BYTES = 1023, 1023
-local needs_tls = module:get_option_boolean("c2s_require_encryption", module:get_option_boolean("require_encryption", true))
+local needs_tls = require "couplet.login".needs_tls(module)
 
 -- The form, and the same as plain fields (§4) --------------------------------------------------------------------------------
 

@@ -17,7 +17,7 @@ module:config {
 }
 local s2s_required = s2s.needs_tls(module.host)
 local s2s_allowed = module.config.s2s_allow_encryption
-local required = module:get_option_boolean("c2s_require_encryption", module:get_option_boolean("require_encryption", true))
+local required = require "couplet.login".needs_tls(module)
 
 local proceed, failure = st.stanza("proceed", { xmlns = NS }), st.stanza("failure", { xmlns = NS })
 

@@ -6,6 +6,7 @@
 -- again.
 
 local nodeprep = require "util.encodings".stringprep.nodeprep
+local needs_tls = require "couplet.login".needs_tls
 local saslprep = require "util.encodings".stringprep.saslprep
 local st = require "util.stanza"
 local usermanager = require "core.usermanager"
@@ -116,8 +117,7 @@ end)
 -- A new password ----------------------------------------------------------------------------------------------------------------
 
 local function change_password(session, stanza, data)
-  if not session.secure and module:get_option_boolean("c2s_require_encryption",
-      module:get_option_boolean("require_encryption", true)) then
+  if not session.secure and needs_tls(module) then
     return refuse(session, stanza, "modify", "not-authorized", "Not without encryption")
   end
   local username = data.username and nodeprep(data.username, true)

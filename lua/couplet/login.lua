@@ -2,6 +2,7 @@
 -- login.lua: what all ways to authenticate a client share (mod_saslauth: RFC 6120 §6, mod_sasl2: XEP-0388): which mechanisms and
 -- channel bindings are offered (XEP-0440), the steps of an exchange, client certificates (XEP-0178), and the bounds.
 --
+--   login.needs_tls(module) -> bool                must clients of its host use TLS first? option c2s_require_encryption
 --   login.new(module, dialect) -> login           dialect: { name = "sasl", failure(session, condition, text, proof),
 --                                                 challenge(session, data), success(session, handler, data),
 --                                                 accepts(session, handler)? -> condition, text to refuse a right proof }
@@ -116,11 +117,15 @@ local too_many = { condition = "policy-violation", text = "Too many failed attem
 -- walk down the list of mechanisms until one does, so these have a wider bound of their own.
 local guesses = { ["not-authorized"] = true, ["account-disabled"] = true, ["temporary-auth-failure"] = true }
 
+function login.needs_tls(module)
+  return module:get_option_boolean("c2s_require_encryption", module:get_option_boolean("require_encryption", true))
+end
+
 function login.new(module, dialect)
   local self, state = {}, state_of(module)
   local failures, lines = state.failures, state.lines
 
-  local secure_only = module:get_option_boolean("c2s_require_encryption", module:get_option_boolean("require_encryption", true))
+  local secure_only = login.needs_tls(module)
   local allow_plain = module:get_option_boolean("allow_unencrypted_plain_auth", false)
   local insecure = module:get_option_set("insecure_sasl_mechanisms", allow_plain and {} or { "PLAIN", "LOGIN" })
   local disabled = module:get_option_set("disable_sasl_mechanisms", { "DIGEST-MD5" })
