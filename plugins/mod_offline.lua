@@ -42,6 +42,9 @@ local function worth_keeping(stanza)
   return false
 end
 
+-- Most accounts have nothing here: then nothing is read.
+local function has(username) return not store.has or store:has(username) end
+
 -- username -> { n = messages stored, at most: others may have deleted some; bytes = of those stored since the server started }
 local known = {}
 
@@ -49,11 +52,15 @@ local function kept(username)
   local entry = known[username]
   local config = module.config
   if entry and entry.n < config.offline_messages_max and entry.bytes < config.offline_bytes_max then return entry end
-  local iterator, n = store:find(username, { limit = 0, total = true })
-  if not iterator then return nil, n end
-  if not n then
-    n = 0
-    for _ in store:find(username) do n = n + 1 end
+  local n = 0
+  if has(username) then
+    local iterator
+    iterator, n = store:find(username, { limit = 0, total = true })
+    if not iterator then return nil, n end
+    if not n then
+      n = 0
+      for _ in store:find(username) do n = n + 1 end
+    end
   end
   entry = known[username] or { bytes = 0 }
   entry.n, entry.bytes = n, n > 0 and entry.bytes or 0
@@ -184,6 +191,10 @@ local function hand_over(origin, username)
 end
 
 function hand_over_to(origin, username)
+  if not has(username) then
+    known[username] = nil
+    return
+  end
   if busy[username] then
     busy[username] = "again"
     return

@@ -110,6 +110,41 @@ return function(name, options)
     driver:purge "mercutio"
   end)
 
+  check.test(name .. ": who has nothing is known without reading", function()
+    local other = database.driver("more.example", options):open("has", "archive")
+    ok(other:append("old", nil, { "from before" }))
+    local a = database.driver("more.example", options):open("has", "archive")
+    local function known(user) return not a:has(user) end
+    ok(a:has "nobody", "it does not wait, so it does not know yet")
+    repeat require "couplet.core".loop.once() until known "nobody"
+    ok(a:has "old")
+    equal(texts(a, "nobody"), {})
+
+    local written = 0
+    a:append_all({ { user = "late", id = a:new_id(), xml = "<m/>", with = "p" } }, function() written = written + 1 end)
+    task.spawn(function() ok(other:append("soon", "key", { 1 })) written = written + 1 end)
+    ok(a:has "late" and a:has "soon", "before it is written")
+    repeat require "couplet.core".loop.once() until written == 2
+
+    for _, user in ipairs { "old", "late", "soon" } do a:delete(user) end
+    ok(a:has "old", "nobody has looked")
+    equal(#texts(a, "old", { with = "p" }), 0)
+    equal(#texts(a, "old", { limit = 0 }), 0)
+    ok(a:has "old", "something else may be there")
+    equal(#texts(a, "old"), 0)
+    ok(known "old")
+
+    -- what is added while somebody looks is not overlooked
+    local found
+    task.spawn(function() found = #texts(a, "late") end)
+    task.spawn(function() ok(a:append("late", nil, { 2 })) written = written + 1 end)
+    repeat require "couplet.core".loop.once() until found and written == 3
+    ok(a:has "late")
+    local n = 0
+    for _ in a:find "late" do n = n + 1 end
+    equal(n, 1)
+  end)
+
   check.test(name .. ": what is old goes, of one store alone", function()
     local driver = database.driver("more.example", options)
     local a, b = driver:open("old", "archive"), driver:open("kept", "archive")

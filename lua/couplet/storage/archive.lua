@@ -10,10 +10,12 @@
 --   store:append_all({ { user =, id =, number =, xml =, with = }, … }, done)     stanzas as text, under ids of new_id, all or
 --                                              none in one transaction; done(true) | done(nil, message, code). The same again
 --                                              changes nothing
+--   store:has(user) -> boolean                 false: there is nothing. Never waits (couplet.storage.holders)
 --   store:measure(user) -> items, bytes | nil, message     of the stanzas as text
 --   find's query: raw = true                   stanzas as text
 
 local core = require "couplet.core"
+local holders = require "couplet.storage.holders"
 local settle = require "couplet.storage.settle"
 local task = require "couplet.task"
 
@@ -146,6 +148,12 @@ local function post(self, user, statements, again)
   end)
 end
 
+-- To be said before each try to append.
+local function adding(self, user)
+  local known = self.shared.holders
+  if known then known:added(user) end
+end
+
 local function catch_up(self, user)
   for _, who in ipairs{ user, true } do
     local ticket = self.shared.last[who]
@@ -271,6 +279,7 @@ function methods:append(user, key, value, when, with)
 
   local function insert(sure)
     local list = {}
+    adding(self, user)
     if sure or not owners.set[user] then
       list[1], list[2] = { ENSURE, host, store }, { ENSURE_OWNER, host, store, user }
     end
@@ -322,6 +331,7 @@ end
 
 -- One item whose names were not there after all, or whose number another process has taken.
 local function append_surely(self, item, done)
+  adding(self, item.user)
   task.spawn(function()
     forget(self.shared.owners, item.user)
     forget(self.db.peers, item.with)
@@ -348,6 +358,7 @@ function methods:append_all(items, done)
   for i = 1, #items do
     local item = items[i]
     local user, with = item.user, item.with
+    adding(self, user)
     local owner, peer = owners[user], peers[with]
     if not owner or not peer then
       fresh = fresh or {}
@@ -397,14 +408,32 @@ function methods:append_all(items, done)
   end)
 end
 
+local function everything(query)
+  return not (query.key or query.ids or query.start or query["end"] or query.with or query.after or query.before)
+end
+
+function methods:has(user)
+  local shared = self.shared
+  local known = shared.holders
+  if not known then
+    known = holders.new(function() return self:users() end)
+    shared.holders = known
+    for name in pairs(shared.last) do known:added(name) end
+  end
+  return known:may(user)
+end
+
 function methods:find(user, query)
   user, query = user or "", query or {}
+  local known = self.shared.holders
+  local mark = known and known:mark(user)
   catch_up(self, user)
   local ok, after, before = bounds(self, user, query)
   if not ok then return nil, after, before end
   local left = query.limit or math.huge
   local rows, n, counted = page(self, user, query, after, before, math.min(left, PAGE), query.total)
   if not rows then return nil, n, counted end
+  if n == 0 and mark and left > 0 and everything(query) then known:none(user, mark) end
   local i, had = 0, math.min(left, PAGE)
   local function iterate()
     if i >= n then
