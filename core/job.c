@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
-/* job.c - the job pool. A mutex and a semaphore per class: workers sleep most of the time, and a lock of their own
+/* job.c - the job pool. A mutex per class and a semaphore per worker: they sleep most of the time, and a lock of their own
  * keeps the lanes free of waiting consumers. No condition variable: who wakes from one takes the lock in a way that costs
- * a system call more to give it back, and a job is often no longer than that. */
+ * a system call more to give it back, and a job is often no longer than that. Who fell asleep last is woken first: what it
+ * needs is still in the caches. */
 #include "job.h"
 
 #include <assert.h>
@@ -15,16 +16,22 @@
 
 enum { THREADS_MAX = 16 };
 
+struct worker {
+	struct pool *pool;
+	pthread_t id;
+	sem_t wake;
+	struct worker *next_idle;
+};
+
 struct pool {
 	const char *name;
 	int threads, waiting_max;
 	pthread_mutex_t lock;
-	sem_t some;                         /* as many as workers were woken for */
 	struct msg *first, **last;          /* waiting, oldest first */
 	int waiting;
-	int idle;                           /* workers that sleep and have not been signalled */
+	struct worker *idle;                /* those that sleep and have not been woken */
 	bool stop;
-	pthread_t ids[THREADS_MAX];
+	struct worker workers[THREADS_MAX];
 	int started;
 	int out;                            /* logic thread only: handed in and not yet home */
 };
@@ -56,14 +63,16 @@ static void (*const homes[JOB_CLASSES])(struct msg *) = {
 
 static void *worker(void *arg)
 {
-	struct pool *pool = arg;
+	struct worker *self = arg;
+	struct pool *pool = self->pool;
 	thread_become(THREAD_JOB, pool->name);
 	for (;;) {
 		pthread_mutex_lock(&pool->lock);
 		while (!pool->first && !pool->stop) {
-			pool->idle++;
+			self->next_idle = pool->idle;
+			pool->idle = self;
 			pthread_mutex_unlock(&pool->lock);
-			while (sem_wait(&pool->some) && errno == EINTR)
+			while (sem_wait(&self->wake) && errno == EINTR)
 				;
 			pthread_mutex_lock(&pool->lock);
 		}
@@ -101,17 +110,17 @@ enum status job_run(enum job_class class, struct job *job)
 	pool->waiting++;
 	pool->out++;
 	bool start = pool->started < pool->threads && pool->waiting > 0 && pool->out > pool->started;
-	bool wake = pool->idle > 0;
-	if (wake)
-		pool->idle--;
+	struct worker *idle = pool->idle;
+	if (idle)
+		pool->idle = idle->next_idle;
 	pthread_mutex_unlock(&pool->lock);
-	if (wake)
-		sem_post(&pool->some);           /* not with the lock held: whoever wakes would sleep again at once */
+	if (idle)
+		sem_post(&idle->wake);           /* not with the lock held: whoever wakes would sleep again at once */
 	if (start) {
-		if (!pool->started)
-			sem_init(&pool->some, 0, 0);
-		thread_start(&pool->ids[pool->started], worker, pool);
-		pool->started++;
+		struct worker *w = &pool->workers[pool->started++];
+		w->pool = pool;
+		sem_init(&w->wake, 0, 0);
+		thread_start(&w->id, worker, w);
 	}
 	return ST_OK;
 }
@@ -134,12 +143,12 @@ void job_stop(void)
 		struct pool *pool = &pools[c];
 		pthread_mutex_lock(&pool->lock);
 		pool->stop = true;
-		for (int i = 0; i < pool->idle; i++)
-			sem_post(&pool->some);
-		pool->idle = 0;
+		for (struct worker *w = pool->idle; w; w = w->next_idle)
+			sem_post(&w->wake);
+		pool->idle = NULL;
 		pthread_mutex_unlock(&pool->lock);
 		for (int i = 0; i < pool->started; i++)
-			pthread_join(pool->ids[i], NULL);
+			pthread_join(pool->workers[i].id, NULL);
 		pool->started = 0;
 		pool->stop = false;
 	}
