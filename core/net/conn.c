@@ -6,7 +6,6 @@
 #include <errno.h>
 #include <math.h>
 #include <netinet/in.h>
-#include <netinet/tcp.h>
 #include <stdlib.h>
 #include <unistd.h>
 
@@ -270,8 +269,6 @@ static void adopt(struct msg *msg)
 	c->io.data = c;
 	ev_timer_init(&c->timer, on_timer, 0., 0.);
 	c->timer.data = c;
-	setsockopt(s->fd, IPPROTO_TCP, TCP_NODELAY, &(int){ 1 }, sizeof(int));
-	setsockopt(s->fd, SOL_SOCKET, SO_KEEPALIVE, &(int){ 1 }, sizeof(int));
 	io_add(io, IO_OPENED, 1);
 	if (s->token) {
 		conn_event(c, CONN_BOUND, s->token, NULL);
