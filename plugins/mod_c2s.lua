@@ -103,6 +103,8 @@ local function on_header(session, header, xmlns)
   if session.destroyed then return end
   features:reset()
   client_session.send(session, features)
+  -- A client that does not wait for them (XEP-0484 §1) gets them along with what it waits for.
+  if session.net then session.net:more() end
 end
 
 local COMPRESSION_FAILED = "<failure xmlns='http://jabber.org/protocol/compress'><processing-failed/></failure>"

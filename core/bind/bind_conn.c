@@ -4,6 +4,7 @@
  *   session() | session(value)           any value, attached; nil until set
  *   id()  ip()  port()  serverip()  serverport()  class()  connected()
  *   send(string | stanza | block)        -> true, or false when it is over
+ *   more()                               an answer is to follow what was sent, if the other side has sent on: it may wait for that, 0.1 s
  *   track(queue | nil [, hold])          what is sent goes into that queue of couplet.core.unacked too, if it is a stanza. hold: stanzas
  *                                        are only kept, until the next call
  *   owes()                               is something of it still on its way to the kernel? Then `drained` comes
@@ -578,6 +579,12 @@ static int conn_m_feed(lua_State *L)
 	return 0;
 }
 
+static int conn_m_more(lua_State *L)
+{
+	conn_more(live(check(L)));
+	return 0;
+}
+
 static int conn_m_done(lua_State *L)
 {
 	done(check(L));
@@ -687,7 +694,7 @@ void bind_conn_open(lua_State *L)
 		{ "class", conn_m_class },       { "connected", conn_m_connected }, { "send", conn_m_send },
 		{ "close", conn_m_close },       { "abort", conn_m_abort },       { "starttls", conn_m_starttls },
 		{ "restart", conn_m_restart },   { "compress", conn_m_compress }, { "mode", conn_m_mode },
-		{ "done", conn_m_done },         { "window", conn_m_window },     { "pause", conn_m_pause },
+		{ "more", conn_m_more },         { "done", conn_m_done },         { "window", conn_m_window },     { "pause", conn_m_pause },
 		{ "tap", conn_m_tap },           { "feed", conn_m_feed },         { "track", conn_m_track },
 		{ "owes", conn_m_owes },
 		{ "resume", conn_m_resume },     { "limits", conn_m_limits },     { "deadline", conn_m_deadline },

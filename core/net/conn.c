@@ -406,7 +406,9 @@ void conn_flush_dirty(struct io *io)
 		io->dirty = c->dirty_next;
 		c->dirty = false;
 		fetch_ahead(c);
-		if (!c->dead)
+		if (c->more && !c->closing && !c->dead)
+			conn_put_off(c);
+		else if (!c->dead)
 			conn_flush(c);
 		if (c->dead) {
 			if (c->dirty) {           /* died in its flush, and marked itself: it is the first again */

@@ -169,6 +169,17 @@ void conn_abort(uint64_t id, const char *reason)
 	order(id, run_abort, 0, mem_copy(reason, strlen(reason)), NULL);
 }
 
+static void run_more(struct conn *c, struct order *o)
+{
+	(void)o;
+	c->more = c->first && (c->rest.len || (c->stream && stream_has_more(c->stream)));
+}
+
+void conn_more(uint64_t id)
+{
+	order(id, run_more, 0, NULL, NULL);
+}
+
 struct starttls {
 	struct tls_ctx *ctx;
 	struct block *name;

@@ -78,6 +78,7 @@ struct conn {
 	uint32_t taken;                 /* blocks the logic thread has sent here; wraps around */
 	bool unsent;                    /* something was queued since the last time all was out */
 	bool later;                     /* in io->later */
+	bool more;                      /* the next conn_queue() takes along what is queued */
 };
 
 /* conn.c */
@@ -103,6 +104,7 @@ void conn_handled(struct conn *c);                        /* after the peer's en
 /* conn_write.c */
 void conn_queue(struct conn *c, struct block *b, uint32_t at, uint32_t end);     /* takes a reference of its own */
 void conn_queue_later(struct conn *c, struct block *b, uint32_t at, uint32_t end);     /* flushed with the next, or CONN_LATER */
+void conn_put_off(struct conn *c);                        /* conn_mark() after CONN_LATER */
 void conn_flush(struct conn *c);
 void conn_wire_out(struct conn *c);                       /* sends home->wire, keeps what does not go */
 void conn_wire_keep(struct conn *c);                      /* keeps it for what is sent next, at the latest in conn_flush() */

@@ -107,16 +107,24 @@ static bool append(struct conn *c, struct block *b, uint32_t at, uint32_t end)
 
 void conn_queue(struct conn *c, struct block *b, uint32_t at, uint32_t end)
 {
-	if (append(c, b, at, end))
-		conn_mark(c);
+	if (!append(c, b, at, end))
+		return;
+	c->more = false;
+	conn_mark(c);
+}
+
+void conn_put_off(struct conn *c)
+{
+	if (c->later)
+		return;
+	c->later = true;
+	io_later(c->home, c->id);
 }
 
 void conn_queue_later(struct conn *c, struct block *b, uint32_t at, uint32_t end)
 {
-	if (append(c, b, at, end) && !c->later && !c->dirty) {
-		c->later = true;
-		io_later(c->home, c->id);
-	}
+	if (append(c, b, at, end) && !c->dirty)
+		conn_put_off(c);
 }
 
 void conn_flush_later(struct io *io)
@@ -126,7 +134,7 @@ void conn_flush_later(struct io *io)
 		struct conn *c = io_slot_find(io, io->later[i]);
 		if (!c)
 			continue;
-		c->later = false;
+		c->later = c->more = false;
 		if (c->first)
 			conn_mark(c);
 	}

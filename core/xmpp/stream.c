@@ -247,6 +247,11 @@ enum status stream_feed(struct stream *s, struct str bytes)
 	return feed(s, bytes);
 }
 
+bool stream_has_more(const struct stream *s)
+{
+	return s->held.len > 0;
+}
+
 void stream_pause(struct stream *s)
 {
 	s->paused = true;

@@ -514,6 +514,50 @@ check.test("what may wait goes with what may not, or after a moment", function()
   l:close()
 end)
 
+check.test("who has sent on gets what more() was said of along with the answer, or after a moment", function()
+  local name, list = class { stream = function(c)
+    c:send "features "
+    c:more()
+    c:done()
+  end }
+  local l = listen(name)
+  local function says(text)
+    local c = connect(l)
+    wait("opened", function() return has(c, "opened") end)
+    c.conn:send(text)
+    return c
+  end
+  local waits = says(HEADER)
+  wait_data(waits, "features ")
+
+  local seen
+  for _ = 1, 50 do                               -- until this process was not kept waiting itself
+    local began, c = loop.mono(), says(HEADER .. "<a/>")
+    local o
+    wait("<a/>", function()
+      o = list[#list]
+      return o ~= list[1] and #o.elements == 1
+    end)
+    pass(0.02)
+    local data = c.data
+    if loop.mono() - began < 0.09 then seen = data end
+    o.conn:send "answer"
+    wait_data(c, "answer")
+    check.equal(c.data, "features answer")
+    c.conn:abort()
+    o.conn:done()
+    wait_closed(o)
+    if seen then break end
+  end
+  check.equal(seen, "")
+
+  local c = says(HEADER .. "<a/>")
+  wait_data(c, "features ")                      -- nobody answers <a/>
+  for _, one in ipairs { c, waits } do one.conn:abort() end
+  wait("closed", function() return list[1].reason end)
+  l:close()
+end)
+
 -- --- time ---
 
 check.test("deadline, and idle", function()
