@@ -150,8 +150,7 @@ module:hook("stream-features", function(event)
   end
   local names, types = login.offer(event)
   if not names then return end
-  local authentication, bindings = st.stanza("authentication", { xmlns = SASL2 }), {}
-  for _, name in ipairs(names) do authentication:text_tag("mechanism", name) end
+  local authentication, bindings = login.element("authentication", SASL2, names), {}
   for _, kind in ipairs(types) do bindings[kind] = true end
   local inline = st.stanza("inline", { xmlns = SASL2 })
   module:fire_event("advertise-sasl-features",

@@ -92,9 +92,7 @@ module:hook("stream-features", function(event)
   end
   local names = login.offer(event)
   if not names then return end
-  features:tag("mechanisms", { xmlns = SASL })
-  for _, name in ipairs(names) do features:text_tag("mechanism", name) end
-  features:up()
+  features:add_child(login.element("mechanisms", SASL, names))
 end)
 
 module:hook("stanza/" .. SASL .. ":auth", function(event)

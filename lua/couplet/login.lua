@@ -8,6 +8,7 @@
 --                                                 accepts(session, handler)? -> condition, text to refuse a right proof }
 --     login.load()                                to be called in module.load; may wait
 --     login.offer(event) -> names, types | nil    in stream-features: mechanisms, strongest first; adds the channel bindings
+--     login.element(name, xmlns, names) -> stanza     that lists them, of that name
 --     login.start(event, mechanism, own?) -> bool     { origin, stanza } begins an exchange; own: a handler for it alone
 --     login.process(session, message | nil)       goes on with it; may wait
 --     login.refused(session, condition, text?)    one more failure that is no proof
@@ -23,10 +24,12 @@
 local jid = require "couplet.jid"
 local lockout = require "couplet.lockout"
 local sessions = require "couplet.sessions"
+local st = require "couplet.stanza"
 local task = require "couplet.task"
 local users = require "couplet.users"
 local base64 = require "couplet.util.base64"
 local x509 = require "couplet.util.x509"
+local parse = require "couplet.util.xml".parse
 
 local login = {}
 
@@ -110,6 +113,18 @@ local function strongest_first(names)
   take(weak)
   return list
 end
+
+-- The types of channel binding a connection can have: one list for all connections that have the same.
+local kinds = { "tls-exporter", "tls-server-end-point", "tls-unique" }
+local combinations = {}
+for bits = 0, 2 ^ #kinds - 1 do
+  local list = {}
+  for i, kind in ipairs(kinds) do
+    if bits & 1 << i - 1 ~= 0 then list[#list + 1] = kind end
+  end
+  combinations[bits] = list
+end
+local EXPORTER, NONE = 1, combinations[0]
 
 local too_many = { condition = "policy-violation", text = "Too many failed attempts to authenticate" }
 
@@ -220,36 +235,65 @@ function login.new(module, dialect)
   end
 
   local function add_bindings(session, handler, tls)
-    if not tls or not handler.add_cb_handler then return {} end
-    local bindings, types = tls.bindings or {}, {}
-    handler.cb_types = types
+    if not tls or not handler.add_cb_handler then return NONE end
+    local bindings, bits = tls.bindings or {}, 0
     if tls.version == "TLSv1.3" then                -- RFC 9266; derived when a client binds to it, most do not
       handler:add_cb_handler("tls-exporter", function()
         return session.conn:ssl_exportkeyingmaterial("EXPORTER-Channel-Binding", 32, "")
       end)
-      types[1] = "tls-exporter"
+      bits = EXPORTER
     end
-    for _, kind in ipairs { "tls-server-end-point", "tls-unique" } do
+    for i = 2, #kinds do
+      local kind = kinds[i]
       local data = bindings[kind]
       if kind == "tls-server-end-point" and end_point_hash and end_point_hash ~= "auto" then
         data = require "couplet.util.hex".decode(end_point_hash)
       end
       if data then
         handler:add_cb_handler(kind, function() return data end)
-        types[#types + 1] = kind
+        bits = bits | 1 << i - 1
       end
     end
     handler.userdata = handler.userdata or { ["tls-unique"] = session.conn, ["tls-exporter"] = session.conn }
-    return types
+    handler.cb_types = combinations[bits]
+    return handler.cb_types
   end
 
-  local function usable(session, handler)
-    local names = {}
+  -- What is offered -> { names = set, list = strongest first, plus = is a channel binding used? }
+  local function make_offer(session, handler)
+    local names, plus = {}, false
     for name in pairs(handler:mechanisms()) do
-      if not disabled:contains(name) and (session.secure or not insecure:contains(name)) then names[name] = true end
+      if not disabled:contains(name) and (session.secure or not insecure:contains(name)) then
+        names[name] = true
+        plus = plus or name:find("-PLUS", -5, true) ~= nil
+      end
     end
-    handler.announced = names
-    return names
+    return { names = names, list = strongest_first(names), plus = plus }
+  end
+
+  -- Made once for all sessions that are alike.
+  local offers = setmetatable({}, { __mode = "k" })       -- handler.common -> types -> secure -> offer
+
+  local function offer_of(session, handler, types)
+    local common = handler.common
+    if not common then return make_offer(session, handler) end
+    local by_types = offers[common]
+    if not by_types then
+      by_types = {}
+      offers[common] = by_types
+    end
+    local by_secure = by_types[types]
+    if not by_secure then
+      by_secure = {}
+      by_types[types] = by_secure
+    end
+    local secure = session.secure and true or false
+    local offer = by_secure[secure]
+    if not offer then
+      offer = make_offer(session, handler)
+      by_secure[secure] = offer
+    end
+    return offer
   end
 
   function self.allowed(mechanism) return not disabled:contains(mechanism) end
@@ -263,10 +307,10 @@ function login.new(module, dialect)
     else
       add_bindings(session, handler, tls or tls_of(session))
     end
-    return handler.cb_types or {}
+    return handler.cb_types or NONE
   end
 
-  -- A handler for this session and the channel binding types it can use.
+  -- A handler for this session, the channel binding types it can use, and what is offered.
   local function new_handler(session)
     local handler = users.get_sasl_handler(module.host, session)
     if not handler then return nil end
@@ -275,39 +319,53 @@ function login.new(module, dialect)
     if names and handler.extended and not handler.profile.external then
       handler = handler:extended { external = external(names) }
     end
+    if handler.cb then handler.common = nil end             -- it binds to more than the connection has
     local types = self.equip(session, handler, tls)
-    usable(session, handler)
-    return handler, types
+    local offer = offer_of(session, handler, types)
+    handler.announced = offer.names
+    return handler, types, offer
   end
 
-  -- All plugins that offer something on this stream offer the same.
+  -- All plugins that offer something on this stream offer the same. The lists are others' too: not to be changed.
   function self.offer(event)
     local offer, session = event.sasl_offer, event.origin
     if offer ~= nil then return offer or nil, event.sasl_bindings end
     event.sasl_offer = false
     if secure_only and not session.secure then return nil end
-    local handler, types = new_handler(session)
+    local handler, types, made = new_handler(session)
     session.sasl_handler = handler
     if not handler then
       module:log("error", "the authentication plugin of %s gives no SASL handler", module.host)
       return nil
     end
-    local list = strongest_first(handler.announced)
+    local list = made.list
     if not list[1] then
       module:log("warn", "no SASL mechanism is left to offer: see authentication, disable_sasl_mechanisms, "
         .. "insecure_sasl_mechanisms")
       return nil
     end
     event.sasl_offer, event.sasl_bindings = list, types
-    local plus = false
-    for i = 1, #list do plus = plus or list[i]:find("-PLUS", -5, true) ~= nil end
-    if plus then
+    if made.plus then
       local features = event.features
       features:tag("sasl-channel-binding", { xmlns = "urn:xmpp:sasl-cb:0" })
       for _, kind in ipairs(types) do features:tag("channel-binding", { type = kind }):up() end
       features:up()
     end
     return list, types
+  end
+
+  local elements = setmetatable({}, { __mode = "k" })      -- list -> the element that offers it
+
+  -- An element of that name with a <mechanism/> for each of an offer's list; the caller may add to it.
+  function self.element(name, xmlns, list)
+    local element = elements[list]
+    if not element then
+      element = st.stanza(name, { xmlns = xmlns })
+      for i = 1, #list do element:text_tag("mechanism", list[i]) end
+      element = parse(tostring(element))         -- copies of what was parsed share its bytes
+      elements[list] = element
+    end
+    return st.clone(element)
   end
 
   -- An exchange -----------------------------------------------------------------------------------------------------------------

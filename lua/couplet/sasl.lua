@@ -16,6 +16,7 @@
 -- mechanisms = map, if not all that these make possible; cb = map of channel binding functions;
 -- [+] iterations: what invented keys for unknown names say. [+] One value more from plain_test and scram_*, true: nobody can
 -- tell now (the store fails, the server is too busy); that is a temporary-auth-failure and no guess.
+-- [+] .common: a table that is the same for handlers whose mechanisms depend on the connection's channel binding alone.
 -- [+] What mod_saslauth sets on a handler: announced (map: the mechanisms the client was told), secret (what invented keys
 -- depend on), advertised (text; SCRAM tells the client a hash of it: mod_sasl_ssdp), gate (fn(handler, username) -> condition,
 -- text to refuse that name before anything is asked about it), beside (fn(handler, username): what else is read of that
@@ -68,15 +69,19 @@ function sasl.registerMechanism(name, backends, fn, cb_backends)
 end
 
 function sasl.new(realm, profile, userdata)
-  local mechs = profile.mechanisms or made[profile]
+  local mechs, common = profile.mechanisms, nil
   if not mechs then
-    mechs = {}
-    made[profile] = mechs
-    for backend in pairs(profile) do
-      for _, name in ipairs(by_backend[backend] or {}) do mechs[name] = true end
+    mechs = made[profile]
+    if not mechs then
+      mechs = {}
+      made[profile] = mechs
+      for backend in pairs(profile) do
+        for _, name in ipairs(by_backend[backend] or {}) do mechs[name] = true end
+      end
     end
+    common = not profile.cb and mechs or nil
   end
-  return setmetatable({ realm = realm, profile = profile, mechs = mechs, userdata = userdata }, handler)
+  return setmetatable({ realm = realm, profile = profile, mechs = mechs, common = common, userdata = userdata }, handler)
 end
 
 -- A handler that can do more: the profile with `more` added. For who is not the backend but knows something (certificates).

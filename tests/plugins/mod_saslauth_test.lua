@@ -112,6 +112,19 @@ check.test("what is offered", function()
     types[#types + 1] = tag.attr.type
   end
   check.equal(types, { "tls-exporter", "tls-server-end-point" })
+
+  -- alike or not, each session is offered what fits it, and what one plugin makes of it is not another's
+  features:get_child("mechanisms", SASL):text_tag("mechanism", "X-OTHER")
+  check.equal(mechanisms(connect(host).features()), { "SCRAM-SHA-256", "SCRAM-SHA-1", "PLAIN" })
+  c = connect(host, { bindings = { ["tls-exporter"] = "x", ["tls-server-end-point"] = "y" } })
+  check.equal(#mechanisms(c.features()), 5)
+
+  -- RFC 5802 §6: no SCRAM without binding is -PLUS only
+  host = new { disable_sasl_mechanisms = { "SCRAM-SHA-256", "SCRAM-SHA-1", "PLAIN", "DIGEST-MD5" } }
+  c = connect(host, { bindings = { ["tls-exporter"] = "x" } })
+  check.equal(mechanisms(c.features()), { "SCRAM-SHA-256-PLUS", "SCRAM-SHA-1-PLUS" })
+  check.equal(condition(auth(c, "SCRAM-SHA-1", "n,,n=x,r=y")), "invalid-mechanism")
+  check.equal(mechanisms(connect(host).features()), {})
   host:close()
   host = new { c2s_require_encryption = false }
   c = connect(host, { secure = false, encrypted = false })
