@@ -358,24 +358,12 @@ static void put_der(struct buf *out, enum tls_key key, const X509 *x)
 	OPENSSL_free(der);
 }
 
-/* RFC 5929 §4.1: the certificate hashed by the hash of its own signature, SHA-256 in place of MD5 and SHA-1. Where the
- * signature has no hash of its own (Ed25519) the RFC says nothing; SHA-256 is what the field does. */
-static void put_end_point(struct buf *out, const X509 *x)
-{
-	int md = NID_undef;
-	unsigned char hash[EVP_MAX_MD_SIZE];
-	unsigned n = 0;
-	X509_get_signature_info((X509 *)x, &md, NULL, NULL, NULL);
-	const EVP_MD *digest = md == NID_undef || md == NID_md5 || md == NID_sha1 || md == NID_md5_sha1 ? NULL : EVP_get_digestbynid(md);
-	if (X509_digest(x, digest ? digest : EVP_sha256(), hash, &n) == 1)
-		put(out, TLS_END_POINT, hash, n);
-}
-
 static void put_bindings(struct tls *t, struct buf *out, const X509 *server)
 {
 	unsigned char bytes[64];
-	if (server)
-		put_end_point(out, server);
+	struct tls_end_point hash;
+	if (server && tls_end_point(server, &hash))
+		put(out, TLS_END_POINT, hash.bytes, hash.n);
 	if (SSL_version(t->ssl) < TLS1_3_VERSION && SSL_get_extms_support(t->ssl) == 1) {
 		/* RFC 5929 §3.1: the first Finished; the client's, or the server's on a resumed session. Not without the extended
 		 * master secret: two sessions could share it. */

@@ -9,6 +9,7 @@
 #include <openssl/pem.h>
 #include <openssl/ssl.h>
 #include <openssl/x509v3.h>
+#include <assert.h>
 #include <ctype.h>
 #include <dirent.h>
 #include <pthread.h>
@@ -137,6 +138,55 @@ static int on_password(char *out, int room, int rwflag, void *arg)
 	return (int)n;
 }
 
+/* --- tls-server-end-point: hashed once for each of our certificates, and not for each handshake --- */
+
+static int end_point_index;
+static pthread_once_t end_point_once = PTHREAD_ONCE_INIT;
+
+static void end_point_free(void *x, void *p, CRYPTO_EX_DATA *data, int index, long number, void *arg)
+{
+	(void)x;
+	(void)data;
+	(void)index;
+	(void)number;
+	(void)arg;
+	free(p);
+}
+
+static void end_point_prepare(void)
+{
+	end_point_index = X509_get_ex_new_index(0, NULL, NULL, NULL, end_point_free);
+	assert(end_point_index >= 0);
+}
+
+/* The certificate hashed by the hash of its own signature, SHA-256 in place of MD5 and SHA-1. Where the signature has no hash of
+ * its own (Ed25519) the RFC says nothing; SHA-256 is what the field does. */
+static bool end_point_of(const X509 *x, struct tls_end_point *out)
+{
+	int md = NID_undef;
+	X509_get_signature_info((X509 *)x, &md, NULL, NULL, NULL);
+	const EVP_MD *digest = md == NID_undef || md == NID_md5 || md == NID_sha1 || md == NID_md5_sha1 ? NULL : EVP_get_digestbynid(md);
+	return X509_digest(x, digest ? digest : EVP_sha256(), out->bytes, &out->n) == 1;
+}
+
+bool tls_end_point(const X509 *x, struct tls_end_point *out)
+{
+	pthread_once(&end_point_once, end_point_prepare);
+	const struct tls_end_point *kept = X509_get_ex_data(x, end_point_index);
+	if (!kept)
+		return end_point_of(x, out);
+	*out = *kept;
+	return true;
+}
+
+static void keep_end_point(X509 *x)
+{
+	struct tls_end_point *kept = mem_zero(sizeof *kept);
+	pthread_once(&end_point_once, end_point_prepare);
+	if (!end_point_of(x, kept) || X509_set_ex_data(x, end_point_index, kept) != 1)
+		free(kept);
+}
+
 static enum status load_chain(struct maker *m, SSL_CTX *ssl, const char *text)
 {
 	BIO *bio = pem_open(text);
@@ -146,6 +196,8 @@ static enum status load_chain(struct maker *m, SSL_CTX *ssl, const char *text)
 	X509 *x = PEM_read_bio_X509_AUX(bio, NULL, on_password, NULL);
 	if (!x || SSL_CTX_use_certificate(ssl, x) != 1)
 		st = bad(m, "certificate");
+	else
+		keep_end_point(x);
 	X509_free(x);
 	SSL_CTX_clear_chain_certs(ssl);
 	while (!st && (x = PEM_read_bio_X509(bio, NULL, on_password, NULL)))

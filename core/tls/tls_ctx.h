@@ -49,6 +49,13 @@ struct tls_ctx *tls_ctx_dane(const struct tls_ctx *ctx, struct str records);
 /* Clients that ask for name ("a.example", "*.a.example") get host's certificate and policy. NULL takes the name away. */
 void tls_ctx_host(struct tls_ctx *ctx, struct str name, struct tls_ctx *host);
 
+/* tls-server-end-point (RFC 5929 §4.1) of a certificate; those of contexts have it with them. */
+struct tls_end_point {
+	unsigned n;
+	unsigned char bytes[64];
+};
+bool tls_end_point(const X509 *x, struct tls_end_point *out);
+
 /* By tls.c: the callbacks of a context. */
 void tls_ctx_hooks(SSL_CTX *ssl);
 
