@@ -107,7 +107,7 @@ local pointless = {
   ["connections are served by threads of the server's own (io_threads)"] = { "use_libevent", "network_backend",
     "network_settings", "network_default_read_size" },
   ["TCP keep-alive is always on"] = { "tcp_keepalives", "c2s_tcp_keepalives", "s2s_tcp_keepalives", "component_tcp_keepalives" },
-  ["streams have a second to close"] = { "c2s_close_timeout", "s2s_close_timeout" },
+  ["streams have five seconds to close"] = { "c2s_close_timeout", "s2s_close_timeout" },
   ["the parser bounds what a stanza costs"] = { "c2s_max_child_elements", "s2s_max_child_elements" },
   ["bandwidth is counted by the byte"] = { "limits_resolution" },
   ["`dns` says how names are looked up"] = { "unbound", "dns_timeout", "proxy_dns" },
