@@ -406,7 +406,7 @@ void conn_flush_dirty(struct io *io)
 		io->dirty = c->dirty_next;
 		c->dirty = false;
 		fetch_ahead(c);
-		if (c->more && !c->closing && !c->dead)
+		if (c->more && !(c->blocked_at > 0) && !c->closing && !c->dead)
 			conn_put_off(c);
 		else if (!c->dead)
 			conn_flush(c);

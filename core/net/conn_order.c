@@ -172,7 +172,8 @@ void conn_abort(uint64_t id, const char *reason)
 static void run_more(struct conn *c, struct order *o)
 {
 	(void)o;
-	c->more = c->first && (c->rest.len || (c->stream && stream_has_more(c->stream)));
+	/* not while it waits for the socket, which would then tell over and over that it can be written to */
+	c->more = c->first && !(c->blocked_at > 0) && (c->rest.len || (c->stream && stream_has_more(c->stream)));
 }
 
 void conn_more(uint64_t id)

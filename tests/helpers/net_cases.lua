@@ -527,8 +527,20 @@ check.test("who has sent on gets what more() was said of along with the answer, 
     c.conn:send(text)
     return c
   end
+  -- at once: the space behind the header, as some clients send it, says nothing
+  local quick
+  for _ = 1, 50 do
+    local began, c = loop.mono(), says(HEADER .. "\r\n ")
+    wait_data(c, "features ")
+    quick = loop.mono() - began < 0.09
+    c.conn:abort()
+    wait("closed", function() return list[#list].reason end)
+    if quick then break end
+  end
+  check.ok(quick)
   local waits = says(HEADER)
   wait_data(waits, "features ")
+  local first = list[#list]
 
   local seen
   for _ = 1, 50 do                               -- until this process was not kept waiting itself
@@ -536,7 +548,7 @@ check.test("who has sent on gets what more() was said of along with the answer, 
     local o
     wait("<a/>", function()
       o = list[#list]
-      return o ~= list[1] and #o.elements == 1
+      return o ~= first and #o.elements == 1
     end)
     pass(0.02)
     local data = c.data
@@ -554,7 +566,7 @@ check.test("who has sent on gets what more() was said of along with the answer, 
   local c = says(HEADER .. "<a/>")
   wait_data(c, "features ")                      -- nobody answers <a/>
   for _, one in ipairs { c, waits } do one.conn:abort() end
-  wait("closed", function() return list[1].reason end)
+  wait("closed", function() return first.reason end)
   l:close()
 end)
 
