@@ -134,6 +134,19 @@ return function(name, options)
     equal(#texts(a, "old"), 0)
     ok(known "old")
 
+    -- what came another way is seen when the names are read again
+    local holders = require "couplet.storage.holders"
+    local shared = database.get(options).archives["more.example\0has"]
+    local holds = shared.holders
+    shared.holders = nil                           -- so this append is not noticed
+    ok(other:append("elsewhere", nil, { 1 }))
+    shared.holders = holds
+    ok(known "elsewhere")
+    local again = holders.again
+    holders.again = 0
+    while not a:has "elsewhere" do require "couplet.core".loop.once() end
+    holders.again = again
+
     -- what is added while somebody looks is not overlooked
     local found
     task.spawn(function() found = #texts(a, "late") end)

@@ -44,7 +44,7 @@ local ROW = " = (SELECT id FROM archive WHERE owner = " .. OWNER .. " AND key = 
 local RESOLVE = "SELECT id FROM archive WHERE owner = " .. OWNER .. " AND id" .. ROW
 local GET = COLUMNS .. ITEM .. OWNER .. " AND a.id" .. ROW
 local USERS = "SELECT \"user\" FROM owner WHERE collection = " .. COLLECTION
-  .. " AND EXISTS (SELECT 1 FROM TIMES t WHERE t.owner = owner.id)"
+  .. " AND EXISTS (SELECT 1 FROM TIMES t WHERE t.owner = owner.id) LIMIT ?3"
 
 -- The statements in which databases differ.
 local function sql_of(db)
@@ -341,6 +341,7 @@ local function append_surely(self, item, done)
       { self.shared.sql.enter, self.host, self.store, item.user, number, item.xml, item.with },
     }, true)
     if not fine and code == "conflict" then
+      adding(self, item.user)
       fine, message, code = post(self, item.user, {
         { DROP_KEY, self.host, self.store, item.user, item.id },
         { self.shared.sql.find_number, self.host, self.store, item.user, number & ~0xfffff, item.id, "xml", item.xml,
@@ -416,7 +417,7 @@ function methods:has(user)
   local shared = self.shared
   local known = shared.holders
   if not known then
-    known = holders.new(function() return self:users() end)
+    known = holders.new(function(most) return self:users(most) end)
     shared.holders = known
     for name in pairs(shared.last) do known:added(name) end
   end
@@ -596,8 +597,9 @@ function methods:dates(user)
   return rows
 end
 
-function methods:users()
-  local rows, n, code = self.db:read{ { self.shared.sql.users, self.host, self.store } }
+-- Of at most so many
+function methods:users(most)
+  local rows, n, code = self.db:read{ { self.shared.sql.users, self.host, self.store, most or 1 << 53 } }
   if not rows then return nil, n, code end
   local i = 0
   return function()

@@ -1,39 +1,51 @@
 -- SPDX-License-Identifier: MIT
 -- storage.holders: for which users there is something, where most have nothing: so nothing is read for those.
 --
---   local known = holders.new(read)           read() -> iterator of names | nil, message; it may wait, and runs in a task of its own
+--   local known = holders.new(read)           read(most) -> iterator of at most so many names | nil, message; in a task of its
+--                                             own, so it may wait
 --   known:may(user) -> boolean                false: there is nothing. Never waits: until the names have been read it is true
 --   known:added(user)                         something is about to be written
 --   local mark = known:mark(user)             before looking; and if nothing was there:
 --   known:none(user, mark)                    nothing is there, unless something was added since
 --
--- What another process writes for a user without anything is not seen.
+-- The names are read again now and then, while somebody asks: what another process has written, or what was in a file that was
+-- put in the place of the old one, is seen after some minutes.
 
+local core = require "couplet.core"
 local log = require "couplet.logger".init "storage"
 local task = require "couplet.task"
 
+local mono = core.loop.mono
+
 local NAMES_MAX = 200000               -- more are not kept in mind: then everybody may have something
 
-local holders = {}
+local holders = { again = 300 }        -- seconds after which they are read anew
 holders.__index = holders
 
-function holders.new(read)
-  local self = setmetatable({ names = {}, count = 0, changes = 0, complete = false }, holders)
+local function read_names(self)
+  self.read_at = mono()
   task.spawn(function()
-    local users, err = read()
+    local users, err = self.read(NAMES_MAX + 1)
     if not users then
-      log("error", "who has something stored cannot be read, so it will be asked each time: %s", err)
+      log("error", "who has something stored cannot be read: %s", err)
       return
     end
     for user in users do self:added(user) end
     self.complete = true
   end)
+end
+
+function holders.new(read)
+  local self = setmetatable({ read = read, names = {}, count = 0, changes = 0, complete = false }, holders)
+  read_names(self)
   return self
 end
 
 function holders:may(user)
   local names = self.names
-  return not (names and self.complete) or names[user] ~= nil
+  if not names then return true end
+  if mono() - self.read_at > holders.again then read_names(self) end
+  return not self.complete or names[user] ~= nil
 end
 
 function holders:added(user)
