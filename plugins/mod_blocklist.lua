@@ -50,7 +50,7 @@ function is_blocked(username, jid)
   end
   return matches(list, place) and true or false
 end
-blocking.provide(host, is_blocked, lists.has)
+blocking.provide(host, is_blocked, lists)
 module:on_unload(function() blocking.provide(host) end)
 
 -- What the contacts see of it --------------------------------------------------------------------------------------------------

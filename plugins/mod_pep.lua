@@ -99,7 +99,7 @@ end
 -- Notifications --------------------------------------------------------------------------------------------------------------
 
 local SEES = { from = true, both = true }
-local blocks, has_list = blocking.blocks, blocking.has_list
+local blocks, has_list, listed = blocking.blocks, blocking.has_list, blocking.listed
 local add, send_to = sessions.add, sessions.send_to
 
 -- Has one of them blocked the other? May wait.
@@ -122,12 +122,6 @@ local function add_user(many, user, node, reached, who)
   end
 end
 
--- Nobody of this account has to be asked whether it has blocked somebody.
-local function blocks_nobody(user)
-  local _, session = next(user.sessions)
-  return not session or not has_list(session.username, session.host)
-end
-
 -- The message goes to all who hear of a node by their presence. Most of them can be told without asking anybody: in one go, each
 -- looked at once. -> addresses elsewhere that are to be told, and the set of all these (nil if nobody will ask) with and without
 -- resource.
@@ -137,7 +131,7 @@ local function tell_contacts(service, object, message)
   local roster = rostermanager.load_roster(username, host) or {}
   local model, affiliations = object.config.access_model, object.affiliations
   local by_presence = model == "presence" or model == "open"         -- so has who sees it, unless something is said of him
-  local unasked = by_presence and not has_list(username, host)
+  local blockers = by_presence and not has_list(username, host) and listed()       -- false, nil: everybody has to be asked
   local reached = next(object.subscribers) and {} or nil
   local many, doubtful, theirs, elsewhere = sessions.many(), {}, {}, {}
   local user_of = directory.user
@@ -147,7 +141,7 @@ local function tell_contacts(service, object, message)
   for contact, item in next, roster do
     user = SEES[item.subscription] and contact and user_of(contact)
     if user then
-      if unasked and not affiliations[contact] and blocks_nobody(user) then
+      if blockers and not blockers[contact] and not affiliations[contact] then
         add_user(many, user, node, reached, contact)
       else
         doubtful[#doubtful + 1] = contact

@@ -7,6 +7,8 @@
 --   data.get(username) -> table | nil, err        not to be changed
 --   data.set(username, table | nil) -> true | nil, err      seen at once; waits until it is kept
 --   data.forget(username)                         the account is gone
+--   data.tell(set, suffix) -> boolean             set has, from now on, name and suffix of each account that has something;
+--                                                 tell(nil): no more, and they leave it. false: it is not known who has
 --
 -- What another process writes is seen for accounts that had something, once their table has left the memory.
 
@@ -34,6 +36,21 @@ function sparse.new(store, size, log)
   local names = read_names(store, log)
   local recall, keep = recent.new(size)        -- username -> table, or false: nothing
   local data = {}
+  local told, behind                           -- the set, and what is behind a name there
+
+  local function note(username, there)
+    if not names then return end
+    names[username] = there
+    if told then told[username .. behind] = there end
+  end
+
+  function data.tell(set, suffix)
+    if not names then return false end
+    for username in pairs(told and names or {}) do told[username .. behind] = nil end
+    told, behind = set, suffix
+    for username in pairs(told and names or {}) do told[username .. behind] = true end
+    return true
+  end
 
   function data.has(username) return not names or names[username] == true end
 
@@ -56,7 +73,7 @@ function sparse.new(store, size, log)
   end
 
   function data.set(username, value)
-    if names then names[username] = true end
+    note(username, true)
     keep(username, value or false)
     local ok, err = store:set(username, value)
     if not ok then
@@ -68,7 +85,7 @@ function sparse.new(store, size, log)
 
   function data.forget(username)
     keep(username, nil)
-    if names then names[username] = nil end
+    note(username, nil)
   end
 
   return data

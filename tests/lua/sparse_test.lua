@@ -80,3 +80,20 @@ check.test("memory is bounded", function()
 end)
 
 check.done()
+
+check.test("a set with their addresses is kept up to date", function()
+  local s, set = store { romeo = { 1 } }, {}
+  local data = sparse.new(s, 10, quiet)
+  check.equal(data.tell(set, "@h"), true)
+  check.equal(set, { ["romeo@h"] = true })
+  data.set("juliet", { 2 })
+  data.forget "romeo"
+  check.equal(set, { ["juliet@h"] = true })
+  data.tell(nil)
+  data.set("nurse", { 3 })
+  check.equal(set, {})
+  data.tell(set, "@g")
+  check.equal(set, { ["juliet@g"] = true, ["nurse@g"] = true })
+  s.broken = true
+  check.equal(sparse.new(s, 10, quiet).tell({}, "@h"), false)
+end)
