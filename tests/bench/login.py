@@ -6,6 +6,7 @@ so that a busy machine does the same to each, and of many short rounds the quart
 --instructions: in user space, counted by callgrind.
 
     tls         a handshake, nothing else
+    starttls    as most clients log in: a stream in clear, STARTTLS, and then what follows
     scram       SCRAM-SHA-256, a new stream, a resource: three round trips and a header more
     scram2      the same with SASL2 and Bind 2: two round trips
     fast waits  a token, with SASL2 and Bind 2, by a client that waits for the features first: two
@@ -43,11 +44,14 @@ context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
 
 
 class Client:
-    def __init__(self, port):
-        self.s = context.wrap_socket(socket.create_connection(("127.0.0.1", port)), server_hostname="localhost")
-        self.s.settimeout(30)
+    def __init__(self, port, starttls=False):
+        self.s = socket.create_connection(("127.0.0.1", port), timeout=30)
         self.s.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.got = ""
+        if starttls:
+            self.ask(HEADER, "</stream:features>")
+            self.ask("<starttls xmlns='urn:ietf:params:xml:ns:xmpp-tls'/>", "<proceed")
+        self.s = context.wrap_socket(self.s, server_hostname="localhost")
 
     def ask(self, text, until):
         self.s.sendall(text.encode())
@@ -80,8 +84,12 @@ def tls(port):
     Client(port).s.close()
 
 
-def scram(port, more=""):
-    c = Client(port)
+def starttls(_):
+    scram(s.port, starttls=True)
+
+
+def scram(port, more="", starttls=False):
+    c = Client(port, starttls)
     c.ask(HEADER, "</stream:features>")
     a = c.ask("<auth xmlns='%s' mechanism='SCRAM-SHA-256'>%s</auth>" % (SASL, FIRST), "</challenge>")
     c.ask("<response xmlns='%s'>%s</response>" % (SASL, final(challenge_in(a))), "</success>")
@@ -161,7 +169,7 @@ def instructions(pid):
 counting = "--instructions" in sys.argv
 numbers = [int(a) for a in sys.argv[1:] if a.isdigit()]
 logins, rounds = [*numbers, *([30, 1] if counting else [15, 60])[len(numbers):]]
-ways = {"tls": tls, "scram": scram, "scram2": scram2, "fast waits": fast_waits, "fast": fast, "fast count": fast_count,
+ways = {"tls": tls, "starttls": starttls, "scram": scram, "scram2": scram2, "fast waits": fast_waits, "fast": fast, "fast count": fast_count,
         "scram+": scram_all, "fast+": fast_all}
 spent = {w: [] for w in ways}
 if counting:
