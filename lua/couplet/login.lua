@@ -126,6 +126,9 @@ for bits = 0, 2 ^ #kinds - 1 do
 end
 local EXPORTER, NONE = 1, combinations[0]
 
+-- Copies of what was parsed share its bytes.
+local function compact(element) return parse(tostring(element)) end
+
 local too_many = { condition = "policy-violation", text = "Too many failed attempts to authenticate" }
 
 -- A wrong proof is a guess and counts in full. A mechanism or a channel binding that does not fit is no guess: real clients
@@ -259,8 +262,15 @@ function login.new(module, dialect)
     return handler.cb_types
   end
 
-  -- What is offered -> { names = set, list = strongest first, plus = is a channel binding used? }
-  local function make_offer(session, handler)
+  -- XEP-0440
+  local function bindings_element(types)
+    local element = st.stanza("sasl-channel-binding", { xmlns = "urn:xmpp:sasl-cb:0" })
+    for _, kind in ipairs(types) do element:tag("channel-binding", { type = kind }):up() end
+    return compact(element)
+  end
+
+  -- What is offered -> { names = set, list = strongest first, bindings = element, if one is used }
+  local function make_offer(session, handler, types)
     local names, plus = {}, false
     for name in pairs(handler:mechanisms()) do
       if not disabled:contains(name) and (session.secure or not insecure:contains(name)) then
@@ -268,7 +278,7 @@ function login.new(module, dialect)
         plus = plus or name:find("-PLUS", -5, true) ~= nil
       end
     end
-    return { names = names, list = strongest_first(names), plus = plus }
+    return { names = names, list = strongest_first(names), bindings = plus and bindings_element(types) or nil }
   end
 
   -- Made once for all sessions that are alike.
@@ -276,7 +286,7 @@ function login.new(module, dialect)
 
   local function offer_of(session, handler, types)
     local common = handler.common
-    if not common then return make_offer(session, handler) end
+    if not common then return make_offer(session, handler, types) end
     local by_types = offers[common]
     if not by_types then
       by_types = {}
@@ -290,7 +300,7 @@ function login.new(module, dialect)
     local secure = session.secure and true or false
     local offer = by_secure[secure]
     if not offer then
-      offer = make_offer(session, handler)
+      offer = make_offer(session, handler, types)
       by_secure[secure] = offer
     end
     return offer
@@ -345,12 +355,7 @@ function login.new(module, dialect)
       return nil
     end
     event.sasl_offer, event.sasl_bindings = list, types
-    if made.plus then
-      local features = event.features
-      features:tag("sasl-channel-binding", { xmlns = "urn:xmpp:sasl-cb:0" })
-      for _, kind in ipairs(types) do features:tag("channel-binding", { type = kind }):up() end
-      features:up()
-    end
+    if made.bindings then event.features:add_child(st.clone(made.bindings)) end
     return list, types
   end
 
@@ -362,7 +367,7 @@ function login.new(module, dialect)
     if not element then
       element = st.stanza(name, { xmlns = xmlns })
       for i = 1, #list do element:text_tag("mechanism", list[i]) end
-      element = parse(tostring(element))         -- copies of what was parsed share its bytes
+      element = compact(element)
       elements[list] = element
     end
     return st.clone(element)
