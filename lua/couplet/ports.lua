@@ -151,14 +151,15 @@ local function shut(id)
   log("info", "%s no longer listens on %s port %d", door.name, bracket(door.interface), door.port)
 end
 
--- What should be open for a service: id -> { interface, port, key }
+-- What should be open for a service: id -> { interface, port, key }; and whether something there is no port.
 local function wanted(service)
-  local set = {}
+  local set, wrong = {}, false
   local numbers, key = ports_of(service)
   for _, interface in ipairs(interfaces_of(service)) do
     for _, port in ipairs(numbers) do
       local number = math.tointeger(tonumber(port))
       if not number or number < 0 or number > 65535 then
+        wrong = true
         log("error", "%s: %q is no port number%s", key or service.name, tostring(port),
           key and config.place("*", key) and " (" .. config.place("*", key) .. ")" or "")
       else
@@ -166,7 +167,7 @@ local function wanted(service)
       end
     end
   end
-  return set
+  return set, wrong
 end
 
 function ports.activate(name)
@@ -199,12 +200,14 @@ end
 
 function ports.reconcile()
   if held then return end
-  local keep = {}
+  local keep, wrong = {}, {}                     -- wrong: services whose ports stay as they are, until somebody has mended the file
   for name, list in pairs(services) do
-    for id in pairs(wanted(list[#list])) do keep[id] = keep[id] or name end
+    local set
+    set, wrong[name] = wanted(list[#list])
+    for id in pairs(set) do keep[id] = keep[id] or name end
   end
   for id, door in pairs(doors) do
-    if keep[id] ~= door.name then shut(id) end
+    if keep[id] ~= door.name and not wrong[door.name] then shut(id) end
   end
   for name in pairs(services) do ports.activate(name) end
 end

@@ -209,6 +209,9 @@ def ports(two, server):
     two.configure(how="SIGHUP")
     assert not reachable(other) and reachable(server.port)
     late.sync()                                        # came by a port that is closed now
+    two.configure((ports, 'c2s_ports = { "fivetwo" }'))
+    assert reachable(server.port), "what is no port closes none"
+    assert '"fivetwo" is no port number' in server.log()
     two.configure((ports, "c2s_ports = { }"))
     assert not reachable(server.port)
     late.sync()
