@@ -512,6 +512,7 @@ function fake.new(o)
   local name = o.name or "example.org"
   local self = setmetatable({ name = name, order = { name }, options = { [name] = o.options or {} }, global = o.global or {},
     remote = {} }, Host)
+  loader.set_paths(self.global.plugin_paths)
   for other, options in pairs(o.hosts or {}) do
     self.order[#self.order + 1] = other
     self.options[other] = options
