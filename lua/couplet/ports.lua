@@ -151,20 +151,25 @@ local function shut(id)
   log("info", "%s no longer listens on %s port %d", door.name, bracket(door.interface), door.port)
 end
 
--- What should be open for a service: id -> { interface, port, key }; and whether something there is no port.
-local function wanted(service)
-  local set, wrong = {}, false
+-- What should be open for a service: id -> { interface, port, key }; and whether something there is no port, which is logged.
+local function wanted(service, quiet)
+  local set, good, wrong = {}, {}, false
   local numbers, key = ports_of(service)
-  for _, interface in ipairs(interfaces_of(service)) do
-    for _, port in ipairs(numbers) do
-      local number = math.tointeger(tonumber(port))
-      if not number or number < 0 or number > 65535 then
-        wrong = true
+  for _, port in ipairs(numbers) do
+    local number = math.tointeger(tonumber(port))
+    if number and number >= 0 and number <= 65535 then
+      good[#good + 1] = number
+    else
+      wrong = true
+      if not quiet then
         log("error", "%s: %q is no port number%s", key or service.name, tostring(port),
           key and config.place("*", key) and " (" .. config.place("*", key) .. ")" or "")
-      else
-        set[id_of(service, interface, number)] = { interface = interface, port = number, key = key }
       end
+    end
+  end
+  for _, interface in ipairs(interfaces_of(service)) do
+    for _, number in ipairs(good) do
+      set[id_of(service, interface, number)] = { interface = interface, port = number, key = key }
     end
   end
   return set, wrong
@@ -200,10 +205,10 @@ end
 
 function ports.reconcile()
   if held then return end
-  local keep, wrong = {}, {}                     -- wrong: services whose ports stay as they are, until somebody has mended the file
+  local keep, wrong = {}, {}                     -- wrong: services whose ports stay as they are until somebody mends the file
   for name, list in pairs(services) do
     local set
-    set, wrong[name] = wanted(list[#list])
+    set, wrong[name] = wanted(list[#list], true)           -- activate() says what is wrong
     for id in pairs(set) do keep[id] = keep[id] or name end
   end
   for id, door in pairs(doors) do
