@@ -133,6 +133,13 @@ function room_mt:build_unavailable_presence(from, to)
   return stanza
 end
 
+-- XEP-0421 §4: every presence has it. Those of who is here have it from muc/occupant_id.
+local function with_id(self, stanza, occupant)
+  local id = self:get_occupant_id(occupant)
+  if id then stanza:tag("occupant-id", { xmlns = "urn:xmpp:occupant-id:0", id = id }):up() end
+  return stanza
+end
+
 -- The presence of an occupant as others get it, without <x/>.
 local function base_presence(self, occupant, real_jid)
   local stanza = occupant.role ~= nil and occupant.role ~= "none" and occupant:get_presence(real_jid)
@@ -157,10 +164,12 @@ function room_mt:publicise_occupant_status(occupant, x, nick, actor, reason, pre
   local event = { room = self, stanza = nil, x = x, occupant = occupant, nick = nick, actor = actor, reason = reason,
     recipient = recipient }
   local base = base_presence(self, occupant)
-  if force_unavailable and base.attr.type ~= "unavailable" then base = self:build_unavailable_presence(occupant.nick) end
+  if force_unavailable and base.attr.type ~= "unavailable" then
+    base = with_id(self, self:build_unavailable_presence(occupant.nick), occupant)
+  end
   local farewell = force_unavailable and occupant:get_presence()
   if farewell and farewell.attr.type == "unavailable" then       -- with the words it was sent with
-    base = st.clone(farewell)
+    base = with_id(self, st.clone(farewell), occupant)
     base.attr.from, base.attr.to = occupant.nick, nil
   end
   event.stanza = base
@@ -198,7 +207,7 @@ function room_mt:publicise_occupant_status(occupant, x, nick, actor, reason, pre
     if #full_list > 0 then self:multicast(build(base_x, false), full_list) end
     if #left_list > 0 then
       local x_left = util.x { affiliation = self:affiliation_of(occupant.bare_jid), role = "none" }
-      self:multicast(self:build_unavailable_presence(occupant.nick):add_child(x_left), left_list)
+      self:multicast(with_id(self, self:build_unavailable_presence(occupant.nick), occupant):add_child(x_left), left_list)
     end
   end
   local function tell_self()
@@ -355,7 +364,7 @@ local function leave_nick(self, occupant, real_jid, codes, new_nick, stanza)
     occupant:remove_session(real_jid)
     self:_depart(real_jid)
     self:changed(occupant.nick)
-    local reply = self:build_unavailable_presence(occupant.nick, real_jid)
+    local reply = with_id(self, self:build_unavailable_presence(occupant.nick, real_jid), occupant)
     local x = util.x(nil, codes)
     self:build_item_list(gone, x, self:is_anonymous_for(real_jid), new_nick)
     reply:add_child(x:tag("status", { code = "110" }):up())
@@ -542,7 +551,7 @@ function room_mt:clear(x)
     gone.role = nil
     self:drop_occupant(occupant)
     for full in pairs(gone.sessions) do
-      local stanza = self:build_unavailable_presence(nick, full)
+      local stanza = with_id(self, self:build_unavailable_presence(nick, full), gone)
       local own = util.x { affiliation = "none", role = "none" }
       for _, child in ipairs(x and x.tags or {}) do own:add_child(st.clone(child)) end
       stanza:add_child(own:tag("status", { code = "110" }):up())

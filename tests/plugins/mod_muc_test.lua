@@ -537,6 +537,28 @@ check.test("§7.10: registration keeps a nickname; XEP-0421: occupants have ids 
   check.equal(id_in(romeo), first)
   check.equal(result(ask(juliet, "set", "<query xmlns='jabber:iq:register'><remove/></query>")), "ok")
   check.equal(result(register(nurse, "Juliet")), "cancel conflict")       -- she still sits there under that name
+
+  -- XEP-0421 §4: every presence has one, the last as well
+  local function farewell()
+    local ids = {}
+    for i, client in ipairs { romeo, juliet } do
+      for _, s in ipairs(client:received()) do
+        if s.attr.from == ROOM .. "/Juliet" and s.attr.type == "unavailable" then
+          local id = s:get_child("occupant-id", "urn:xmpp:occupant-id:0")
+          ids[i] = id and id.attr.id or "none"
+          check.equal(select(2, tostring(s):gsub("<occupant%-id", "")), 1)
+        end
+      end
+    end
+    return ids
+  end
+  romeo:received()
+  juliet:received()
+  juliet:send(("<presence type='unavailable' to='%s/Juliet'><status>good night</status></presence>"):format(ROOM))
+  check.equal(farewell(), { first, first })
+  join(juliet, "Juliet")
+  ask(romeo, "set", "<query xmlns='http://jabber.org/protocol/muc#admin'><item nick='Juliet' role='none'/></query>")
+  check.equal(farewell(), { first, first })
   host:close()
 end)
 
