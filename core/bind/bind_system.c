@@ -18,7 +18,9 @@
  *   syslog_open(name, facility)  syslog(level, text)  syslog_close()    level: debug info warn error
  *   notify(text)                       -> true | false: whether a service manager listens (NOTIFY_SOCKET)
  *   on_stop(seconds)                   -> descriptor, readable from the first SIGTERM or SIGINT on. seconds later the process
- *                                      ends with 0, whatever it is doing; a second SIGINT ends it at once
+ *                                      ends with 0, whatever it is doing; a SIGINT that comes a second or more after the first
+ *                                      of them ends it at once. Sooner it is the same request: the terminal sends SIGINT to a
+ *                                      whole group, and a script that runs the server adds a SIGTERM or SIGINT of its own
  *   stop_signal()                      -> name of the signal that came, or nil
  *   stop_within(seconds)               the same last deadline for a stop asked for otherwise
  *   trim() -> boolean                  gives free heap back to the system, a bounded part of it: is there more?
@@ -54,6 +56,7 @@
 #include <sys/utsname.h>
 #include <syslog.h>
 #include <termios.h>
+#include <time.h>
 #include <unicode/uversion.h>
 #include <unistd.h>
 #include <zlib.h>
@@ -356,6 +359,7 @@ static int sys_raise(lua_State *L)
 /* Stopping must work while a plugin spins: so it is a handler and an alarm, not an event of the loop. */
 static int stop_fd = -1;
 static volatile sig_atomic_t stop_number, stop_seconds;
+static struct timespec stop_since; /* on_stop() alone, which does not interrupt itself */
 
 static void stop_now(const char *text, int code)
 {
@@ -367,10 +371,14 @@ static void stop_now(const char *text, int code)
 static void on_stop(int number)
 {
 	int saved = errno;
-	if (stop_number && number == SIGINT)
+	struct timespec now;
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	double since = (double)(now.tv_sec - stop_since.tv_sec) + (double)(now.tv_nsec - stop_since.tv_nsec) / 1e9;
+	if (stop_number && number == SIGINT && since >= 1)
 		stop_now("couplet: stopped at once\n", 130);
 	if (!stop_number) {
 		stop_number = number;
+		stop_since = now;
 		alarm((unsigned)stop_seconds);
 	}
 	uint64_t one = 1;
@@ -391,6 +399,8 @@ static int sys_on_stop(lua_State *L)
 	if (stop_fd < 0 && (stop_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)) < 0)
 		return refused(L);
 	struct sigaction stop = { .sa_handler = on_stop, .sa_flags = SA_RESTART }, late = { .sa_handler = on_alarm };
+	sigaddset(&stop.sa_mask, SIGTERM);
+	sigaddset(&stop.sa_mask, SIGINT);
 	sigfillset(&late.sa_mask);
 	if (sigaction(SIGTERM, &stop, NULL) < 0 || sigaction(SIGINT, &stop, NULL) < 0 || sigaction(SIGALRM, &late, NULL) < 0)
 		return refused(L);
