@@ -60,6 +60,13 @@ function init.load(path)
   return true
 end
 
+-- Having become that user: are our own files still in reach? -> true | nil, text
+function init.may_read(user)
+  if system.access(prosody.paths.plugins, "rx") then return true end
+  return nil, ("user %s cannot read Couplet's files in %s: let others enter the directories above it, or install Couplet"):format(
+    user, prosody.paths.source)
+end
+
 -- Names plugins know.
 function init.libraries()
   require "couplet.alias".install()
@@ -98,10 +105,8 @@ local function drop_root(opts)
     if not system.stat(data) and system.mkdir(data, 0x1e8) then system.chown(data, who.uid, who.gid) end
     local ok, err = system.become(user, group)
     if not ok then fail("cannot become %s: %s%s", user, err, placed(key)) end
-    if not system.access(prosody.paths.plugins, "rx") then
-      fail("user %s cannot read Couplet's files in %s: let others enter the directories above it, or install Couplet", user,
-        prosody.paths.source)
-    end
+    ok, err = init.may_read(user)
+    if not ok then fail("%s", err) end
     system.environment("HOME", who.home)
     system.environment("USER", who.name)
     return

@@ -69,10 +69,10 @@ function server:start(extra)
   return self
 end
 
--- exit code, output and errors of coupletctl
-function server:ctl(command, input)
-  local p = io.popen(("cd %s && %s | %s/bin/coupletctl --config %s %s 2>&1; echo \"exit $?\""):format(quote(self.dir),
-    input and "printf %s " .. quote(input) or "true", quote(build), quote(self.config), command))
+-- exit code, output and errors of coupletctl; env: variables of its environment
+function server:ctl(command, input, env)
+  local p = io.popen(("cd %s && %s | %s %s/bin/coupletctl --config %s %s 2>&1; echo \"exit $?\""):format(quote(self.dir),
+    input and "printf %s " .. quote(input) or "true", env or "", quote(build), quote(self.config), command))
   local text = p:read("a")
   p:close()
   local code = tonumber(text:match("exit (%d+)\n$"))
@@ -110,8 +110,8 @@ local function with(text, fn)
   if not ok then error(err, 0) end
 end
 
-local function expect(s, command, code, pattern, input)
-  local got, text = s:ctl(command, input)
+local function expect(s, command, code, pattern, input, env)
+  local got, text = s:ctl(command, input, env)
   check.equal(got, code, command .. ": " .. text)
   check.ok(text:find(pattern), command .. ": " .. text)
   return text
@@ -450,6 +450,7 @@ check.test("root is given up where an option says so", function()
       s:run()
       check.equal(s:exited(), 1)
       check.ok(s:read("out"):find("user nobody cannot read Couplet's files in ", 1, true), s:read("out"))
+      expect(s, "register juliet localhost x", 1, "^coupletctl: user nobody cannot read Couplet's files in [^\n]*\n$")
     end)
   end
   with(CONFIG:gsub("run_as_root = true", 'user = "nobody"'):gsub('log = %b{}', 'log = "*console"') .. 'VirtualHost "localhost"\n',
@@ -467,6 +468,12 @@ check.test("root is given up where an option says so", function()
     expect(s, "register romeo localhost x", 0, "is ready")
     for _, name in ipairs(system.list(s.dir .. "/data")) do
       check.equal(system.stat(s.dir .. "/data/" .. name).uid, system.user("nobody").uid, name)
+    end
+    system.mkdir(s.dir .. "/closed", 448)
+    system.mkdir(s.dir .. "/closed/plugins", 448)
+    for _, command in ipairs { "register mercutio localhost x", "check config" } do
+      expect(s, command, 1, "^coupletctl: user nobody cannot read Couplet's files in [^\n]*/closed: let others[^\n]*\n$", nil,
+        "COUPLET_PLUGINS=" .. quote(s.dir .. "/closed/plugins"))
     end
   end)
 end)

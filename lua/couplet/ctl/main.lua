@@ -93,10 +93,15 @@ local function become_owner()
   if system.uid() ~= 0 then return true end
   local config = require "couplet.config"
   local user = config.get("*", "user") or config.get("*", "couplet_user") or config.get("*", "prosody_user")
-  local stat = system.stat(config.data_path())
-  if user and user ~= "root" then return system.become(user) end
-  if stat and stat.uid ~= 0 and system.user(stat.uid) then return system.become(stat.uid) end
-  return true
+  if not user then
+    local stat = system.stat(config.data_path())
+    local owner = stat and stat.uid ~= 0 and system.user(stat.uid)
+    user = owner and owner.name
+  end
+  if not user then return true end
+  local ok, err = system.become(user)
+  if not ok then return nil, ("cannot become %s: %s"):format(user, err) end
+  return require "couplet.init".may_read(user)
 end
 
 -- Runs fn as a task; returns its results when it has ended.
