@@ -11,6 +11,7 @@
 --     options: set of words that may come as --word or --word=value; they arrive in ctx.options
 --   commands.find(words) -> command, number of words used | nil          commands.list() -> sorted list
 --   commands.run(name, args, ctx) -> ok, text, data
+--   commands.counted(n, "client"[, "clients"]) -> "1 client", "2 clients"
 --
 -- shell-command items of plugins ({ section, name, desc, args, handler }) appear as "section name".
 
@@ -27,6 +28,10 @@ function commands.declare(c)
   c.max = c.max or c.min
   declared[c.name] = c
   return c
+end
+
+function commands.counted(n, one, many)
+  return ("%d %s"):format(n, n == 1 and one or many or one .. "s")
 end
 
 -- --- what plugins bring ---

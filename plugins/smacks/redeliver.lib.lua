@@ -89,7 +89,9 @@ end
 function redeliver.run(session, list)
   if #list == 0 then return end
   local bare = session.username .. "@" .. host
-  session.log("info", "%d stanzas %s did not acknowledge go another way", #list, session.full_jid)
+  local one = #list == 1
+  session.log("info", "%d %s %s did not acknowledge %s another way", #list, one and "stanza" or "stanzas", session.full_jid,
+    one and "goes" or "go")
   for _, item in ipairs(list) do
     local stanza = sm.stanza(item[1])
     if stanza and not module:fire_event("delivery/failure", { session = session, stanza = stanza }) then

@@ -136,6 +136,14 @@ check.test("a line without end, a client that leaves, too many clients", functio
   check.equal(ask { command = "test fail" }[1].text, "no")
 end)
 
+check.test("counting in words", function()
+  for _, row in ipairs { { 0, "0 errors" }, { 1, "1 error" }, { 2, "2 errors" } } do
+    check.equal(commands.counted(row[1], "error"), row[2])
+  end
+  check.equal(commands.counted(1, "stanza waits", "stanzas wait"), "1 stanza waits")
+  check.equal(commands.counted(2, "stanza waits", "stanzas wait"), "2 stanzas wait")
+end)
+
 check.test("finding commands in words", function()
   local c, n = commands.find { "test", "echo", "a" }
   check.equal(c.name, "test echo")

@@ -211,6 +211,11 @@ local groups = {
   { "Hosts, plugins, connections", "." },
 }
 
+-- Columns are characters: %-38s counts bytes.
+local function help_line(usage, text)
+  return ("  %s%s %s\n"):format(usage, (" "):rep(38 - (utf8.len(usage) or #usage)), text or "")
+end
+
 local function in_group(name, patterns)
   for pattern in patterns:gmatch("[^|]+") do if name:find(pattern) then return true end end
 end
@@ -224,16 +229,16 @@ local function help(of_plugins)
     for _, c in ipairs(commands.list()) do
       if not seen[c.name] and in_group(c.name, group[2]) then
         seen[c.name] = true
-        text[#text + 1] = ("  %-38s %s\n"):format(commands.usage(c), c.help or "")
+        text[#text + 1] = help_line(commands.usage(c), c.help)
       end
     end
     text[#text + 1] = "\n"
   end
   text[#text + 1] = "Plugins\n"
   for _, c in ipairs(of_plugins) do
-    text[#text + 1] = ("  %-38s %s\n"):format(commands.usage(c), c.help or "")
+    text[#text + 1] = help_line(commands.usage(c), c.help)
   end
-  text[#text + 1] = "  " .. ("%-38s %s\n"):format("mod_NAME [ARGUMENT…]", "what that plugin offers as a command")
+  text[#text + 1] = help_line("mod_NAME [ARGUMENT…]", "what that plugin offers as a command")
   text[#text + 1] = "\nOptions\n  --config FILE   default: $COUPLET_CONFIG, /etc/couplet/config.lua, ./config.lua\n"
     .. "  --json          the answer as JSON, where there is data\n"
   return table.concat(text)
@@ -244,7 +249,7 @@ local function command_help(c)
   local text, more = ("usage: coupletctl %s\n\n  %s\n"):format(commands.usage(c), c.help or ""), ""
   for _, x in ipairs(commands.list()) do
     if x.name:sub(1, #c.name + 1) == c.name .. " " then
-      more = more .. ("  %-38s %s\n"):format(commands.usage(x), x.help or "")
+      more = more .. help_line(commands.usage(x), x.help)
     end
   end
   return text .. (more ~= "" and "\n" .. more or "")
@@ -335,7 +340,7 @@ function main.run(argv)
     opts.help = true
   end
   if #words == 0 then
-    (opts.help and io.stdout or io.stderr):write(help(opts.help and of_plugins(opts) or {}))
+    (opts.help and io.stdout or io.stderr):write(help(of_plugins(opts)))
     return opts.help and 0 or 2
   end
   local module_name = words[1]:match("^mod_([%w_]+)$")
@@ -350,7 +355,7 @@ function main.run(argv)
       local commands, lines = require "couplet.commands", {}
       for _, x in ipairs(commands.list()) do
         if x.name:sub(1, #words[1] + 1) == words[1] .. " " then
-          lines[#lines + 1] = ("  %-38s %s\n"):format(commands.usage(x), x.help or "")
+          lines[#lines + 1] = help_line(commands.usage(x), x.help)
         end
       end
       if #lines > 0 then

@@ -3,6 +3,7 @@
 
 local core = require "couplet.core"
 local commands = require "couplet.commands"
+local counted = commands.counted
 local directory = require "couplet.directory"
 local json_array = require "couplet.util.json".array
 local prosody = require "couplet.prosody"
@@ -58,8 +59,9 @@ commands.declare { name = "status", help = "is the server up, since when, with h
     end
     local ports = require "couplet.ports".get_active_services()
     ctx:print("Couplet %s, process %d, up %s", prosody.version, core.system.pid(), age(os.time() - prosody.start_time))
-    ctx:print("memory %s, CPU %.1f s, %d sessions of %d users", size(use.rss), use.user + use.system, total, users)
-    for _, h in ipairs(hosts) do ctx:print("host %s (%s): %d sessions", h.host, h.type, h.sessions) end
+    ctx:print("memory %s, CPU %.1f s, %s of %s online", size(use.rss), use.user + use.system,
+      counted(total, "session"), counted(users, "user"))
+    for _, h in ipairs(hosts) do ctx:print("host %s (%s): %s", h.host, h.type, counted(h.sessions, "session")) end
     for _, p in ipairs(ports) do ctx:print("%s on %s port %d%s", p.service, p.interface, p.port, p.tls and ", TLS" or "") end
     return true, nil, { version = prosody.version, pid = core.system.pid(), start_time = prosody.start_time, sessions = total,
       users = users, hosts = hosts, ports = ports, rss = use.rss, config = prosody.config_file }
@@ -118,14 +120,24 @@ local function hosts_for(name, host)
   return list
 end
 
+local function refusal(name, host, err)
+  err = tostring(err)
+  local where = host == "*" and "globally" or "on " .. host
+  if err == "module-not-loaded" then return ("module %s is not loaded %s"):format(name, where) end
+  local hint = err:find("^no mod_") and " (plugins from elsewhere: their directory belongs in plugin_paths)" or ""
+  return ("%s %s: %s%s"):format(name, where, err, hint)
+end
+
 local function each(name, host, verb, action)
   if host and host ~= "*" and no_host(host) then return nil, no_host(host) end
   local list = hosts_for(name, host)
-  if #list == 0 then return nil, ("module %s is not loaded on any host; name one: module %s %s HOST"):format(name, verb, name) end
+  if #list == 0 then
+    return nil, ("module %s is loaded on no host (hosts: %s)"):format(name, table.concat(sorted_hosts(), ", "))
+  end
   local done = {}
   for _, h in ipairs(list) do
     local ok, err = action(h, name)
-    if not ok then return nil, ("%s on %s: %s"):format(name, h, tostring(err)) end
+    if not ok then return nil, refusal(name, h, err) end
     done[#done + 1] = h
   end
   return true, ("%s: %sed on %s"):format(name, verb, table.concat(done, ", "))
@@ -143,7 +155,7 @@ commands.declare { name = "module load", args = "NAME [HOST]",
       if #list == 0 then return nil, ("module %s is loaded everywhere already"):format(name) end
       for _, h in ipairs(list) do
         local ok, err = plugin.load(h, name)
-        if not ok then return nil, ("%s on %s: %s"):format(name, h, tostring(err)) end
+        if not ok then return nil, refusal(name, h, err) end
       end
       return true, ("%s: loaded on %s"):format(name, table.concat(list, ", "))
     end
@@ -195,7 +207,7 @@ commands.declare { name = "c2s list", args = "[HOST|JID]", help = "connected cli
           d.priority and ", priority " .. d.priority or "")
       end
     end
-    return true, #data .. (#data == 1 and " client" or " clients"), data
+    return true, counted(#data, "client"), data
   end }
 
 commands.declare { name = "c2s close", args = "JID|HOST|all [REASON]",
@@ -216,7 +228,7 @@ commands.declare { name = "c2s close", args = "JID|HOST|all [REASON]",
       end
     end
     if n == 0 and what ~= "all" then return nil, "nobody is connected as " .. what end
-    return true, n .. (n == 1 and " client" or " clients") .. " disconnected"
+    return true, counted(n, "client") .. " disconnected"
   end }
 
 -- --- other servers ---
@@ -269,13 +281,13 @@ commands.declare { name = "s2s list", args = "[DOMAIN]", help = "connections wit
       local tls = entry.secure and entry.session.net and entry.session.net:tls()
       ctx:print("%-24s %s %-24s %-22s %-10s %s%s", entry.here, entry.both_ways and "<>" or entry.incoming and "<-" or "->",
         entry.remote, entry.ip or "connecting", entry.state, tls and tls.version .. " " .. tls.cipher or "in the clear",
-        entry.waiting > 0 and (", %d stanzas wait"):format(entry.waiting) or "")
+        entry.waiting > 0 and (", %s"):format(counted(entry.waiting, "stanza waits", "stanzas wait")) or "")
       for _, pair in ipairs(entry.others) do ctx:print("  carries %s, %s as well", pair.host, pair.remote) end
       data[#data + 1] = { host = entry.here, remote = entry.remote, direction = entry.session.direction, ip = entry.ip,
         both_ways = entry.both_ways, proved_by = entry.state, tls = tls and tls.version, waiting = entry.waiting,
         further = entry.others }
     end
-    return true, #data .. (#data == 1 and " connection" or " connections"), data
+    return true, counted(#data, "connection"), data
   end }
 
 commands.declare { name = "s2s close", args = "DOMAIN|all", min = 1,
@@ -288,7 +300,7 @@ commands.declare { name = "s2s close", args = "DOMAIN|all", min = 1,
       for host in pairs(prosody.hosts) do link.forget_failures(host, what) end
     end
     for _, entry in ipairs(list) do entry.session:close(nil, "closed by the administrator") end
-    return true, ("%d %s closed"):format(#list, #list == 1 and "connection" or "connections")
+    return true, counted(#list, "connection") .. " closed"
   end }
 
 -- --- hosts and ports ---

@@ -3,6 +3,7 @@
 -- `commands`, by which coupletctl asks a running server what its plugins have brought.
 
 local commands = require "couplet.commands"
+local counted = commands.counted
 
 commands.declare { name = "check config", help = "names and types of all options, plugins, hosts, certificates", where = "tool",
   broken_ok = true,
@@ -17,10 +18,10 @@ commands.declare { name = "check config", help = "names and types of all options
     end
     local file = require "couplet.config".file()
     if count.error > 0 then
-      return nil, ("%s: %d error(s), %d warning(s)"):format(file, count.error, count.warning)
+      return nil, ("%s: %s, %s"):format(file, counted(count.error, "error"), counted(count.warning, "warning"))
     end
-    return true, count.warning > 0 and ("%s: no errors, %d warning(s)"):format(file, count.warning) or file .. ": all is well",
-      findings
+    if count.warning > 0 then return true, ("%s: no errors, %s"):format(file, counted(count.warning, "warning")), findings end
+    return true, file .. ": all is well", findings
   end }
 
 commands.declare { name = "check", help = "the same as check config", where = "tool", broken_ok = true,
