@@ -17,6 +17,7 @@ local router = require "couplet.router"
 local sessions = require "couplet.sessions"
 local st = require "couplet.stanza"
 local task = require "couplet.task"
+local wrap = require "couplet.conn".wrap
 
 local net, attr_of = core.net, core.stanza.attr
 local process = router.core_process_stanza
@@ -180,34 +181,49 @@ module.environment.listener = on
 local lost = on.closed
 function on.closed(conn, reason)
   open = open - 1
-  local session = conn:session()
+  local session, bus = conn:session(), prosody.events
+  local known = bus.heard "c2s-closed" and (session and session.conn or wrap(conn))        -- as plugins know it
   lost(conn, reason)
   if session then client_session.flushed(session, false) end           -- what waits for it holds up the queue
+  if known then task.spawn(bus.fire_event, "c2s-closed", { session = session, conn = known }) end
 end
+
+-- The first is for whoever has more to send along; what it adds is one write here as well, after the one that has just gone.
+local DRAINS = { "c2s-pre-ondrain", "c2s-ondrain" }
 
 function on.drained(conn)
   local session = conn:session()
   if not session then return end
   client_session.flushed(session, true)
   local bus = bus_of(session)
-  if bus.heard "c2s-ondrain" then task.spawn(bus.fire_event, "c2s-ondrain", { session = session }) end
+  for _, event in ipairs(DRAINS) do
+    if bus.heard(event) then task.spawn(bus.fire_event, event, { session = session }) end
+  end
 end
 
 net.on("c2s", on)
 
 -- Which buses would tell somebody of each buffer that has emptied? Without any, connections report it to who waits for it alone.
 local drains = {}
-local function tells(host, heard)
-  drains[host] = heard or nil
+local function tells(who, heard)
+  drains[who] = heard or nil
   net.every_drained("c2s", next(drains) ~= nil)
 end
 local function watch(host, bus)
-  bus.watch("c2s-ondrain", function(heard) tells(host, heard) end)
+  for _, event in ipairs(DRAINS) do
+    bus.watch(event, function(heard) tells(event .. " " .. host, heard) end)
+  end
+end
+local function watch_no_more(host, bus)
+  for _, event in ipairs(DRAINS) do
+    bus.watch(event, nil)
+    tells(event .. " " .. host, false)
+  end
 end
 watch("*", prosody.events)
 
 function module.unload()
-  prosody.events.watch("c2s-ondrain", nil)
+  watch_no_more("*", prosody.events)
   net.every_drained("c2s", false)
 end
 
@@ -242,8 +258,7 @@ function module.add_host(host_module)
   end)
   host_module:on_unload(function()
     enabled[host] = nil
-    bus.watch("c2s-ondrain", nil)
-    tells(host, false)
+    watch_no_more(host, bus)
   end)
 end
 

@@ -127,6 +127,29 @@ check.test("errors of the reader, before and after the header", function()
   check.ok(text(conn):find "^<stream:error><restricted%-xml [^>]*/></stream:error></stream:stream>$")
 end)
 
+check.test("plugins hear that a buffer has emptied, and of the end", function()
+  local heard = {}
+  local conn, session = opened()
+  local bus = session.host and require "couplet.hosts".get(session.host).events or prosody.events
+  local handlers = {}
+  for name, where in pairs { ["c2s-pre-ondrain"] = bus, ["c2s-ondrain"] = bus, ["c2s-closed"] = prosody.events } do
+    handlers[name] = { where, function(event)
+      check.equal(event.session, session)
+      local over = event.session.destroyed and " destroyed " or ""
+      heard[#heard + 1] = name .. over .. (event.conn and event.conn:ip() or "")
+    end }
+    where.add_handler(name, handlers[name][2])
+  end
+  on.drained(conn)
+  on.closed(conn, "reset")
+  for name, h in pairs(handlers) do h[1].remove_handler(name, h[2]) end
+  check.equal(heard, { "c2s-pre-ondrain", "c2s-ondrain", "c2s-closed destroyed " .. conn:ip() })
+  conn, session = opened()
+  on.drained(conn)
+  on.closed(conn, "reset")
+  check.equal(#heard, 3)
+end)
+
 check.test("the end, from the client, from us, from the network", function()
   local conn, session = opened()
   on.ended(conn)
