@@ -22,6 +22,7 @@ if arg and arg[1] == "starter" then
 end
 
 local pg = postgres.new()
+local SLOW = (os.getenv "COUPLET_WRAP" or ""):find "san" and 5 or 1     -- sanitizers and what runs beside them take their time
 
 local lines = {}
 core.log.sink(function(level, source, text) lines[#lines + 1] = level .. " " .. source .. ": " .. text end)
@@ -163,7 +164,7 @@ local function background(command)
 end
 
 test("the server is killed under load, and started again: what was confirmed is there, once", function()
-  local driver = fresh()
+  local driver = fresh { timeout = 20 * SLOW }             -- its recovery is waited for
   for _ = 1, 2 do
     local state = under_load(driver, function(state)
       pg.signal "KILL"
@@ -253,7 +254,7 @@ test("what a broken connection left behind is ended before anything new is writt
 end)
 
 test("wrong password, no such database, wrong encoding: said with advice, and fine once mended", function()
-  local function with(more) return { driver = "postgres", conninfo = pg.conninfo(more), name = "x", timeout = 3 } end
+  local function with(more) return { driver = "postgres", conninfo = pg.conninfo(more), name = "x", timeout = 3 * SLOW } end
   pg.query("CREATE DATABASE latin ENCODING 'LATIN1' TEMPLATE template0", "postgres")
   local rows = {
     { { password = "guess" }, "refuses the login", "pg_hba" }, { { database = "none" }, "no such database", "createdb" },
