@@ -113,7 +113,7 @@ end
 -- resource.
 local function add_user(many, user, node, reached, who)
   for _, session in next, user.sessions do
-    local set = session.presence and session.pep_interest          -- interest.of(), for a thousand
+    local set = session.presence and interest.of(session)
     if set and set[node] then
       local full = session.full_jid
       add(many, session, full)
@@ -312,7 +312,7 @@ module:hook("presence/bare", function(event)
   local pep, user = home and home.modules.pep, directory.user(attr.to)
   if not pep or not user then return end
   for _, session in pairs(user.sessions) do
-    local set = session.presence and session.pep_interest          -- interest.of(), for a thousand
+    local set = session.presence and interest.of(session)
     if set then task.spawn(pep.tell_last_items, node, session, session.full_jid, set) end
   end
 end, { priority = 10, match = { type = "subscribed", from_local = true } })
