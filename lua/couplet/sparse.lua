@@ -44,11 +44,15 @@ function sparse.new(store, size, log)
     if told then told[username .. behind] = there end
   end
 
+  local function tell_all(there)
+    for username in pairs(told and names or {}) do told[username .. behind] = there end
+  end
+
   function data.tell(set, suffix)
     if not names then return false end
-    for username in pairs(told and names or {}) do told[username .. behind] = nil end
+    tell_all(nil)
     told, behind = set, suffix
-    for username in pairs(told and names or {}) do told[username .. behind] = true end
+    tell_all(true)
     return true
   end
 
