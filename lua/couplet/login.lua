@@ -282,27 +282,17 @@ function login.new(module, dialect)
   end
 
   -- Made once for all sessions that are alike.
-  local offers = setmetatable({}, { __mode = "k" })       -- handler.common -> types -> secure -> offer
+  local function weak_keys() return setmetatable({}, { __mode = "k" }) end
+  local offers = { [true] = weak_keys(), [false] = weak_keys() }    -- secure -> handler.common -> types -> offer
 
   local function offer_of(session, handler, types)
     local common = handler.common
     if not common then return make_offer(session, handler, types) end
-    local by_types = offers[common]
-    if not by_types then
-      by_types = {}
-      offers[common] = by_types
-    end
-    local by_secure = by_types[types]
-    if not by_secure then
-      by_secure = {}
-      by_types[types] = by_secure
-    end
-    local secure = session.secure and true or false
-    local offer = by_secure[secure]
-    if not offer then
-      offer = make_offer(session, handler, types)
-      by_secure[secure] = offer
-    end
+    local made = offers[session.secure and true or false]
+    local by_types = made[common] or {}
+    made[common] = by_types
+    local offer = by_types[types] or make_offer(session, handler, types)
+    by_types[types] = offer
     return offer
   end
 
@@ -359,7 +349,7 @@ function login.new(module, dialect)
     return list, types
   end
 
-  local elements = setmetatable({}, { __mode = "k" })      -- list -> the element that offers it
+  local elements = weak_keys()                        -- list -> the element that offers it
 
   -- An element of that name with a <mechanism/> for each of an offer's list; the caller may add to it.
   function self.element(name, xmlns, list)
