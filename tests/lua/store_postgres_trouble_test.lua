@@ -211,7 +211,7 @@ test("a server that stands still for three seconds delays, and blocks nobody", f
 end)
 
 test("away for longer than requests wait: resource-constraint, at once after the first; then all works again", function()
-  local driver = fresh { timeout = 1 }
+  local driver = fresh { timeout = SLOW }
   local s = driver:open("data")
   ok(s:set("romeo", { 1 }))
   pg.stop()
@@ -230,7 +230,7 @@ test("away for longer than requests wait: resource-constraint, at once after the
 end)
 
 test("what a broken connection left behind is ended before anything new is written", function()
-  local driver = fresh { timeout = 1 }
+  local driver = fresh { timeout = SLOW }
   local m = driver:open("data", "map")
   ok(m:set("romeo", "k", 1))
   local pid = pg.query "SELECT pid FROM pg_stat_activity WHERE application_name = 'couplet' AND query NOT LIKE '%read_only%'"
@@ -307,7 +307,7 @@ test("read-only and full: refused, with what fits written; fine again by itself"
 end)
 
 test("somebody holds a lock: the write fails after the time-out, reading goes on", function()
-  local driver = fresh { timeout = 1 }
+  local driver = fresh { timeout = SLOW }
   local m = driver:open("data", "map")
   ok(m:set("romeo", "k", 1))
   background(([[PGPASSWORD="o'Neill \\ 1" psql -X -h %s -p %d -U couplet couplet -c ]]
@@ -380,7 +380,7 @@ test("several processes start at once on an empty database; a newer one is refus
   end
   equal(pg.query("SELECT count(*), max(version) FROM couplet.version", "new"), "1|1")
   pg.query("UPDATE couplet.version SET version = 1000", "new")
-  local s = database.driver("h", { driver = "postgres", conninfo = conninfo, name = "x", timeout = 1 }):open("data")
+  local s = database.driver("h", { driver = "postgres", conninfo = conninfo, name = "x", timeout = SLOW }):open("data")
   refused("internal-server-error", "newer version", s:get("user1"))
   pg.query("UPDATE couplet.version SET version = 1", "new")
   eventually(function() return s:get("user1") end)

@@ -97,6 +97,8 @@ function database.get(options)
   if not d then
     d = setmetatable({ options = options, dialect = dialect[options.driver or "sqlite"], batches = {} }, methods)
     by_place[place] = d
+  elseif not d.db then
+    d.options = options                     -- it opens as whoever came last wants it
   end
   return d
 end
