@@ -1,8 +1,9 @@
 -- SPDX-License-Identifier: MIT
 -- config: reads config.lua, a Lua chunk in which every assignment is an option (known to plugins as core.configmanager).
 --
---   config.load(path)       -> true | nil, message       the old configuration stays on failure
---   config.parse(path, text?, lua?)  -> configuration | nil, message       without touching the loaded one
+--   config.load(path)       -> true | nil, message, part       the old configuration stays on failure
+--   config.parse(path, text?, lua?)  -> configuration | nil, message, part       without touching the loaded one
+--   config.salvage(part)    uses what a broken file said before it broke, for those who look for the running server
 --   config.use(configuration)        makes a parsed one the loaded one
 --   config.get(host, key)   the host's value, else the global one; rawget(host, key): only that section's
 --   config.set(host, key, value)     for this run only
@@ -27,10 +28,18 @@ function config.use(new)
 end
 
 function config.load(path)
-  local new, err = reader.parse(path)
-  if not new then return nil, err end
+  local new, err, part = reader.parse(path)
+  if not new then return nil, err, part end
   loaded = new
   return true
+end
+
+function config.salvage(part)
+  for _, key in ipairs { "data_path", "control_socket" } do
+    local value = part.options["*"][key]
+    if type(value) ~= "string" then part.options["*"][key] = reader.written(part, key) end
+  end
+  loaded = part
 end
 
 -- the directory relative paths start from, and the file itself

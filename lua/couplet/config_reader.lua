@@ -94,6 +94,19 @@ function reader.place(cfg, host, key)
   return cfg.files[n] .. ":" .. line
 end
 
+-- What a broken file says in so many words: `key = "text"` on a line of its own, above the first host.
+function reader.written(cfg, key)
+  local found
+  for _, source in ipairs(cfg.sources) do
+    for line in source:gmatch("[^\n]+") do
+      if line:find("^%s*VirtualHost%f[^%w_]") or line:find("^%s*Component%f[^%w_]") then break end
+      local _, text, rest = line:match("^%s*" .. key .. "%s*=%s*([\"'])([^\"'\\]+)%1%s*;?%s*(.*)$")
+      if text and (rest == "" or rest:find("^%-%-")) then found = text end
+    end
+  end
+  return found
+end
+
 -- --- options already set, used as a word: append to them, read them, set something inside ---
 
 local proxies = setmetatable({}, { __mode = "k" })     -- proxy -> { cfg, section, path }
@@ -403,7 +416,7 @@ function reader.parse(path, text, lua)
   end, "", 1000000)
   local ok, err = xpcall(run_file, function(e) return e end, cfg, path, 0, lua or standard, text)
   debug.sethook(hook, mask, count)
-  if not ok then return nil, explain(cfg, err) end
+  if not ok then return nil, explain(cfg, err), cfg end
   for i, w in ipairs(cfg.warnings) do cfg.warnings[i] = with_paths(cfg, w) end
   return cfg
 end

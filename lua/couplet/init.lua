@@ -45,9 +45,10 @@ local function plugin_directory()
   return here .. "/plugins"
 end
 
+-- -> true | nil, message, what the broken file said so far
 function init.load(path)
-  local ok, err = config.load(path)
-  if not ok then return nil, err end
+  local ok, err, part = config.load(path)
+  if not ok then return nil, err, part end
   prosody.config_file = config.file()
   prosody.version = core.version
   local plugins = plugin_directory()

@@ -101,6 +101,28 @@ check.test("a broken file leaves the loaded one", function()
   check.equal(config.get("*", "keep"), "this")
 end)
 
+check.test("a broken file still says where the server would listen", function()
+  local rows = {
+    { "data_path = '/x'\nVirtualHost ''", "/x" },                                     -- it ran so far
+    { "data_path = Lua.string.rep('/x', 2)\nVirtualHost ''\ndata_path = '/y'", "/x/x" },
+    { "VirtualHost ''\ndata_path = '/y'", nil },                                      -- below a host
+    { "a = = 1\ndata_path = '/x'", "/x" },
+    { "modules_enabled = {\n'a'\n  data_path = \"/x\"; -- here\ncontrol_socket = 'c'\nVirtualHost 'a.example'", "/x", "c" },
+    { "a = = 1\ndata_path = '/x' .. y\n-- control_socket = 'c'\nmy_data_path = '/z'", nil },
+    { "a = = 1", nil },
+  }
+  for i, row in ipairs(rows) do
+    local before = config.current()
+    local cfg, err, part = config.parse((write("config.lua", row[1])))
+    check.ok(not cfg and err, "row " .. i)
+    config.salvage(part)
+    check.equal(config.get("*", "data_path"), row[2], "row " .. i)
+    check.equal(config.get("*", "control_socket"), row[3], "row " .. i)
+    check.equal(config.data_path(), row[2] or base .. "/data", "row " .. i)
+    config.use(before)
+  end
+end)
+
 check.test("warnings", function()
   local rows = {
     { "x = hello", { ":1: unknown word 'hello' %(quotes missing%?%)" } },

@@ -296,26 +296,30 @@ local function find(words)
   return c, { table.unpack(words, n + 1) }
 end
 
+-- -> path | nil, message, path of the file that does not load. Where the server listens is then known all the same, as a rule:
+-- an administrator who broke his file wants to look at the server that runs.
 local function load_configuration(opts)
   local init = require "couplet.init"
   local path, err = init.find_config(opts.config)
   if not path then return nil, err end
-  local ok
-  ok, err = init.load(path)
-  if not ok then return nil, err, path end
-  return path
+  local ok, part
+  ok, err, part = init.load(path)
+  if ok then return path end
+  if part then require "couplet.config".salvage(part) end
+  return nil, err, part and path
 end
 
 -- Commands of the server that runs, if one does: all it has, and the connection.
-local function listed()
-  local fd = connect()
+local function listed(fd)
+  fd = fd or connect()
   local answer = fd and talk(fd, { command = "commands" }, function() end)
   return answer and answer.data or {}, fd
 end
 
 local function of_plugins(opts)
   local list = {}
-  if not load_configuration(opts) then return list end
+  local path, _, broken = load_configuration(opts)
+  if not path and not broken then return list end
   local all, fd = listed()
   for _, x in ipairs(all) do
     if not require "couplet.commands".get(x.name) then list[#list + 1] = x end
@@ -372,9 +376,20 @@ function main.run(argv)
   end
 
   local path, err, broken = load_configuration(opts)
+  local fd
   if not path and not (c and c.broken_ok) then
-    complain((broken and "the configuration does not load: " or "") .. err)
-    return 1
+    local for_server = broken and not module_name and not (c and (c.where == "tool" or c.name == "reload"))
+    local refused
+    if for_server then fd, refused = connect() end
+    complain((fd and "warning: " or "") .. (broken and "the configuration does not load: " or "") .. err)
+    if not fd then
+      if for_server then
+        complain(refused and "cannot reach the server: " .. refused
+          or "as far as the file can be read, the server would listen at " .. require "couplet.control".path() .. "; none does")
+      end
+      return 1
+    end
+    err = nil
   end
   opts.path, opts.problem = path or broken, not path and err or nil
   if module_name then
@@ -386,10 +401,9 @@ function main.run(argv)
     return math.type(result) == "integer" and result or result == false and 1 or 0
   end
 
-  local fd
   if not c then                         -- perhaps a plugin of the running server brings it
     local all
-    all, fd = listed()
+    all, fd = listed(fd)
     for _, x in ipairs(all) do
       local n = select(2, x.name:gsub("%S+", ""))
       if table.concat(words, " ", 1, math.min(n, #words)) == x.name then
