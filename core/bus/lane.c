@@ -18,6 +18,7 @@ enum { TARGETS = 64 };            /* lanes one thread ever posts to: I/O threads
 struct pending {                  /* gathered for one target; newest first, as the stack wants it */
 	struct lane *to;
 	struct msg *newest, *oldest;
+	bool now;                 /* not all of them may wait */
 };
 
 struct lane {
@@ -25,6 +26,8 @@ struct lane {
 	struct ev_loop *loop;
 	ev_async wake;
 	ev_prepare prepare;
+	ev_timer later;
+	bool due;                 /* what may wait has waited */
 	void (*after)(void *);
 	void *arg;
 	struct msg *own_first, **own_last;        /* posted to itself, oldest first */
@@ -44,7 +47,7 @@ static void push(struct lane *to, struct msg *newest, struct msg *oldest)
 		ev_async_send(to->loop, &to->wake);
 }
 
-void lane_post(struct lane *to, struct msg *msg)
+static void post(struct lane *to, struct msg *msg, bool now)
 {
 	struct lane *from = here;
 	msg->next = NULL;
@@ -64,11 +67,22 @@ void lane_post(struct lane *to, struct msg *msg)
 			p->newest = msg;
 			if (!p->oldest)
 				p->oldest = msg;
+			p->now |= now;
 			return;
 		}
 	}
 	assert(from->pendings < TARGETS);
-	from->pending[from->pendings++] = (struct pending){ to, msg, msg };
+	from->pending[from->pendings++] = (struct pending){ to, msg, msg, now };
+}
+
+void lane_post(struct lane *to, struct msg *msg)
+{
+	post(to, msg, true);
+}
+
+void lane_post_later(struct lane *to, struct msg *msg)
+{
+	post(to, msg, false);
 }
 
 static bool take_inbox(struct lane *lane)
@@ -107,6 +121,36 @@ static bool deliver_own(struct lane *lane)
 	return any;
 }
 
+/* Hands over what was gathered, but for what may wait. */
+static void hand_over(struct lane *lane)
+{
+	bool waits = false;
+	for (int i = 0; i < lane->pendings; i++) {
+		struct pending *p = &lane->pending[i];
+		if (!p->newest)
+			continue;
+		if (!p->now && !lane->due) {
+			waits = true;
+			continue;
+		}
+		struct msg *newest = p->newest, *oldest = p->oldest;
+		p->newest = p->oldest = NULL;
+		p->now = false;
+		push(p->to, newest, oldest);
+	}
+	lane->due = false;
+	if (waits == (ev_is_active(&lane->later) != 0))
+		return;
+	if (waits) {
+		ev_timer_set(&lane->later, LANE_LATER, 0.);
+		ev_timer_start(lane->loop, &lane->later);
+		ev_unref(lane->loop);
+	} else {
+		ev_ref(lane->loop);
+		ev_timer_stop(lane->loop, &lane->later);
+	}
+}
+
 bool lane_turn(struct lane *lane)
 {
 	assert(lane == here);
@@ -118,14 +162,7 @@ bool lane_turn(struct lane *lane)
 		if (lane->after)
 			lane->after(lane->arg);
 	} while (lane->own_first);
-	for (int i = 0; i < lane->pendings; i++) {
-		struct pending *p = &lane->pending[i];
-		if (!p->newest)
-			continue;
-		struct msg *newest = p->newest, *oldest = p->oldest;
-		p->newest = p->oldest = NULL;
-		push(p->to, newest, oldest);
-	}
+	hand_over(lane);
 	return any;
 }
 
@@ -134,6 +171,13 @@ static void on_prepare(struct ev_loop *loop, ev_prepare *w, int events)
 	(void)loop;
 	(void)events;
 	lane_turn(w->data);
+}
+
+static void on_later(struct ev_loop *loop, ev_timer *w, int events)
+{
+	(void)events;
+	ev_ref(loop);                     /* the timer has stopped by itself */
+	((struct lane *)w->data)->due = true;
 }
 
 static void on_wake(struct ev_loop *loop, ev_async *w, int events)
@@ -160,6 +204,8 @@ struct lane *lane_new(struct ev_loop *loop, void (*after)(void *), void *arg)
 	ev_set_priority(&lane->prepare, EV_MINPRI);       /* after every other prepare watcher */
 	ev_prepare_start(loop, &lane->prepare);
 	ev_unref(loop);
+	ev_timer_init(&lane->later, on_later, 0., 0.);
+	lane->later.data = lane;
 	here = lane;
 	return lane;
 }
@@ -170,6 +216,7 @@ void lane_free(struct lane **lane)
 	if (!l)
 		return;
 	assert(l == here);
+	l->due = true;
 	lane_turn(l);
 	ev_ref(l->loop);
 	ev_async_stop(l->loop, &l->wake);

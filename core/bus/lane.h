@@ -30,6 +30,10 @@ struct lane *lane_new(struct ev_loop *loop, void (*after)(void *arg), void *arg)
 void lane_free(struct lane **lane);
 
 void lane_post(struct lane *to, struct msg *msg);    /* moved */
+/* Nobody waits for this one alone: it goes along with the next that is posted there, or after LANE_LATER seconds. A thread that
+ * sleeps is not woken for it, which costs both sides more than most messages are worth. */
+#define LANE_LATER 0.02
+void lane_post_later(struct lane *to, struct msg *msg);
 
 /* Delivers what has come in and hands out what was gathered, now. The loop does this by itself; a nested wait or a thread
  * about to end calls it. Returns whether anything was delivered. */

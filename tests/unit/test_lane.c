@@ -37,14 +37,19 @@ static void deliver(struct msg *msg)
 		ev_break(loop, EVBREAK_ALL);
 }
 
-static void post(struct lane *to, int from, int n, void (*also)(struct note *))
+static struct msg *made(int from, int n, void (*also)(struct note *))
 {
 	struct note *note = mem_zero(sizeof *note);
 	note->msg.deliver = deliver;
 	note->from = from;
 	note->n = n;
 	note->also = also;
-	lane_post(to, &note->msg);
+	return &note->msg;
+}
+
+static void post(struct lane *to, int from, int n, void (*also)(struct note *))
+{
+	lane_post(to, made(from, n, also));
 }
 
 static void begin(int count, void (*after)(void *))
@@ -147,6 +152,56 @@ static void one_by_one(void)
 	sem_destroy(&answered);
 }
 
+static sem_t go;
+
+static void step(struct lane *own)
+{
+	lane_turn(own);
+	sem_post(&answered);
+	sem_wait(&go);
+}
+
+static void *take_time(void *arg)
+{
+	struct ev_loop *mine = ev_loop_new(EVFLAG_AUTO);
+	struct lane *own = lane_new(mine, NULL, NULL);
+	(void)arg;
+	ev_ref(mine);
+	lane_post_later(lane, made(0, 0, NULL));
+	step(own);
+	post(lane, 0, 1, NULL);
+	step(own);
+	lane_post_later(lane, made(0, 2, NULL));
+	lane_turn(own);
+	ev_run(mine, EVRUN_ONCE);               /* LANE_LATER */
+	step(own);
+	lane_post_later(lane, made(0, 3, NULL));
+	step(own);
+	lane_free(&own);
+	ev_loop_destroy(mine);
+	return NULL;
+}
+
+static void what_may_wait(void)
+{
+	static const int after[] = { 0, 2, 3, 3 };      /* not alone; with the next, in order; after a time; not alone */
+	pthread_t id;
+	sem_init(&answered, 0, 0);
+	sem_init(&go, 0, 0);
+	begin(4, NULL);
+	thread_start(&id, take_time, NULL);
+	for (int i = 0; i < COUNT(after); i++) {
+		sem_wait(&answered);
+		lane_turn(lane);
+		CHECK(got == after[i]);
+		sem_post(&go);
+	}
+	pthread_join(id, NULL);
+	end();                                  /* whoever ends hands over all */
+	sem_destroy(&answered);
+	sem_destroy(&go);
+}
+
 static void *produce_few(void *arg)
 {
 	for (int n = 0; n < 10; n++)
@@ -242,6 +297,7 @@ int main(void)
 {
 	RUN(many_producers);
 	RUN(one_by_one);
+	RUN(what_may_wait);
 	RUN(freeing_delivers_the_rest);
 	RUN(to_itself);
 	RUN(nested_delivery);
