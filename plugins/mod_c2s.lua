@@ -77,6 +77,8 @@ end
 local LANG_BYTES = 35                          -- what RFC 5646 §4.4.1 asks to have room for
 
 local function on_header(session, header, xmlns)
+  -- A client that does not wait for the features (XEP-0484 §1) gets them along with what it waits for.
+  if session.net then session.net:more() end
   if not session.notopen then return session:close "bad-format" end     -- a header inside a stream
   if xmlns ~= "jabber:client" then
     return refuse(session, "invalid-namespace", "Clients speak jabber:client here")
@@ -104,8 +106,6 @@ local function on_header(session, header, xmlns)
   if session.destroyed then return end
   features:reset()
   client_session.send(session, features)
-  -- A client that does not wait for them (XEP-0484 §1) gets them along with what it waits for.
-  if session.net then session.net:more() end
 end
 
 local COMPRESSION_FAILED = "<failure xmlns='http://jabber.org/protocol/compress'><processing-failed/></failure>"

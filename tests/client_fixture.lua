@@ -46,7 +46,7 @@ function Conn:send(x)
 end
 function Conn:close() self.is_closed = true end
 function Conn:done() self.dones = (self.dones or 0) + 1 end
-for _, name in ipairs { "deadline", "idle_after", "window", "limits", "starttls", "restart", "compress", "tap", "feed",
+for _, name in ipairs { "deadline", "idle_after", "window", "limits", "starttls", "restart", "compress", "tap", "feed", "more",
   "abort" } do
   Conn[name] = function(self, ...) self.calls[name] = table.pack(...) end
 end

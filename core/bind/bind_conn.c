@@ -4,7 +4,8 @@
  *   session() | session(value)           any value, attached; nil until set
  *   id()  ip()  port()  serverip()  serverport()  class()  connected()
  *   send(string | stanza | block)        -> true, or false when it is over
- *   more()                               an answer is to follow what was sent, if the other side has sent on: it may wait for that, 0.1 s
+ *   more()                               in a header's or element's handler, up to its done(): what is sent may wait for what follows,
+ *                                        0.1 s, if the other side has sent on and so awaits the answer to that
  *   track(queue | nil [, hold])          what is sent goes into that queue of couplet.core.unacked too, if it is a stanza. hold: stanzas
  *                                        are only kept, until the next call
  *   owes()                               is something of it still on its way to the kernel? Then `drained` comes
@@ -55,6 +56,7 @@ struct bound {                            /* the userdata */
 	struct tracker *tracker;          /* the user value QUEUE; NULL: none */
 	uint32_t sent;                    /* blocks sent there (mod 2^32) */
 	bool closing, dialled, abort;
+	bool more;                        /* what is sent now may wait */
 };
 
 struct place {
@@ -163,6 +165,7 @@ static bool is_counted(enum conn_event_kind kind)
 
 static void done(struct bound *b)
 {
+	b->more = false;
 	if (!b->window)
 		return;
 	window_done(b->window);
@@ -477,7 +480,7 @@ static int conn_m_send(lua_State *L)
 	}
 	struct block *block = bind_block_of(L, 2, ((struct bind_class *)b->class->user)->ns);
 	if (!b->tracker || bind_tracker_take(b->tracker, block, (struct str){ NULL, 0 }))
-		bind_conn_sent(b->id, block), conn_send(b->id, &block);
+		b->sent += block->len > 0, conn_send(b->id, &block, b->more);
 	else
 		block_unref(&block);
 	if (b->tracker)
@@ -581,7 +584,8 @@ static int conn_m_feed(lua_State *L)
 
 static int conn_m_more(lua_State *L)
 {
-	conn_more(live(check(L)));
+	struct bound *b = check(L);
+	b->more = b->window && window_elements(b->window) > 1;
 	return 0;
 }
 

@@ -539,7 +539,7 @@ static int net_batch(lua_State *L)
 	if (id && out.len) {
 		struct block *all = block_new(buf_str(&out), 0);
 		bind_conn_sent(id, all);
-		conn_send(id, &all);
+		conn_send(id, &all, false);
 	}
 	buf_free(&out);
 	buf_free(&attr);

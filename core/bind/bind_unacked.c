@@ -112,7 +112,7 @@ static void ask(struct tracker *t, uint64_t id)
 		return;
 	struct block *b = block_ref(t->request);
 	bind_conn_sent(id, b);
-	conn_send(id, &b);
+	conn_send(id, &b, false);
 	t->asked = clock_mono_ms();
 	t->unasked = 0;
 }

@@ -71,7 +71,7 @@ void *conn_text_of(const void *p, size_t n)
 	return t;
 }
 
-void conn_event_to(uint64_t id, enum conn_event_kind kind, uint64_t number, void *p)
+static struct msg *event(uint64_t id, enum conn_event_kind kind, uint64_t number, void *p)
 {
 	struct conn_event *e = mem_alloc(sizeof *e);
 	e->msg.deliver = sink;
@@ -79,12 +79,22 @@ void conn_event_to(uint64_t id, enum conn_event_kind kind, uint64_t number, void
 	e->kind = kind;
 	e->number = number;
 	e->p = p;
-	lane_post(logic_lane(), &e->msg);
+	return &e->msg;
+}
+
+void conn_event_to(uint64_t id, enum conn_event_kind kind, uint64_t number, void *p)
+{
+	lane_post(logic_lane(), event(id, kind, number, p));
 }
 
 void conn_event(struct conn *c, enum conn_event_kind kind, uint64_t number, void *p)
 {
 	conn_event_to(c->id, kind, number, p);
+}
+
+void conn_event_soon(struct conn *c, enum conn_event_kind kind, void *p)
+{
+	lane_post_later(logic_lane(), event(c->id, kind, 0, p));
 }
 
 /* --- one timer for everything --- */
@@ -291,7 +301,10 @@ static void adopt(struct msg *msg)
 			.direct_tls = s->tls != NULL, .held = atomic_load(&hold_new) };
 		if (o->held)
 			c->hold |= HOLD_OPEN;
-		conn_event(c, CONN_OPENED, 0, o);
+		if (o->held || c->raw)            /* who may be spoken to first */
+			conn_event(c, CONN_OPENED, 0, o);
+		else
+			conn_event_soon(c, CONN_OPENED, o);
 	}
 	conn_watch(c);
 	conn_schedule(c);
@@ -406,9 +419,7 @@ void conn_flush_dirty(struct io *io)
 		io->dirty = c->dirty_next;
 		c->dirty = false;
 		fetch_ahead(c);
-		if (c->more && !(c->blocked_at > 0) && !c->closing && !c->dead)
-			conn_put_off(c);
-		else if (!c->dead)
+		if (!c->dead)
 			conn_flush(c);
 		if (c->dead) {
 			if (c->dirty) {           /* died in its flush, and marked itself: it is the first again */

@@ -123,14 +123,12 @@ void conn_free_spare(struct io *io);
 
 /* --- orders: any thread, by id --- */
 
-void conn_send(uint64_t id, struct block **moved);
+/* later: it may wait CONN_LATER seconds for what is sent next. */
+#define CONN_LATER 0.1
+void conn_send(uint64_t id, struct block **moved, bool later);
 /* The same bytes to many connections. tos: for each the value of `to` to put into the hole, or p == NULL: none; tos itself may
  * be NULL. later: they may wait CONN_LATER seconds for company, so that many of them are one write. */
-#define CONN_LATER 0.1
 void conn_send_many(const uint64_t *ids, const struct str *tos, size_t n, struct block *b, bool later);
-/* What was sent so far may wait CONN_LATER seconds for what is sent next, if the peer has said more than is handled: it waits for
- * the answers to that. */
-void conn_more(uint64_t id);
 void conn_close(uint64_t id, double seconds);
 void conn_abort(uint64_t id, const char *reason);
 void conn_starttls(uint64_t id, struct tls_ctx *ctx, const char *server_name, bool client);

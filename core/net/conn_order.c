@@ -51,6 +51,7 @@ struct send {
 	struct msg msg;
 	uint64_t id;
 	struct block *b;
+	bool later;
 };
 
 static void deliver_send(struct msg *msg)
@@ -59,13 +60,13 @@ static void deliver_send(struct msg *msg)
 	struct conn *c = io_slot_find(io_here(), s->id);
 	if (c) {
 		c->taken += s->b->len > 0;
-		conn_queue(c, s->b, 0, s->b->len);
+		(s->later ? conn_queue_later : conn_queue)(c, s->b, 0, s->b->len);
 	}
 	block_unref(&s->b);
 	free(s);
 }
 
-void conn_send(uint64_t id, struct block **moved)
+void conn_send(uint64_t id, struct block **moved, bool later)
 {
 	struct io *io = io_at(io_of(id));
 	if (!id || !io) {
@@ -73,9 +74,9 @@ void conn_send(uint64_t id, struct block **moved)
 		return;
 	}
 	struct send *s = mem_alloc(sizeof *s);
-	*s = (struct send){ .msg.deliver = deliver_send, .id = id, .b = *moved };
+	*s = (struct send){ .msg.deliver = deliver_send, .id = id, .b = *moved, .later = later };
 	*moved = NULL;
-	lane_post(io->lane, &s->msg);
+	(later ? lane_post_later : lane_post)(io->lane, &s->msg);
 }
 
 enum { AHEAD = 4 };              /* connections fetched into the cache before it is their turn */
@@ -167,18 +168,6 @@ static void run_abort(struct conn *c, struct order *o)
 void conn_abort(uint64_t id, const char *reason)
 {
 	order(id, run_abort, 0, mem_copy(reason, strlen(reason)), NULL);
-}
-
-static void run_more(struct conn *c, struct order *o)
-{
-	(void)o;
-	/* not while it waits for the socket, which would then tell over and over that it can be written to */
-	c->more = c->first && !(c->blocked_at > 0) && (c->rest.len || (c->stream && stream_has_more(c->stream)));
-}
-
-void conn_more(uint64_t id)
-{
-	order(id, run_more, 0, NULL, NULL);
 }
 
 struct starttls {

@@ -78,12 +78,13 @@ struct conn {
 	uint32_t taken;                 /* blocks the logic thread has sent here; wraps around */
 	bool unsent;                    /* something was queued since the last time all was out */
 	bool later;                     /* in io->later */
-	bool more;                      /* the next conn_queue() takes along what is queued */
 };
 
 /* conn.c */
 void conn_event(struct conn *c, enum conn_event_kind kind, uint64_t number, void *p);
 void conn_event_to(uint64_t id, enum conn_event_kind kind, uint64_t number, void *p);
+/* For what the peer does not wait for: it comes along with what it says next (LANE_LATER). */
+void conn_event_soon(struct conn *c, enum conn_event_kind kind, void *p);
 void *conn_text_of(const void *p, size_t n);
 void conn_die(struct conn *c, const char *reason);        /* now; freed at the end of the iteration */
 void conn_finish(struct conn *c, const char *reason);     /* flush, goodbye, FIN, then die when the peer has closed too */
@@ -104,10 +105,10 @@ void conn_handled(struct conn *c);                        /* after the peer's en
 /* conn_write.c */
 void conn_queue(struct conn *c, struct block *b, uint32_t at, uint32_t end);     /* takes a reference of its own */
 void conn_queue_later(struct conn *c, struct block *b, uint32_t at, uint32_t end);     /* flushed with the next, or CONN_LATER */
-void conn_put_off(struct conn *c);                        /* conn_mark() after CONN_LATER */
+void conn_put_off(struct conn *c);                        /* conn_mark() after CONN_LATER, unless something is flushed before */
 void conn_flush(struct conn *c);
 void conn_wire_out(struct conn *c);                       /* sends home->wire, keeps what does not go */
-void conn_wire_keep(struct conn *c);                      /* keeps it for what is sent next, at the latest in conn_flush() */
+void conn_wire_keep(struct conn *c);                      /* keeps it for conn_flush(), which the caller sees to */
 void conn_drop_queue(struct conn *c);
 
 #endif

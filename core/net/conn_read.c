@@ -29,9 +29,8 @@ static bool counted(struct conn *c, enum conn_event_kind kind, uint64_t number, 
 static void on_header(void *arg, struct element **header)
 {
 	struct conn *c = arg;
-	uint32_t size = (*header)->size;
-	if (counted(c, CONN_STREAM, 0, *header, size))
-		stream_pause(c->stream);
+	/* What a client sends along with it comes to the logic thread along with it: there is one header to a stream. */
+	counted(c, CONN_STREAM, 0, *header, (*header)->size);
 	*header = NULL;
 }
 
@@ -178,9 +177,17 @@ static void shaken(struct conn *c)
 		io_add(c->home, IO_RESUMED, 1);
 	struct buf info = { 0 };
 	tls_info(c->tls, &info);
-	conn_event(c, CONN_SECURED, 0, conn_text_of(buf_data(&info), info.len));
+	struct conn_text *text = conn_text_of(buf_data(&info), info.len);
 	buf_free(&info);
-	conn_mark(c);
+	if (c->client)
+		conn_event(c, CONN_SECURED, 0, text);
+	else
+		conn_event_soon(c, CONN_SECURED, text);
+	conn_wire_keep(c);
+	if (c->first || !tls_peer_may_wait(c->tls))
+		conn_mark(c);
+	else if (c->wire.len)
+		conn_put_off(c);
 }
 
 static void shake_failed(struct conn *c)
@@ -202,12 +209,10 @@ static void tls_in(struct conn *c, struct str bytes)
 		size_t got = 0;
 		buf_eat(&io->wire, io->wire.len);
 		enum status st = tls_read(c->tls, &bytes, io->plain, IO_PLAIN, &got, &io->wire);
-		if (tls_ready(c->tls) && c->tls_state == TLS_SHAKE && (st == ST_OK || st == ST_AGAIN || st == ST_CLOSED)) {
+		if (tls_ready(c->tls) && c->tls_state == TLS_SHAKE && (st == ST_OK || st == ST_AGAIN || st == ST_CLOSED))
 			shaken(c);
-			conn_wire_keep(c);
-		} else {
+		else
 			conn_wire_out(c);
-		}
 		if (c->dead || st == ST_AGAIN)
 			return;
 		if (st == ST_INVALID) {

@@ -109,7 +109,6 @@ void conn_queue(struct conn *c, struct block *b, uint32_t at, uint32_t end)
 {
 	if (!append(c, b, at, end))
 		return;
-	c->more = false;
 	conn_mark(c);
 }
 
@@ -134,8 +133,8 @@ void conn_flush_later(struct io *io)
 		struct conn *c = io_slot_find(io, io->later[i]);
 		if (!c)
 			continue;
-		c->later = c->more = false;
-		if (c->first)
+		c->later = false;
+		if (c->first || c->wire.len)
 			conn_mark(c);
 	}
 	io->n_later -= n;
@@ -195,20 +194,19 @@ void conn_wire_out(struct conn *c)
 			return;
 	}
 	buf_eat(wire, n);
-	conn_wire_keep(c);
+	if (wire->len) {
+		conn_wire_keep(c);
+		conn_mark(c);
+	}
 }
 
 void conn_wire_keep(struct conn *c)
 {
 	struct buf *wire = &c->home->wire;
-	if (!wire->len)
-		return;
-	if (c->wire.len + wire->len > WIRE_MAX) {
+	if (c->wire.len + wire->len > WIRE_MAX)
 		conn_die(c, "send buffer full");
-		return;
-	}
-	buf_add_str(&c->wire, buf_str(wire));
-	conn_mark(c);
+	else
+		buf_add_str(&c->wire, buf_str(wire));
 }
 
 /* ST_OK: all is out. */

@@ -286,6 +286,11 @@ bool tls_ready(const struct tls *t)
 	return t->ready;
 }
 
+bool tls_peer_may_wait(const struct tls *t)
+{
+	return t->server && SSL_version(t->ssl) >= TLS1_3_VERSION;
+}
+
 enum status tls_write(struct tls *t, struct str plain, struct buf *out)
 {
 	if (t->over)

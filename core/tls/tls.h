@@ -28,6 +28,7 @@ MUST_CHECK enum status tls_read(struct tls *t, struct str *wire, char *plain, si
 /* Client role: begins the handshake. */
 MUST_CHECK enum status tls_begin(struct tls *t, struct buf *out);
 bool tls_ready(const struct tls *t);                  /* the handshake is done */
+bool tls_peer_may_wait(const struct tls *t);          /* what ended the handshake wrote nothing but session tickets (RFC 8446 §4.6.1) */
 /* Encrypts all of plain. Only when ready. */
 MUST_CHECK enum status tls_write(struct tls *t, struct str plain, struct buf *out);
 void tls_prefetch(const struct tls *t);               /* it will be written to soon */

@@ -247,15 +247,6 @@ enum status stream_feed(struct stream *s, struct str bytes)
 	return feed(s, bytes);
 }
 
-bool stream_has_more(const struct stream *s)
-{
-	struct str held = buf_str(&s->held);
-	for (size_t i = 0; i < held.n; i++)
-		if (!strchr(" \t\r\n", held.p[i]))
-			return true;
-	return false;
-}
-
 void stream_pause(struct stream *s)
 {
 	s->paused = true;

@@ -55,7 +55,6 @@ void stream_any_root(struct stream *s, struct str default_ns);
  * follows is ignored. ST_INVALID, ST_LIMIT: stream_error() says what to answer; the stream is of no further use. */
 MUST_CHECK enum status stream_feed(struct stream *s, struct str bytes);
 
-bool stream_has_more(const struct stream *s);                 /* not parsed yet is more than white space: of one paused, behind the element just delivered */
 void stream_pause(struct stream *s);                          /* from a callback: stop behind the element just delivered */
 MUST_CHECK enum status stream_resume(struct stream *s);       /* as stream_feed() with what was left */
 
