@@ -12,9 +12,12 @@ local source = os.getenv("COUPLET_SOURCE") or "."
 local slow = build:find("san$") ~= nil
 local DEADLINE = slow and 90 or 30
 
+-- A sanitizer's library is for Lua, not for the shells that start it: it costs them three quarters of their time.
+local SHELL = "unset LD_PRELOAD; "
+
 local function quote(s) return "'" .. s:gsub("'", "'\\''") .. "'" end
 
-local function pause() os.execute("sleep 0.05") end
+local function pause() system.wait(-1, "r", 0.02) end
 
 local function wait_for(what, fn)
   local stop = loop.mono() + DEADLINE
@@ -54,7 +57,7 @@ function server:read(name) return system.read_file(self.dir .. "/" .. name) or "
 
 function server:run(extra)
   os.remove(self.dir .. "/exit")
-  os.execute(("cd %s && (%s/bin/couplet --config %s %s > out 2>&1; echo $? > exit.part; mv exit.part exit) &"):format(
+  os.execute((SHELL .. "cd %s && (%s/bin/couplet --config %s %s > out 2>&1; echo $? > exit.part; mv exit.part exit) &"):format(
     quote(self.dir), quote(build), quote(self.config), extra or ""))
 end
 
@@ -62,8 +65,7 @@ function server:start(extra)
   self:run(extra)
   wait_for("the start", function()
     if self:read("exit") ~= "" then error("did not start: " .. self:read("out") .. self:read("couplet.log"), 3) end
-    local code = self:ctl("status")
-    return code == 0
+    return system.stat(self.dir .. "/data/couplet.sock") and self:ctl("status") == 0
   end)
   self.pid = tonumber(self:read("data/couplet.pid"))
   return self
@@ -71,7 +73,7 @@ end
 
 -- exit code, output and errors of coupletctl; env: variables of its environment
 function server:ctl(command, input, env)
-  local p = io.popen(("cd %s && %s | %s %s/bin/coupletctl --config %s %s 2>&1; echo \"exit $?\""):format(quote(self.dir),
+  local p = io.popen((SHELL .. "cd %s && %s | %s %s/bin/coupletctl --config %s %s 2>&1; echo \"exit $?\""):format(quote(self.dir),
     input and "printf %s " .. quote(input) or "true", env or "", quote(build), quote(self.config), command))
   local text = p:read("a")
   p:close()
@@ -140,6 +142,7 @@ local function connect(port)
       if c.closed then error(("closed (%s) before %s: %s"):format(c.closed, what, c.input), 3) end
       if loop.mono() > stop then error("waited too long for " .. what .. ": " .. c.input, 3) end
       loop.poll()
+      pause()
     end
   end
   function c.send(text) conn:send(text) end
@@ -280,27 +283,6 @@ check.test("reload takes what changed, and nothing that is broken", function()
     check.ok(s:read("couplet.log"):find("read anew"))
     s:signal("SIGINT")
     check.equal(s:exited(), 0)
-  end)
-end)
-
-check.test("a server whose file was broken is looked at and stopped", function()
-  with(nil, function(s)
-    s:start()
-    local said = "warning: the configuration does not load: .*config.lua:12: '}' expected .*near '\"last\"'"
-    s:write("config.lua", CONFIG .. 'VirtualHost "localhost"\nmodules_enabled = {\n "uptime" "last" }\n')
-    expect(s, "status", 0, said .. ".*host localhost")
-    local answer = json.decode(select(2, s:ctl("--json status")):match("\n({.*)$"))
-    check.equal(answer.pid, s.pid)
-    expect(s, "module list", 0, said .. ".*ping")
-    expect(s, "user list localhost", 0, said .. ".*0 accounts")
-    expect(s, "no such word", 2, said .. ".*unknown command no such word")
-    expect(s, "help", 0, "^usage")
-    expect(s, "cert generate localhost", 1, "^coupletctl: the configuration does not load: [^\n]*\n$")
-    expect(s, "stop", 0, said .. ".*stopping")
-    check.equal(s:exited(), 0)
-    expect(s, "status", 1,
-      "^coupletctl: the configuration does not load: .*config.lua:12: .*would listen at .*/data/couplet.sock")
-    expect(s, "user list localhost", 1, "config.lua:12: ")
   end)
 end)
 
