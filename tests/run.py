@@ -5,12 +5,14 @@
 usage: ./dev test [--list] [--jobs N] [STAGE | FILE …]
 
 A test is a program whose last line is "N passed, N failed" (", N skipped" may follow) and whose exit code agrees.
-Stages run one after another; the files of a stage run side by side. What failed there is run once more alone, because a machine
-that others use can starve a test: if it passes then, it is named as unsteady at the end and should be looked into. What a
-sanitizer reported stays failed, and so does everything if many files fail. Tests wait a third of the time, so in a run of everything
-the fuzzers take what they leave of the processor: one at a time, with low priority, for twice as long.
+Files run side by side, stage after stage, without a pause between: while the files of one run, the next stage is built. Files that
+mostly wait have places of their own, so that the others keep all cores busy. In a run of everything the fuzzers take what is left
+of the processor: with the lowest priority, for three times as long. What failed is run once more alone at the end, because a
+machine that others use can starve a test: if it passes then, it is named as unsteady and should be looked into. What a sanitizer
+reported stays failed, and so does everything of a stage in which many files fail.
 """
 import argparse
+import collections
 import concurrent.futures
 import functools
 import json
@@ -34,12 +36,14 @@ FUZZ_SECONDS = int(os.environ.get("COUPLET_FUZZ_SECONDS", "30"))
 # stage: (build preset, kinds of files)
 STAGES = {
     "release": ("release", ["unit", "lua", "plugins", "wire", "hostile", "peers", "install"]),
+    "fuzz": ("fuzz", ["fuzz"]),
     "asan": ("asan", ["unit", "lua", "plugins", "wire", "hostile", "peers"]),
     "tsan": ("tsan", ["unit", "tsan"]),
-    "fuzz": ("fuzz", ["fuzz"]),
 }
-SLOW = ["luarocks_test", "daemon_test", "prosody_config_test", "abuse_test", "chaos_test", "time.talk", "hostile_test", "net_", "xmppjs_test",
-        "federation_test", "postgres_trouble", "crash_"]                # begin first: the stage ends with the last of them
+SLOW = ["luarocks_test", "daemon_test", "federation_test", "bidi_test", "prosody_config_test", "chaos_test", "net_", "xmppjs_test",
+        "access_test", "proof_test", "hostile_test"]                    # begin first: the run ends with the last of them
+WAITING = ["postgres_trouble", "hostile_peer_test", "crash_", "sm_test", "abuse_test", "omemo_test", "streams_test", "elements_test",
+           "store_postgres_test", "time.talk"]                          # a fifth of a core or less; the longest first
 TSAN = ["tests/lua/net_io2_test.lua", "tests/lua/store_sqlite_test.lua", "tests/lua/store_postgres_test.lua", "tests/wire/login.talk",
         "tests/wire/sm.talk", "tests/peers/slixmpp_test.py",
         "tests/peers/resolver_test.py", "tests/peers/dane_test.py", "tests/peers/s2s_sm_test.py", "tests/wire/chaos_test.py"]
@@ -92,7 +96,7 @@ def command(path, build, beside=False):
         scratch = SOURCE / build / "corpus" / name
         scratch.mkdir(parents=True, exist_ok=True)
         corpus = SOURCE / "tests/fuzz/corpus" / name
-        return [*(["nice", "-n", "19"] if beside else []), path, "-max_total_time=%d" % (FUZZ_SECONDS * (1 + beside)),
+        return [*(["nice", "-n", "19"] if beside else []), path, "-max_total_time=%d" % (FUZZ_SECONDS * (3 if beside else 1)),
                 "-timeout=25", "-rss_limit_mb=2048", "-verbosity=0",
                 "-print_final_stats=1", "-artifact_prefix=%s/crash-%s-" % (SOURCE / build, name), str(scratch),
                 *([str(corpus)] if corpus.is_dir() else [])], env
@@ -101,7 +105,10 @@ def command(path, build, beside=False):
     return [path], {**env, **san}
 
 
-def run(path, build, beside=False):
+Result = collections.namedtuple("Result", "stage path passed failed skipped seconds cpu output")
+
+
+def run(stage, path, build, beside=False):
     started = time.monotonic()
     argv, env = command(path, build, beside)
     with tempfile.TemporaryFile() as output:
@@ -122,41 +129,40 @@ def run(path, build, beside=False):
     passed, failed, skipped = (int(n or 0) for n in counts[-1]) if counts else (0, 1, 0)
     if code != 0 and failed == 0:
         failed = 1
-    return path, passed, failed, skipped, seconds, used.ru_utime + used.ru_stime, out
+    return Result(stage, path, passed, failed, skipped, seconds, used.ru_utime + used.ru_stime, out)
 
 
 def tell(result, word=None):
-    path, passed, failed, skipped, seconds, cpu, out = result
-    name = os.path.relpath(path, SOURCE)
-    print("%-6s %-46s %4d passed %3d failed %s%6.1f s, %.1f of a processor" % (word or ("FAILED" if failed else "ok"), name, passed,
-          failed, "%3d skipped " % skipped if skipped else "", seconds, cpu), flush=True)
-    if failed:
+    r, out = result, result.output
+    text = "%-6s %-7s %-46s %4d passed %3d failed %s%6.1f s, %.1f s of a core" % (word or ("FAILED" if r.failed else "ok"), r.stage,
+        name(r.path), r.passed, r.failed, "%3d skipped " % r.skipped if r.skipped else "", r.seconds, r.cpu)
+    if r.failed:
         # The end says what failed; the beginning of a long output too, if it was a check in the middle.
         lines = [line for line in out[:-15000].splitlines() if re.match(r"not ok|FAIL|Traceback|\w*Error", line)]
-        print("    " + "\n    ".join(lines + [out[-15000:].replace("\n", "\n    ")]), flush=True)
-    elif skipped:
-        print("    " + "\n    ".join(line for line in out.splitlines() if line.startswith("skip")), flush=True)
+        text += "\n    " + "\n    ".join(lines + [out[-15000:].replace("\n", "\n    ")])
+    elif r.skipped:
+        text += "\n    " + "\n    ".join(line for line in out.splitlines() if line.startswith("skip"))
+    print(text + "\n", end="", flush=True)                   # at once: several threads tell
+    return result
 
 
-def build_of(preset):
-    return subprocess.run(["./dev", "build", preset]).returncode == 0
+def name(path):
+    return os.path.relpath(path, SOURCE)
 
 
-def fuzz_beside(build):
-    """A future: the results of the fuzzers, which run beside all other stages."""
-    def all_of_them():
-        results = []
-        for path in files("fuzz", build):
-            results.append(run(path, build, beside=True))
-            tell(results[-1])
-        return results
-    return concurrent.futures.ThreadPoolExecutor(1).submit(all_of_them)
+def place(path, names):
+    return min([i for i, part in enumerate(names) if part in os.path.basename(path)], default=len(names))
+
+
+def build_of(preset, beside):
+    return subprocess.run([*(["nice", "-n", "10"] if beside else []), "./dev", "build", preset]).returncode == 0
 
 
 def main():
     ap = argparse.ArgumentParser(prog="./dev test", description="Runs the whole suite, or the named stages or files.")
     ap.add_argument("--list", action="store_true", help="name the stages and their files")
-    ap.add_argument("--jobs", type=int, default=0, help="files side by side (default: two per core, most of them wait; fuzzers: one per core)")
+    ap.add_argument("--jobs", type=int, default=0,
+                    help="files side by side (default: two per core, one more per core of those that wait; fuzzers: one per core)")
     ap.add_argument("--on", default=None, help="build preset for single files (default: release)")
     ap.add_argument("what", nargs="*")
     a = ap.parse_args()
@@ -165,7 +171,7 @@ def main():
             print("%s (%s)" % (stage, directory(preset)))
             for kind in kinds:
                 for f in files(kind, directory(preset), listing=True):
-                    print("  " + os.path.relpath(f, SOURCE))
+                    print("  " + name(f))
         return 0
     plan = []
     for what in a.what or list(STAGES):
@@ -179,55 +185,42 @@ def main():
         else:
             print("no stage or file '%s'; stages: %s" % (what, ", ".join(STAGES)))
             return 2
-    total = [0, 0, 0]
-    bad, unsteady = [], []
-
-    def count(stage, results):
-        for r in results:
-            for i in range(3):
-                total[i] += r[1 + i]
-            if r[2]:
-                bad.append("%s (%s)" % (os.path.relpath(r[0], SOURCE), stage))
-
-    beside = None
+    cores = os.cpu_count() or 2
+    pool = concurrent.futures.ThreadPoolExecutor(a.jobs or 2 * cores)
+    waiting = concurrent.futures.ThreadPoolExecutor(cores) if not a.jobs else pool
+    fuzzing = concurrent.futures.ThreadPoolExecutor(a.jobs or cores)
+    started, bad, unsteady = [], [], []
     for stage, preset, kinds in plan:
-        if beside and stage == "fuzz":
-            print("== fuzz: the rest of them", flush=True)
-            count(stage, beside.result())
-            continue
-        if not build_of(preset):
-            total[1] += 1
+        if not build_of(preset, beside=started):
             bad.append("build " + preset)
             continue
-        if not a.what and not beside and build_of("fuzz"):
-            beside = fuzz_beside(directory("fuzz"))
         build = directory(preset)
         todo = [f for kind in kinds for f in ([kind] if "/" in kind else files(kind, build))]
         if stage == "asan":
-            todo = [f for f in todo if not any(name in os.path.basename(f) for name in NOT_ASAN)]
-        todo.sort(key=lambda f: min([i for i, name in enumerate(SLOW) if name in f], default=len(SLOW)))
+            todo = [f for f in todo if place(f, NOT_ASAN) == len(NOT_ASAN)]
+        todo.sort(key=lambda f: (place(f, WAITING), place(f, SLOW)))
         print("== %s: %d files" % (stage, len(todo)), flush=True)
-        cores = os.cpu_count() or 2
-        with concurrent.futures.ThreadPoolExecutor(a.jobs or (cores if "fuzz" in kinds else 2 * cores)) as pool:
-            results = []
-            for done in concurrent.futures.as_completed([pool.submit(run, f, build) for f in todo]):
-                results.append(done.result())
-                tell(results[-1])
-        failures = [i for i, r in enumerate(results) if r[2] and not REPORT.search(r[6])]
-        whole = stage in STAGES and "fuzz" not in kinds           # a file named by hand is run as often as asked
-        for i in failures if whole and len(failures) <= AGAIN else []:
-            again = run(results[i][0], build)
-            tell(again, "AGAIN" if again[2] else "again")
-            if not again[2]:
-                unsteady.append("%s (%s)" % (os.path.relpath(again[0], SOURCE), stage))
+        for f in todo:
+            by = fuzzing if "/fuzz/" in f else waiting if place(f, WAITING) < len(WAITING) else pool
+            started.append(by.submit(lambda *args: tell(run(*args)), stage, f, build, stage == "fuzz" and len(plan) > 1))
+    results = [f.result() for f in started]
+    for stage in STAGES:                                      # a file named by hand is run as often as asked
+        failures = [i for i, r in enumerate(results) if r.stage == stage != "fuzz" and r.failed and not REPORT.search(r.output)]
+        for i in failures if len(failures) <= AGAIN else []:
+            again = run(stage, results[i].path, directory(STAGES[stage][0]))
+            tell(again, "AGAIN" if again.failed else "again")
+            if not again.failed:
+                unsteady.append("%s (%s)" % (name(again.path), stage))
                 results[i] = again
-        count(stage, results)
-    for name in unsteady:
-        print("unsteady: %s: failed beside others, passed alone; its output is above" % name)
-    for name in bad:
-        print("failed: " + name)
-    print("%d passed, %d failed" % (total[0], total[1]) + (", %d skipped" % total[2] if total[2] else ""))
-    return total[1] != 0
+    passed, failed, skipped = (sum(getattr(r, what) for r in results) for what in ("passed", "failed", "skipped"))
+    failed += len(bad)
+    bad += ["%s (%s)" % (name(r.path), r.stage) for r in results if r.failed]
+    for what in unsteady:
+        print("unsteady: %s: failed beside others, passed alone; its output is above" % what)
+    for what in bad:
+        print("failed: " + what)
+    print("%d passed, %d failed" % (passed, failed) + (", %d skipped" % skipped if skipped else ""))
+    return failed != 0
 
 
 sys.exit(main())
