@@ -337,6 +337,8 @@ class Lab:
   xfrdfile: "%s/xfrd.state"
   zonelistfile: "%s/zone.list"
   rrl-ratelimit: 0
+  rrl-size: 100
+  xfrd-tcp-max: 4
   server-count: 1
 remote-control:
   control-enable: no
