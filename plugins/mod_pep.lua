@@ -112,11 +112,11 @@ end
 -- A contact's resources that want to hear of the node become recipients. reached: nil, or the set of those with and without
 -- resource.
 local function add_user(many, user, node, reached, who)
-  for _, session in next, user.sessions do
-    local set = session.presence and interest.of(session)
-    if set and set[node] then
-      local full = session.full_jid
-      add(many, session, full)
+  local list = user.listening                              -- { session, full_jid, set, … }
+  for i = 1, list and #list or 0, 3 do
+    if list[i + 2][node] then
+      local full = list[i + 1]
+      add(many, list[i], full)
       if reached then reached[who], reached[full] = true, true end
     end
   end

@@ -2,7 +2,7 @@
 -- directory.lua: who is where. The one place that answers it; routing asks here and never walks a table of sessions.
 --
 -- A *user* is what the account's connected resources share: { sessions = { [resource] = session }, top_resources = {...},
--- roster = ... }. It exists while at least one resource is bound.
+-- roster = ..., listening = { session, its full_jid, set of nodes, … } }. It exists while at least one resource is bound.
 --
 -- The keys are spread over many small tables: the collector walks one table in one step, so no step grows with the number of
 -- sessions. full_sessions and bare_sessions are the tables plugins know; they read, write and iterate like ordinary ones.

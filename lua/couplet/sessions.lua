@@ -15,6 +15,7 @@
 --   many() -> gathering, add(gathering, session, to), send_to(gathering, stanza) -> count
 --                                        the same, each session looked at once; nothing may wait between first and last
 --   update_top(user)                                         after a priority changed
+--   set_interest(session, set | nil)                         nodes it wants to be told of, while it is available (XEP-0163 §4.3)
 --   add_presence(session, stanza, priority), remove_presence(session)
 
 local client_session = require "couplet.client_session"
@@ -38,6 +39,7 @@ local sessions = { unbound = {} }
 local unbound = sessions.unbound
 
 local RESOURCE_BYTES = 1023
+local SPARE_MAX = 4096                 -- recipients of a list that is kept
 local SESSIONS_MAX = 100               -- resources of one user, unless max_sessions_per_user says otherwise
 
 prosody.full_sessions = directory.full_sessions
@@ -179,17 +181,23 @@ end
 
 -- Presence and priority ---------------------------------------------------------------------------------------------------------
 
--- The resources that get what is sent to the account: those with the highest priority, none below 0.
+-- The resources that get what is sent to the account: those with the highest priority, none below 0. And those that want to hear
+-- of nodes, with what is needed to tell them: side by side, because each field of each session was a miss of the cache.
 function sessions.update_top(user)
-  local top, best = nil, 0
+  local top, best, listening = nil, 0, nil
   for _, session in pairs(user.sessions) do
-    local p = session.presence and session.priority
+    local p, set = session.presence and session.priority, session.presence and session.pep_interest
+    if set then
+      listening = listening or {}
+      local n = #listening
+      listening[n + 1], listening[n + 2], listening[n + 3] = session, session.full_jid, set
+    end
     if p and p >= best then
       if not top or p > best then top, best = {}, p end
       top[#top + 1] = session
     end
   end
-  user.top_resources = top
+  user.top_resources, user.listening = top, listening
 end
 
 local function user_of(session)
@@ -205,6 +213,12 @@ end
 
 function sessions.remove_presence(session)
   session.presence, session.priority = nil, nil
+  local user = user_of(session)
+  if user then sessions.update_top(user) end
+end
+
+function sessions.set_interest(session, set)
+  session.pep_interest = set
   local user = user_of(session)
   if user then sessions.update_top(user) end
 end
@@ -283,8 +297,14 @@ end
 
 local plain = client_session.plain
 
--- Gathered: connections that get it serialised once, and sessions that get one of their own.
-function sessions.many() return { n = 0, conns = {}, tos = {}, own = nil } end
+-- Gathered: connections that get it serialised once, and sessions that get one of their own. The lists are used again.
+local spare
+
+function sessions.many()
+  local many = spare or { n = 0, conns = {}, tos = {}, own = nil }
+  spare = nil
+  return many
+end
 
 function sessions.add(many, session, to)
   if plain(session) then
@@ -297,11 +317,15 @@ function sessions.add(many, session, to)
 end
 
 function sessions.send_to(many, stanza)
-  local sent, n = 0, many.n
+  local sent, n, conns, tos = 0, many.n, many.conns, many.tos
   for _, one in ipairs(many.own or {}) do
     if send_own(one[1], stanza, one[2]) then sent = sent + 1 end
   end
-  if n > 0 then multicast(many.conns, stanza, many.tos) end
+  if n > 0 then multicast(conns, stanza, tos) end
+  if n <= SPARE_MAX then
+    for i = 1, n do conns[i], tos[i] = nil, nil end
+    many.n, many.own, spare = 0, nil, many
+  end
   return sent + n
 end
 

@@ -3,7 +3,7 @@
 -- presence (XEP-0115, XEP-0163 §4.3). Asked once for each hash; what does not prove its hash counts for that resource alone.
 --
 --   interest.setup(changed)       changed(session | nil, username, full_jid, set): a resource has come, or wants other things
---   interest.of(session) -> set of node names | nil
+--   interest.of(session) -> set of node names | nil            (of all of an account: `listening`, see couplet.directory)
 --   interest.save() -> table, interest.restore(table): over a reload
 --   interest.remote(username) -> { full_jid = set }        resources elsewhere that see this account's presence, and sent theirs
 
@@ -12,6 +12,7 @@ local directory = require "couplet.directory"
 local jid = require "util.jid"
 local recent = require "couplet.recent"
 local rostermanager = require "core.rostermanager"
+local sessions = require "couplet.sessions"
 local st = require "util.stanza"
 
 local CAPS, INFO = "http://jabber.org/protocol/caps", "http://jabber.org/protocol/disco#info"
@@ -141,12 +142,12 @@ module:hook("presence/broadcast", function(event)
   if not event.initial and ver == session.pep_ver then return end
   session.pep_ver = ver
   if event.initial then
-    session.pep_interest = nil
+    sessions.set_interest(session, nil)
     note_got(session.full_jid, nil)
   end
   find(stanza, session.username .. "@" .. host, session.full_jid, function(set)
     if session.destroyed or session.pep_ver ~= ver then return end
-    session.pep_interest = set
+    sessions.set_interest(session, set)
     if set and session.presence then changed(session, session.username, session.full_jid, news(session.full_jid, set)) end
   end)
 end)

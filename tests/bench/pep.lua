@@ -39,7 +39,7 @@ local romeo, his = client "romeo"
 local list = roster.load_roster("romeo", "h.example")
 for i = 1, CONTACTS do
   local _, session = client("c" .. i)
-  session.pep_interest = { [NODE] = true }
+  sessions.set_interest(session, { [NODE] = true })
   list[session.username .. "@h.example"] = { subscription = "both", groups = {} }
 end
 assert(directory.user "romeo@h.example".roster == list and his)

@@ -232,6 +232,54 @@ check.test("to the available, to the interested", function()
   check.equal(sessions.send_to_available_resources("nobody", "h.example", st.message()), 0)
 end)
 
+check.test("many: gathered with the address of each, the lists used again", function()
+  fixture.reset()
+  local a, b = fixture.login "romeo@h.example/a", fixture.login "juliet@h.example/b"
+  for _, ones in ipairs { { a, b }, { b }, { a } } do              -- nothing of the one before is in the next
+    local many = sessions.many()
+    for _, one in ipairs(ones) do sessions.add(many, one.session, one.session.full_jid) end
+    check.equal(sessions.send_to(many, st.message()), #ones)
+    for _, one in ipairs { a, b } do
+      if one == ones[1] or one == ones[2] then check.equal(one:expect("message").attr.to, one.session.full_jid) end
+      one:nothing()
+    end
+  end
+  check.equal(sessions.send_to(sessions.many(), st.message()), 0)
+  local one, other = sessions.many(), sessions.many()              -- two at once
+  sessions.add(one, a.session, "x")
+  sessions.add(other, b.session, "y")
+  check.equal({ sessions.send_to(one, st.message()), sessions.send_to(other, st.message()) }, { 1, 1 })
+  check.equal({ a:expect("message").attr.to, b:expect("message").attr.to }, { "x", "y" })
+end)
+
+check.test("who of an account listens: those that are here and want to hear of something", function()
+  fixture.reset()
+  local session = bind("romeo", "a")
+  local other, set, more = bind("romeo", "b"), { tune = true }, { mood = true }
+  local user = directory.user "romeo@h.example"
+  local rows = {
+    { function() sessions.set_interest(session, set) end, {} },    -- not available
+    { function() sessions.add_presence(session, st.presence(), -1) end, { [session] = set } },
+    { function() sessions.add_presence(other, st.presence(), 1) end, { [session] = set } },
+    { function() sessions.set_interest(other, set) end, { [session] = set, [other] = set } },
+    { function() sessions.set_interest(session, more) end, { [session] = more, [other] = set } },
+    { function() sessions.remove_presence(session) end, { [other] = set } },
+    { function() sessions.add_presence(session, st.presence(), 0) end, { [session] = more, [other] = set } },
+    { function() sessions.destroy_session(other) end, { [session] = more } },
+    { function() sessions.set_interest(session, nil) end, {} },
+  }
+  for i, row in ipairs(rows) do
+    row[1]()
+    local seen, list = {}, user.listening or {}
+    for at = 1, #list, 3 do
+      seen[list[at]] = list[at + 2]
+      check.equal(list[at + 1], list[at].full_jid)
+    end
+    for who, wants in pairs(row[2]) do check.ok(seen[who] == wants, i) end
+    for who in pairs(seen) do check.ok(row[2][who], i) end
+  end
+end)
+
 check.test("an idle session is small", function()
   fixture.reset()
   local list = {}
