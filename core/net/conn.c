@@ -409,6 +409,7 @@ static void fetch_ahead(const struct conn *c)
 		return;
 	if (next->tls)
 		tls_prefetch(next->tls);
+	mem_prefetch(next->window, sizeof *next->window);
 	mem_prefetch(next->dirty_next, sizeof *next);
 }
 

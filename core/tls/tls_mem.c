@@ -10,6 +10,7 @@ enum { RECORD = 16 * 1024, BUFFER = RECORD + 1024 };       /* a record, and Open
 
 static _Thread_local bool keeps;
 static _Thread_local void *spare;                          /* of BUFFER bytes; NULL: in use, or there was none yet */
+static _Thread_local void *lent;                           /* of BUFFER bytes, to OpenSSL: the one that is to come back */
 
 static bool is_record(size_t n)
 {
@@ -26,15 +27,16 @@ static void *take(size_t n, const char *file, int line)
 		return malloc(n);
 	void *p = spare;
 	spare = NULL;
-	return p ? p : malloc(BUFFER);
+	return lent = p ? p : malloc(BUFFER);
 }
 
 static void give(void *p, const char *file, int line)
 {
 	(void)file;
 	(void)line;
-	if (keeps && p && !spare) {
-		size_t n = malloc_usable_size(p);
+	if (p && p == lent) {
+		size_t n = malloc_usable_size(p);          /* another thread may have freed it, and malloc put something else there */
+		lent = NULL;
 		if (n >= BUFFER && n < BUFFER + 64) {
 			spare = p;
 			return;
@@ -62,5 +64,5 @@ void tls_mem_keep(bool on)
 	if (on)
 		return;
 	free(spare);
-	spare = NULL;
+	spare = lent = NULL;
 }
