@@ -348,7 +348,11 @@ void conn_die(struct conn *c, const char *reason)
 	if (c->queued || c->wire.len || c->reset)
 		setsockopt(c->io.fd, SOL_SOCKET, SO_LINGER, &(struct linger){ 1, 0 }, sizeof(struct linger));
 	close(c->io.fd);
-	conn_event(c, CONN_CLOSED, 0, conn_text_of(reason, strlen(reason)));
+	struct conn_text *text = conn_text_of(reason, strlen(reason));
+	if (c->parted)
+		conn_event_soon(c, CONN_CLOSED, text);
+	else
+		conn_event(c, CONN_CLOSED, 0, text);
 	io_slot_free(io, c->id);
 	io_add(io, IO_CLOSED, 1);
 	conn_class_leave(c->class);

@@ -150,6 +150,7 @@ static void run_close(struct conn *c, struct order *o)
 	if (!(c->deadline > 0) || c->deadline > end || !c->closing)
 		c->deadline = end;
 	c->hold = 0;
+	c->parted = true;
 	conn_finish(c, c->eof ? "peer closed" : "closed");
 	conn_schedule(c);
 }

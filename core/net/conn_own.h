@@ -73,6 +73,7 @@ struct conn {
 	bool tapped;                    /* bytes go by way of the logic thread */
 	bool tap_stale;                 /* those it has now are of no more use: they came before TLS */
 	bool eof;                       /* the peer's end was read */
+	bool parted;                    /* the logic thread has ended it, and waits for nothing */
 	bool closing, said_goodbye, fin;
 	bool reset;                     /* aborted: RST instead of FIN */
 	uint32_t taken;                 /* blocks the logic thread has sent here; wraps around */
