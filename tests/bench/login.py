@@ -1,9 +1,10 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: MIT
-"""login.py [--instructions] [LOGINS [ROUNDS]]: what a login costs the server, by way of logging in, over direct TLS: CPU time of
+"""login.py [--instructions] [--io N] [LOGINS [ROUNDS]]: what a login costs the server, by way of logging in, over direct TLS: CPU time of
 the process (all threads) per login, and what of it is not TLS. A bare handshake is measured along with the others, all in turn,
 so that a busy machine does the same to each, and of many short rounds the quarter that was disturbed least is what counts.
---instructions: in user space, counted by callgrind.
+--instructions: in user space, counted by callgrind. --io N: with so many I/O threads, else with as many as the server takes
+by itself.
 
     tls         a handshake, nothing else
     starttls    as most clients log in: a stream in clear, STARTTLS, and then what follows
@@ -167,6 +168,7 @@ def instructions(pid):
 
 
 counting = "--instructions" in sys.argv
+io = "io_threads = %s\n" % sys.argv.pop(sys.argv.index("--io") + 1) if "--io" in sys.argv else ""
 numbers = [int(a) for a in sys.argv[1:] if a.isdigit()]
 logins, rounds = [*numbers, *([30, 1] if counting else [15, 60])[len(numbers):]]
 ways = {"tls": tls, "starttls": starttls, "scram": scram, "scram2": scram2, "fast waits": fast_waits, "fast": fast, "fast count": fast_count,
@@ -175,7 +177,7 @@ spent = {w: [] for w in ways}
 if counting:
     server.DEADLINE = 200
 s = server.Server(accounts={"romeo@localhost": "secret"}, modules=["sasl2", "sasl2_bind2", "sasl2_fast", "sasl2_sm", "carbons"],
-                  config='log = { warn = "couplet.log" }\nio_threads = 0\n')
+                  config='log = { warn = "couplet.log" }\n' + io)
 if counting:
     s.env["COUPLET_WRAP"] = "valgrind -q --tool=callgrind --callgrind-out-file=%s/calls" % s.dir
 with s:
