@@ -71,15 +71,21 @@ def run(*argv):
 class Authority:
     """Makes certificates; what is wrong with one is asked for by name."""
 
+    _roots = {}
+
     def __init__(self, directory):
         self.dir = pathlib.Path(directory)
         self.ca = self._root("ca")
         self._root("other")
 
     def _root(self, name):
-        run("openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "30",
-            "-subj", "/CN=%s" % name, "-addext", "basicConstraints=critical,CA:TRUE", "-keyout", str(self.dir / (name + ".key")),
-            "-out", str(self.dir / (name + ".crt")))
+        base = str(self.dir / name)
+        if name not in self._roots:                    # made once per process
+            run("openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "30",
+                "-subj", "/CN=%s" % name, "-addext", "basicConstraints=critical,CA:TRUE", "-keyout", base + ".key", "-out", base + ".crt")
+            self._roots[name] = {end: pathlib.Path(base + end).read_bytes() for end in (".key", ".crt")}
+        for end, content in self._roots[name].items():
+            pathlib.Path(base + end).write_bytes(content)
         return self.dir / (name + ".crt")
 
     NAMES = {"wrong": "DNS:nobody.lab", "cn": None, "wildcard": "DNS:*.{parent}", "partial": "DNS:*{rest}",

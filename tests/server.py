@@ -11,6 +11,7 @@ COUPLET_TEST_STORAGE=postgres puts everything stored into PostgreSQL: COUPLET_TE
 COUPLET_BUILD names the build directory (default: build); a sanitizer build is run with its runtime preloaded. Leaving the
 block stops the server and raises if it did not exit with 0 or a sanitizer complained.
 """
+import functools
 import json
 import os
 import pathlib
@@ -77,6 +78,7 @@ def fair_clock(*servers):
     return time.monotonic() - sum(int(pathlib.Path(t + "/schedstat").read_text().split()[1]) for t in tasks) / 1e9
 
 
+@functools.cache
 def sanitizer_environment():
     if not SANITIZER:
         return {}
