@@ -71,22 +71,28 @@ def run(*argv):
 class Authority:
     """Makes certificates; what is wrong with one is asked for by name."""
 
-    _roots = {}
+    _made = {}                       # (certificate, key) for each name and kind: made once for all labs of a process
 
     def __init__(self, directory):
         self.dir = pathlib.Path(directory)
-        self.ca = self._root("ca")
-        self._root("other")
+        self.ca = self._once("ca", self._root)[0]
+        self._once("other", self._root)
 
-    def _root(self, name):
-        base = str(self.dir / name)
-        if name not in self._roots:                    # made once per process
-            run("openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "30",
-                "-subj", "/CN=%s" % name, "-addext", "basicConstraints=critical,CA:TRUE", "-keyout", base + ".key", "-out", base + ".crt")
-            self._roots[name] = {end: pathlib.Path(base + end).read_bytes() for end in (".key", ".crt")}
-        for end, content in self._roots[name].items():
-            pathlib.Path(base + end).write_bytes(content)
-        return self.dir / (name + ".crt")
+    def _once(self, base, make, *argv):
+        """-> (certificate, key), files in this directory."""
+        files = self.dir / (base + ".crt"), self.dir / (base + ".key")
+        if base not in self._made:
+            make(*files, *argv)
+            self._made[base] = [f.read_bytes() for f in files]
+        elif not files[0].exists():
+            for f, content in zip(files, self._made[base]):
+                f.write_bytes(content)
+                f.chmod(0o600)
+        return files
+
+    def _root(self, cert, key):
+        run("openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "30",
+            "-subj", "/CN=%s" % cert.stem, "-addext", "basicConstraints=critical,CA:TRUE", "-keyout", str(key), "-out", str(cert))
 
     NAMES = {"wrong": "DNS:nobody.lab", "cn": None, "wildcard": "DNS:*.{parent}", "partial": "DNS:*{rest}",
              "srvname": "otherName:1.3.6.1.5.5.7.8.7;IA5STRING:_xmpp-server.{name}",
@@ -99,10 +105,10 @@ class Authority:
         """-> (certificate, key). kind: good, expired, selfsigned, strange (an authority nobody trusts), weak (a short key), revoked,
         chain (by an intermediate authority), chainrevoked (that one is revoked), middle (is such an authority), and as NAMES (cn: no
         subjectAltName) and USES say"""
-        base = self.dir / ("%s-%s" % (name, kind))
-        cert, key = base.parent / (base.name + ".crt"), base.parent / (base.name + ".key")
-        if cert.exists():
-            return cert, key
+        return self._once("%s-%s" % (name, kind), self._issue, name, kind)
+
+    def _issue(self, cert, key, name, kind):
+        base = cert.parent / cert.name.removesuffix(".crt")
         san = self.NAMES.get(kind, "DNS:{name}")
         san = san and "subjectAltName=" + san.format(name=name, parent=name.partition(".")[2], rest=name[1:])
         use = self.USES.get(kind, "serverAuth,clientAuth")
@@ -114,21 +120,19 @@ class Authority:
         request = ["openssl", "req", "-newkey", *algorithm, "-nodes", "-subj", "/CN=" + name, "-keyout", str(key)]
         if kind == "selfsigned":
             run(*request, "-x509", "-days", "30", "-addext", san, "-out", str(cert))
-            return cert, key
+            return
         run(*request, "-out", str(base) + ".csr")
         issuer = self.ISSUERS.get(kind, "ca")
-        if "middle" in issuer and not (self.dir / (issuer + ".crt")).exists():
-            for made, wanted in zip(self.issue(issuer, "middle"), (".crt", ".key")):
-                shutil.copy(made, self.dir / (issuer + wanted))
+        if "middle" in issuer:
+            self._once(issuer, self._issue, issuer, "middle")
         if kind != "expired":
             run("openssl", "x509", "-req", "-in", str(base) + ".csr", "-CA", str(self.dir / (issuer + ".crt")), "-CAkey",
                 str(self.dir / (issuer + ".key")), "-CAcreateserial", "-days", "30", "-extfile", str(ext), "-out", str(cert))
             if "middle" in issuer:
                 cert.write_text(cert.read_text() + (self.dir / (issuer + ".crt")).read_text())
-            return cert, key
+            return
         self._openssl_ca("-in", str(base) + ".csr", "-startdate", "20200101000000Z", "-enddate", "20200201000000Z", "-extfile", str(ext),
                          "-notext", "-out", str(cert))
-        return cert, key
 
     def revoke(self, *certificates):
         """-> file with the list of what the authority has revoked: these."""
