@@ -46,17 +46,17 @@
 enum { SHARD = 256 };                     /* connections one Lua table keeps alive: no table is big for the collector */
 enum { SESSION = 1, TLS_RECORDS, QUEUE, USER_VALUES = QUEUE };
 
-struct bound {                            /* the userdata */
+struct bound {                            /* the userdata; first what is asked of each that is sent to */
 	uint64_t id;                      /* 0: over, or not yet connected */
-	uint64_t token;                   /* of the dial, until bound */
 	struct conn_class *class;
-	struct window *window;
-	struct addr peer, local;
-	struct conn_limits limits;
 	struct tracker *tracker;          /* the user value QUEUE; NULL: none */
 	uint32_t sent;                    /* blocks sent there (mod 2^32) */
 	bool closing, dialled, abort;
 	bool more;                        /* what is sent now may wait */
+	struct window *window;
+	uint64_t token;                   /* of the dial, until bound */
+	struct addr peer, local;
+	struct conn_limits limits;
 };
 
 struct place {
