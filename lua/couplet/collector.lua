@@ -6,8 +6,9 @@
 -- Garbage is collected as it is made (incremental, a new round when the heap has doubled; at Lua's own speed of 100 a round is
 -- over before 150 KB more are made, in a big room while one comes in, so that all of it is one wait: at 8 it takes the time in
 -- which the heap grows by a seventh). After a burst, of logins for example,
--- up to half of the heap is garbage that nobody makes a round for: so when few tasks have run for a while, a round is made in
--- slices, and what is empty then goes back to the system. A server that does nothing does this once.
+-- up to half of the heap is garbage that nobody makes a round for: so when few tasks have run for a while, and short ones (to
+-- tell a thousand contacts is one), a round is made in slices, and what is empty then goes back to the system. A server that does
+-- nothing does this once.
 
 local core = require "couplet.core"
 local loop, system = core.loop, core.system
@@ -16,12 +17,13 @@ local cpu = loop.cpu                     -- of this thread: a busy I/O thread do
 local collector = {}
 
 local REST = 2                          -- seconds between two looks
-local QUIET = 100                       -- tasks in these that count as nothing
+local QUIET, SHORT = 100, 0.04          -- tasks, and seconds of work, in these that count as nothing
 local SLICE = 0.001                     -- seconds of work at a time …
 local PAUSE = 0.01                      -- … and between
 local GROWN = 1.1                       -- of what the last round left: worth another
 
 local heap_set, started, left, going
+local worked = 0                        -- this thread, until the last look
 local giving                            -- a round has ended whose pages have not all gone back
 
 local function give_back()
@@ -46,8 +48,8 @@ end
 
 local function look()
   local _, _, all = core.task.pool()
-  local quiet = all - (started or all) <= QUIET
-  started = all
+  local quiet = all - (started or all) <= QUIET and (going or cpu() - worked <= SHORT)      -- a round is work, too
+  started, worked = all, cpu()
   if not quiet then
     going = nil
   elseif not going and (giving or collectgarbage "count" > left * GROWN) then
