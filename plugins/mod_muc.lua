@@ -200,6 +200,7 @@ end
 function room_mt:save()
   self:changed()
   if self.destroying then return true end
+  if self._is_new and live[self.jid] ~= self then return true end        -- whether it will ever be is not decided
   local name = jid.node(self.jid)
   local ok, err = true, nil
   if self:get_persistent() then
@@ -376,7 +377,7 @@ local function create(origin, stanza, room_jid)
   if module:fire_event("muc-room-pre-create", { room = room, origin = origin, stanza = stanza }) then return true end
   local other, err = exports.get_room_from_jid(room_jid)   -- the handlers may have waited, and somebody have been quicker
   if err then return trouble(origin, stanza) end
-  if other then return other:handle_presence_to_occupant(origin, stanza) end
+  if other and other ~= room then return other:handle_presence_to_occupant(origin, stanza) end
   local creator = jid.bare(stanza.attr.from)
   room._affiliations[creator], room._data.creator = "owner", creator
   room:_recount_lists()                        -- a handler may have filled them

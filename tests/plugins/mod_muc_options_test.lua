@@ -327,6 +327,37 @@ check.test("muc-occupant-pre-join: who comes is changed, and nobody inside", fun
   end
 end)
 
+check.test("muc-room-pre-create: plugins give affiliations in a room that will be kept; who makes it owns it", function()
+  local rows = {
+    -- default, what a handler does besides, what romeo hears, is it kept
+    { false, nil, "+Romeo owner/moderator 110,201", false },
+    { true, nil, "+Romeo owner/moderator 110,201", true },
+    { false, function(room) room:set_persistent(true) end, "+Romeo owner/moderator 110,201", true },
+    { true, function(room) assert(room:save()) end, "+Romeo owner/moderator 110,201", true },
+    { true, function(room, muc) muc.track_room(room) end, "+Romeo owner/moderator 110,201", true },
+    { true, function() return true end, nil, false },                      -- refused: nothing is left
+  }
+  for i, row in ipairs(rows) do
+    local host, romeo = new { muc_room_default_persistent = row[1] }
+    local muc = require "couplet.plugin".get_module(rooms.ROOMS, "muc")
+    local seen
+    muc.module:hook("muc-room-pre-create", function(event)
+      local room = event.room
+      local refused = row[2] and row[2](room, muc)
+      assert(room:set_affiliation(true, "juliet@example.org", "admin"))
+      seen = room:get_affiliation "juliet@example.org"
+      return refused
+    end)
+    rooms.join(romeo, "Romeo")
+    check.equal({ i, rooms.told(romeo)[1], seen }, { i, row[3], "admin" })
+    local stored = host:run(function() return require "couplet.store".open(rooms.ROOMS, "config", "keyval"):get "verona" end)
+    check.equal({ i, stored and stored["romeo@example.org"], stored and stored["juliet@example.org"] },
+      { i, row[4] and "owner" or nil, row[4] and "admin" or nil })
+    check.equal({ i, host:run(function() return muc.get_room_from_jid(ROOM) ~= nil end) }, { i, row[3] ~= nil })
+    check.equal(host:close(), {})
+  end
+end)
+
 check.test("get_affiliation: nil is none for plugins, and what they put in its place counts", function()
   local host, romeo = new {}
   local juliet = rooms.person(host, "juliet")
