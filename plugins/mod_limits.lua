@@ -7,6 +7,7 @@
 
 module:set_global()
 
+local config = require "couplet.config"
 local bandwidth = require "couplet.bandwidth"
 local filters = require "couplet.filters"
 
@@ -24,7 +25,8 @@ local function read(options)
     if rate and burst then
       limits[class] = { rate = math.floor(rate), burst = math.floor(math.max(burst, rate)) }
     else
-      module:log("error", "limits.%s: cannot read its rate %q and burst %q; no limit for %s", class,
+      module:log("error", "%s: limits.%s: cannot read its rate %q and burst %q; no limit for %s",
+        config.place(module.host, "limits") or "configuration", class,
         tostring(type(limit) == "table" and limit.rate or limit), tostring(type(limit) == "table" and limit.burst), class)
     end
   end

@@ -235,8 +235,9 @@ local function settings_for(host, service, own)
   local into = {}
   local profile = config.get(host, "tls_profile") or "intermediate"
   if not profiles[profile] then
-    log("error", "%s: no TLS profile %q; there are modern, intermediate, old", config.place(host, "tls_profile") or "tls_profile",
-      profile)
+    local text = ("%s: no TLS profile %q; there are modern, intermediate, old"):format(
+      config.place(host, "tls_profile") or "tls_profile", tostring(profile))
+    if config.once(text) then log("error", "%s", text) end
     profile = "intermediate"
   end
   for k, v in pairs(profiles[profile]) do into[k] = v end

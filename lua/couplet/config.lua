@@ -10,6 +10,7 @@
 --   config.hosts()          -> names in the order of the file; config.kind(host) -> "local" | "component"
 --   config.getconfig()      -> host -> options (sections inherit from "*"); config.files() -> files read
 --   config.place(host, key) -> "file:line" where an option was set | nil
+--   config.once(text)       -> true the first time since the file was read: complaints about it are made once
 --   config.warnings()       -> array of "file:line: text"
 --
 -- What may stand in the file: docs/config.md.
@@ -70,6 +71,13 @@ function config.getconfig() return loaded.options end
 function config.current() return loaded end
 function config.files() return { table.unpack(loaded.files) } end
 function config.warnings() return loaded.warnings end
+
+function config.once(text)
+  loaded.said = loaded.said or {}
+  local first = not loaded.said[text]
+  loaded.said[text] = true
+  return first
+end
 
 function config.hosts() return { table.unpack(loaded.order) } end
 

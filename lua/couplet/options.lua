@@ -24,10 +24,12 @@ local function show(value)
   return tostring(value)
 end
 
+-- Once, until the next reload: an option above the first host is read by each of its plugins on each host.
 local function complain(self, level, name, text, ...)
-  local where = config.place(host_of(self), name)
-  self:log(level, "%s: option %s of %s " .. text, where or "configuration", name,
-    host_of(self) == "*" and "the server" or host_of(self), ...)
+  local host = host_of(self)
+  local whose = host ~= "*" and config.rawget(host, name) ~= nil and host or "the server"
+  local line = ("%s: option %s of %s " .. text):format(config.place(host, name) or "configuration", name, whose, ...)
+  if config.once(line) then self:log(level, "%s", line) end
 end
 
 local function raw(self, name)
@@ -122,8 +124,12 @@ function convert.enum(value, ...)
   for i = 1, select("#", ...) do
     if value == select(i, ...) then return value end
   end
-  local names = {}
-  for i = 1, select("#", ...) do names[i] = show((select(i, ...))) end
+  local names, seen = {}, {}
+  for i = 1, select("#", ...) do
+    local name = show((select(i, ...)))
+    if not seen[name] then names[#names + 1] = name end
+    seen[name] = true
+  end
   return nil, "one of " .. table.concat(names, ", ")
 end
 

@@ -97,6 +97,23 @@ check.test("options of a host, of a service, of everybody", function()
   check.equal(certs.settings("e.example").min_version, "TLSv1.3")
 end)
 
+check.test("a profile that is none is told once, and once more at a reload", function()
+  local lines, logger = {}, require "couplet.logger"
+  local function sink(_, _, text) lines[#lines + 1] = text end
+  logger.add_simple_sink(sink, { "error" })
+  for i = 1, 2 do
+    load 'tls_profile = "best"\nVirtualHost "a.example"\nVirtualHost "b.example"\ntls_profile = "worst"'
+    for _, host in ipairs { "a.example", "b.example", "a.example" } do
+      for _, service in ipairs { "c2s", "s2s" } do check.ok(certs.context(host, service)) end
+    end
+    local at = base .. "/config.lua:"
+    check.equal(lines, { at .. '1: no TLS profile "best"; there are modern, intermediate, old',
+      at .. '4: no TLS profile "worst"; there are modern, intermediate, old' }, "time " .. i)
+    lines = {}
+  end
+  logger.remove_sink(sink)
+end)
+
 check.test("localhost and those who wish get one of our own", function()
   load 'VirtualHost "localhost"\nVirtualHost "w.example" { self_signed = true }\nVirtualHost "n.example"'
   check.equal(certs.settings("n.example").certificate, nil)

@@ -17,6 +17,7 @@ local m = host:load("opt", "").module
 local function rows(method, list)
   for i, row in ipairs(list) do
     fake.forget_log()
+    host:configure {}                            -- each complaint is made once a reload
     local got = m[method](m, table.unpack(row.args, 1, row.n or #row.args))
     check.equal(got, row.want, method .. " row " .. i)
     check.equal(#fake.lines "error" + #fake.lines "warn" > 0, row.warns or false, method .. " row " .. i .. " complaint")
@@ -142,4 +143,37 @@ check.test("declarations are checked", function()
 end)
 
 host:close()
+check.test("what is wrong is told once, however many hosts and plugins read it, and once more at a reload", function()
+  local many = fake.new { options = { own = "soon" }, global = { all = "soon", mode = "odd" } }
+  many:add_host("second.example", { all = "later" })
+  many:add_host "third.example"
+  local code = [[
+    module:config { all = { type = "integer", default = 1 }, own = { type = "integer", default = 1 },
+      mode = { enum = { "fast", "slow" }, default = "fast" } }
+    module:config { other = { type = "string" } }        -- which reads all anew
+    module:get_option_integer("all", 1)
+    module:hook_global("config-reloaded", function() module:get_option_integer("own", 1) end)
+  ]]
+  for _, name in ipairs { "one", "two" } do
+    for _, host_name in ipairs { "example.org", "second.example", "third.example" } do
+      many:load(name, code, host_name)
+    end
+  end
+  local want = {
+    'configuration: option all of second.example is "later", but a whole number is expected',
+    'configuration: option all of the server is "soon", but a whole number is expected',
+    'configuration: option mode of the server is "odd", but one of "fast", "slow" is expected',
+    'configuration: option own of example.org is "soon", but a whole number is expected',
+  }
+  for i = 1, 3 do
+    local lines = {}
+    for _, line in ipairs(fake.lines "error") do lines[#lines + 1] = line:match("configuration: .*") end
+    table.sort(lines)
+    check.equal(lines, want, "time " .. i)
+    fake.forget_log()
+    many:configure {}
+  end
+  many:close()
+end)
+
 check.done()
