@@ -11,7 +11,8 @@
 --   certs.generate(host, days?) -> { certificate =, key = } | nil, message     self-made, into the certificates directory
 --   certs.start()              from now on every activated host gets its ssl_ctx
 --   certs.reload()             reads everything anew; connections keep what they have
---   certs.report() -> array of { host =, certificate =, notafter =, names =, self_made =, problem = }
+--   certs.report() -> array of { host =, certificate =, notafter =, names =, self_made =, problem =, place = "file:line" }
+--   certs.trouble(host, service) -> text, "file:line" | nil        why it has no TLS there
 --
 -- Where a certificate is found, in this order: option `certificate` (and `key`), `ssl = { certificate =, key = }`, and in the
 -- directory `certificates`: HOST.crt + HOST.key, HOST.pem + HOST.key, HOST/fullchain.pem + HOST/privkey.pem, any file there that
@@ -297,10 +298,30 @@ local function user_name()
   return (system.user(system.uid()) or {}).name or system.uid()
 end
 
+local words = { ca_file = "cafile", ca_path = "capath", crl_file = "crlfile", dh = "dhparam", min_version = "protocol",
+  max_version = "protocol" }
+
+-- Which option is behind a setting: -> its name, "file:line"; nothing where a file was found in the directory.
+local function said(host, service, part)
+  if (part == "certificate" or part == "key") and config.get(host, "certificate") ~= nil then
+    local option = part == "key" and config.get(host, "key") ~= nil and "key" or "certificate"
+    return option, config.place(host, option)
+  end
+  for _, option in ipairs { service and service .. "_ssl" or "ssl", "ssl" } do
+    for _, section in ipairs { host, "*" } do
+      local ssl = config.rawget(section, option)
+      if type(ssl) == "table" and (ssl[words[part] or part] ~= nil or part == "key" and ssl.certificate
+        or part == "curves" and (ssl.curve or ssl.curveslist)) then
+        return option, config.place(section, option)
+      end
+    end
+  end
+end
+
 local files = { key = true, certificate = true, ca_file = true, crl_file = true, dh = true }
 
--- Why there is no certificate, or what is wrong with it: file, reason, what to do.
-local function explain(host, settings, err)
+-- Why there is no certificate, or what is wrong with it: file, reason, what to do; and the option that names it, "file:line".
+local function explain(host, service, settings, err)
   if not settings.certificate then
     local directory = certs.directory()
     if system.stat(directory) and not system.access(directory, "rx") then
@@ -315,10 +336,14 @@ local function explain(host, settings, err)
   for _, h in ipairs(hints) do if tostring(err):find(h[1], 1, true) then hint = "; " .. h[2] end end
   if file and not system.stat(file) then hint = "; the file is not there, or in a directory closed to user " .. user_name()
   elseif file and not system.access(file, "r") then hint = ("; user %s cannot read it"):format(user_name()) end
-  local key = file and config.get(host, "certificate") and "certificate" or "ssl"
-  local place = config.place(host, key) or config.place("*", key)
   if file and file ~= settings.certificate then file = file .. " for " .. settings.certificate end
-  return ("%s%s%s%s"):format(err, file and " (" .. file .. ")" or "", hint, place and (" (%s, %s)"):format(key, place) or "")
+  return ("%s%s%s"):format(err, file and " (" .. file .. ")" or "", hint), said(host, service, part)
+end
+
+-- The same with the place behind it.
+local function explained(...)
+  local text, option, place = explain(...)
+  return place and ("%s (%s, %s)"):format(text, option, place) or text
 end
 
 local trusting = {}                      -- "cafile capath crlfile system?" -> a context that has read them
@@ -381,7 +406,7 @@ function certs.context(host, service)
   context, err = build(settings)
   contexts[id] = context or former[id] or false
   if not context then
-    local text = explain(host, settings, err)
+    local text = explained(host, service, settings, err)
     if former[id] then
       log("error", "%s keeps its old certificate: %s", host, text)
       return former[id]
@@ -430,7 +455,7 @@ function certs.direct(service, port)
   end
   settings.alpn = alpn_of(service)
   local context, err = build(settings)
-  if not context then return nil, explain(of, settings, err) end
+  if not context then return nil, explained(of, service, settings, err) end
   fill(context, service)
   return context
 end
@@ -453,16 +478,27 @@ function certs.reload()
   former = {}
 end
 
+-- Why a host with a certificate has no TLS for a service: -> text, "file:line" of the option | nil
+function certs.trouble(host, service)
+  local settings = settings_for(host, service, false)
+  if not settings.certificate then return nil end
+  local context, err = make(settings)
+  if context then return nil end
+  local text, option, place = explain(host, service, settings, err)
+  return option and ("%s: %s"):format(option, text) or text, place or config.place(host)
+end
+
 function certs.report()
   local list = {}
   for _, host in ipairs(config.hosts()) do
     if config.get(host, "enabled") ~= false then
       local settings = settings_for(host, nil, false)
       local entry = { host = host, certificate = settings.certificate, key = settings.key }
+      entry.place = select(2, said(host, nil, "certificate")) or config.place(host)
       local x = settings.certificate and parse(settings.certificate)
       local directory = certs.directory()
       if not settings.certificate and system.stat(directory) and not system.access(directory, "rx") then
-        entry.problem = explain(host, settings)
+        entry.problem = explain(host, nil, settings)
       elseif not settings.certificate then
         entry.problem = wants_own(host) and "none yet; one is made at start" or "no certificate"
         entry.harmless = wants_own(host)
@@ -471,7 +507,9 @@ function certs.report()
           or system.access(settings.certificate, "r") and "is no PEM certificate"
             or ("user %s cannot read it"):format(user_name())
       elseif not system.access(settings.key, "r") then
-        entry.problem = ("user %s cannot read its key, %s"):format(user_name(), settings.key)
+        entry.problem = system.stat(settings.key) and ("user %s cannot read its key, %s"):format(user_name(), settings.key)
+          or ("its key, %s, is not there"):format(settings.key)
+        entry.place = select(2, said(host, nil, "key")) or entry.place
       else
         entry.notafter, entry.notbefore, entry.names, entry.self_made = x.notafter, x.notbefore, names_of(x), x.self_issued
         local covered = false

@@ -9,7 +9,7 @@
 --   config.set(host, key, value)     for this run only
 --   config.hosts()          -> names in the order of the file; config.kind(host) -> "local" | "component"
 --   config.getconfig()      -> host -> options (sections inherit from "*"); config.files() -> files read
---   config.place(host, key) -> "file:line" where an option was set | nil
+--   config.place(host, key) -> "file:line" where an option was set | nil; place(host): where the host begins
 --   config.once(text)       -> true the first time since the file was read: complaints about it are made once
 --   config.warnings()       -> array of "file:line: text"
 --

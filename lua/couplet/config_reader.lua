@@ -22,7 +22,7 @@ end
 setmetatable(inherit, { __mode = "k" })
 
 function reader.empty()
-  return { options = { ["*"] = {} }, places = { ["*"] = {} }, order = {}, files = {}, sources = {}, warnings = {} }
+  return { options = { ["*"] = {} }, places = { ["*"] = {} }, begins = {}, order = {}, files = {}, sources = {}, warnings = {} }
 end
 
 function reader.resolve(base, path)
@@ -80,7 +80,12 @@ local function warn(cfg, text)
 end
 
 -- Lua counts an assignment at its last line; the name stands at or above it (below, if it came in a table).
+-- Without a key: where the host begins.
 function reader.place(cfg, host, key)
+  if not key then
+    local begin = cfg.begins and cfg.begins[host]
+    return begin and cfg.files[begin[1]] .. ":" .. begin[2]
+  end
   local place = (cfg.places[host] or {})[key] or host ~= "*" and cfg.places["*"][key]
   if not place then return nil end
   local n, line = place[1], place[2]
@@ -287,6 +292,8 @@ local function environment(cfg, path, depth, lua)
     if not known then
       known = reader.section(cfg, name)
       cfg.order[#cfg.order + 1] = name
+      local n, line = here()
+      cfg.begins[name] = n and { n, line }
       if component then known.component_module = "component" else known.defined = true end
     elseif component then
       error(("Component %q is already defined as %s"):format(name,

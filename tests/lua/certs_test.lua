@@ -140,6 +140,45 @@ check.test("report", function()
   check.equal(by["z.example"].problem, "does not name the host")
 end)
 
+check.test("what is wrong is told with the line that asks for it", function()
+  certificate({ "old.example" }, "old.example.crt", "old.example.key", 5)
+  local c, k = "certs/a.example.crt", "certs/a.example.key"
+  local rows = {
+    -- options above the host, below it, line, what is said; trouble with a service
+    { "", "", 3, "no certificate", host = "n.example" },
+    { "", "", 3, "expires in", host = "old.example" },
+    { "", 'certificate = "gone.crt"', 4, "there is no such file" },
+    { 'certificate = "gone.crt"', "", 2, "there is no such file" },
+    { "", '\ncertificate = "a.example.crt"', 5, "does not name the host", host = "z.example" },
+    { "", 'certificate = "keyless.crt"\nkey = "gone.key"', 5, "its key, .*/gone.key, is not there" },
+    { "", 'ssl = { certificate = "gone.crt", key = "gone.key" }', 4, "there is no such file" },
+    { 'ssl = { certificate = "gone.crt", key = "gone.key" }', "tls_profile = 'old'", 2, "there is no such file" },
+    { 'ssl = { cafile = "gone.pem", verify = "peer" }', "", 2, "ssl: .*/gone.pem.*the file is not there", service = "c2s" },
+    { 's2s_ssl = { cafile = "gone.pem" }', "", 2, "s2s_ssl: .*/gone.pem.*the file is not there", service = "s2s" },
+    { 's2s_ssl = { cafile = "gone.pem" }', "", nil, nil, service = "c2s" },
+    { "", ('https_ssl = {\ncertificate = "%s", key = "certs/b.example/privkey.pem" }'):format(c), 4,
+      "https_ssl: .*another certificate", service = "https" },
+    { "", ('ssl = { certificate = "%s", key = "%s", ciphers = "NONE" }'):format(c, k), 4, "ssl: ciphers: no cipher match",
+      service = "c2s" },
+    { 'c2s_ssl = { curve = "none" }', "", 2, "c2s_ssl: ", service = "c2s" },
+    { 'c2s_ssl = { dhparam = "gone.pem" }', "", 2, "c2s_ssl: .*gone.pem", service = "c2s" },
+    { "", "", nil, nil, service = "c2s" },
+  }
+  for i, row in ipairs(rows) do
+    local host = row.host or "a.example"
+    load(("\n%s\nVirtualHost %q\n%s\n"):format(row[1], host, row[2]))
+    local text, place
+    if row.service then
+      text, place = certs.trouble(host, row.service)
+    else
+      local entry = certs.report()[1]
+      text, place = entry.problem, entry.place
+    end
+    check.equal({ i, place }, { i, row[3] and base .. "/config.lua:" .. row[3] })
+    check.ok(row[4] == nil and text == nil or text:find(row[4]), ("row %d: %s"):format(i, text))
+  end
+end)
+
 check.test("what cannot be read is named: authorities, lists of revoked certificates", function()
   for _, key in ipairs { "cafile", "crlfile" } do
     load(('VirtualHost "localhost"\nself_signed = true\nssl = { %s = "gone.pem" }'):format(key))

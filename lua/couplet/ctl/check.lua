@@ -345,12 +345,37 @@ local function check_hosts(add)
       add("error", ("%s: tls_profile is modern, intermediate or old"):format(config.place(host, "tls_profile") or config.file()))
     end
   end
-  for _, e in ipairs(require "couplet.certs".report()) do
+end
+
+-- Services of a host whose TLS has options of its own, besides the two that all have.
+local function tls_services(host)
+  local list = { "c2s", "s2s" }
+  for _, section in ipairs { "*", host } do
+    for key, value in next, config.getconfig()[section] do
+      local service = type(value) == "table" and key:match "^(.+)_ssl$"
+      local option = service and known.find(key)
+      if service and service ~= "c2s" and service ~= "s2s" and not (option and option.none) then list[#list + 1] = service end
+    end
+  end
+  table.sort(list)
+  return list
+end
+
+local function check_certificates(add)
+  local certs, said = require "couplet.certs", {}
+  for _, e in ipairs(certs.report()) do
+    local component = config.kind(e.host) == "component"
+    local of = ("certificate of %s %s%s: "):format(component and "component" or "host", e.host,
+      e.certificate and " (" .. e.certificate .. ")" or "")
     if e.problem and not e.harmless then
-      local kind = config.kind(e.host) == "component" and not e.certificate and "component " or "host "
-      if kind == "host " or e.certificate then
-        add("warning", ("certificate of %s%s%s: %s"):format(kind, e.host, e.certificate and " (" .. e.certificate .. ")" or "",
-          e.problem))
+      if e.certificate or not component then add("warning", ("%s: %s%s"):format(e.place or config.file(), of, e.problem)) end
+    elseif e.certificate then
+      for _, service in ipairs(tls_services(e.host)) do
+        local text, place = certs.trouble(e.host, service)
+        if text and not said[place .. text] then
+          said[place .. text] = true
+          add("warning", ("%s: no TLS on %s: %s"):format(place, e.host, text))
+        end
       end
     end
   end
@@ -434,6 +459,7 @@ function check.run()
   end)
   table.move(sorted, 1, #sorted, first + 1, findings)
   check_hosts(add)
+  check_certificates(add)
   check_ports(add)
   check_limits(add)
   check_data(add)
