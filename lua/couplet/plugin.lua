@@ -252,15 +252,50 @@ local function do_load(host, name, saved)
   return env
 end
 
+local function option_list(host, key)
+  local value = config.rawget(host, key)
+  if type(value) == "string" then return { value } end
+  if set.is_set(value) then
+    local out = {}
+    for x in value:items() do out[#out + 1] = x end
+    return out
+  end
+  return type(value) == "table" and value or {}
+end
+
+-- Which line of the configuration wants a plugin: -> "file:line", section, option.
+local function wanted_by(host, name)
+  local words = { modules_enabled = name, component_module = name, authentication = name:match "^auth_(.+)",
+    storage = name:match "^storage_(.+)" }
+  for _, section in ipairs { host, "*" } do
+    for key, word in pairs(words) do
+      for _, value in pairs(option_list(section, key)) do
+        if value == word then return config.place(section, key), section, key end
+      end
+    end
+  end
+end
+
+-- The server goes on without it; a component has nothing else.
+local function missing_plugin(host, name, err)
+  local place, section, key = wanted_by(host, name)
+  local at = place and place .. ": " or ""
+  local text
+  if key == "component_module" then
+    text = ("%splugin %s of the component %s is not installed: %s; nobody serves %s until it is (plugin_paths names further "
+      .. "directories), or the line names another"):format(at, name, host, err, host)
+  else
+    text = ("%splugin %s%s is not installed: %s"):format(at, name, place and section == "*" and "" or " of " .. host, err)
+  end
+  if not place or config.once(text) then log(key == "component_module" and "error" or "warn", "%s", text) end
+end
+
 function plugin.load(host, name)
   local env, err, missing = do_load(host, name)
   if not env then
-    if err ~= "global-module-already-loaded" and err ~= "module-already-loaded" then
-      if missing then
-        log("warn", "plugin %s of %s is not installed: %s", name, host, err)
-      else
-        log("error", "plugin %s cannot be loaded on %s: %s", name, host, err)
-      end
+    if missing then missing_plugin(host, name, err)
+    elseif err ~= "global-module-already-loaded" and err ~= "module-already-loaded" then
+      log("error", "plugin %s cannot be loaded on %s: %s", name, host, err)
     end
     return nil, err
   end
@@ -406,17 +441,6 @@ local function add_all(list, seen, from, skip)
       list[#list + 1] = name
     end
   end
-end
-
-local function option_list(host, key)
-  local value = config.rawget(host, key)
-  if type(value) == "string" then return { value } end
-  if set.is_set(value) then
-    local out = {}
-    for x in value:items() do out[#out + 1] = x end
-    return out
-  end
-  return type(value) == "table" and value or {}
 end
 
 function plugin.get_modules_for_host(host)

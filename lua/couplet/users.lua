@@ -71,7 +71,12 @@ local function choose(host)
     for _, item in ipairs(plugin.get_items("auth-provider", host)) do
       if item.name == auth then h.users = completed(item) end
     end
-    if not h.users then log("error", "%s: without the plugin auth_%s nobody can log in here", host, auth) end
+    if not h.users then
+      local place, own = config.place(host, "authentication"), config.rawget(host, "authentication") ~= nil
+      local text = place and ("%s: without the plugin auth_%s nobody can log in%s"):format(place, auth,
+        own and " on " .. host or "") or ("%s: without the plugin auth_%s nobody can log in here"):format(host, auth)
+      if not place or config.once(text) then log("error", "%s", text) end
+    end
   end
 end
 

@@ -141,6 +141,44 @@ with("a plugin that fails to load leaves nothing", function()
   check.ok(fake.logged("nonsuch.* is not installed: no mod_nonsuch.lua in", "warn"))
 end)
 
+with("a plugin that is not there is told once, with its line; a component without one is an error, and answers nobody", function()
+  local function places(component)
+    local current = require "couplet.config".current()
+    current.files, current.sources = { "/c.lua" }, {}
+    current.places = { ["*"] = { modules_enabled = { 1, 7 } }, ["example.org"] = { modules_enabled = { 1, 9 } },
+      ["gone.example"] = { component_module = { 1, component } } }
+  end
+  host.global.modules_enabled, host.options[host.name].modules_enabled = { "nonsuch" }, { "mine" }
+  host:configure {}
+  places(1)
+  fake.forget_log()
+  for _ = 1, 2 do
+    host:try_load "nonsuch"
+    host:try_load "mine"
+    host:try_load "other"
+  end
+  local lines = {}
+  for _, line in ipairs(fake.lines "warn") do lines[#lines + 1] = line:match "^modulemanager: (.-): no mod_" end
+  check.equal(lines, { "/c.lua:7: plugin nonsuch is not installed", "/c.lua:9: plugin mine of example.org is not installed",
+    "plugin other of example.org is not installed", "plugin other of example.org is not installed" })
+  host.global.modules_enabled, host.options[host.name].modules_enabled = nil, nil
+  host:component("gone.example", "nowhere")
+  check.ok(fake.logged("plugin nowhere of the component gone.example is not installed: no mod_nowhere.lua in .*; nobody serves",
+    "error"))
+  places(12)
+  fake.forget_log()
+  for _ = 1, 2 do host:try_load("nowhere", nil, "gone.example") end
+  check.equal(#fake.lines "error", 1)
+  check.ok(fake.logged("/c.lua:12: plugin nowhere of the component gone.example", "error"))
+  local romeo = host:client "romeo@example.org/orchard"
+  for _, stanza in ipairs { "<iq type='get' id='1' to='gone.example'><ping xmlns='urn:xmpp:ping'/></iq>",
+    "<message id='1' to='a@gone.example'><body>x</body></message>" } do
+    romeo:send(stanza)
+    local reply = romeo:expect { id = "1" }
+    check.equal({ reply.attr.type, reply:get_child("error").tags[1].name }, { "error", "service-unavailable" })
+  end
+end)
+
 with("a plugin twice is refused", function()
   host:load("a", "")
   local ok, err = host:try_load "a"

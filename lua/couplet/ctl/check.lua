@@ -298,13 +298,14 @@ end
 
 local function check_plugins(add, names)
   local optional = { s2s = true, s2s_auth_certs = true }
-  local function one(host, key, name, label)
+  local function one(host, key, name, label, without)            -- without: what then does not work at all
     if type(name) ~= "string" then
       add("error", ("%s: a plugin's name is a text, not %s"):format(config.place(host, key) or config.file(), shown(name)))
     elseif not names[label .. name] and not optional[name] then
       local near = check.similar(label .. name, names)
-      add("warning", ("%s: plugin '%s' is not installed%s"):format(config.place(host, key) or config.file(),
-        label .. name, near and "; do you mean '" .. near:sub(#label + 1) .. "'?" or ""))
+      add(without and "error" or "warning", ("%s: plugin '%s' is not installed%s%s"):format(
+        config.place(host, key) or config.file(), label .. name, without and ": " .. without or "",
+        near and "; do you mean '" .. near:sub(#label + 1) .. "'?" or ""))
     end
   end
   for host, options in pairs(config.getconfig()) do
@@ -313,9 +314,11 @@ local function check_plugins(add, names)
       for _, name in ipairs(list) do one(host, "modules_enabled", name, "") end
     end
     local component = rawget(options, "component_module")
-    if component then one(host, "component_module", component, "") end
+    if component then one(host, "component_module", component, "", "nobody serves " .. host) end
     local auth = rawget(options, "authentication")
-    if type(auth) == "string" and auth ~= "internal_plain" then one(host, "authentication", auth, "auth_") end
+    if type(auth) == "string" and auth ~= "internal_plain" then
+      one(host, "authentication", auth, "auth_", "nobody can log in")
+    end
     local storage = rawget(options, "storage")
     for _, name in pairs(type(storage) == "table" and storage or { storage }) do
       if type(name) == "string" then one(host, "storage", name, "storage_") end
