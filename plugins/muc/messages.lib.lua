@@ -126,13 +126,17 @@ return function(room_mt)
 
   function room_mt:set_subject(from, subject)
     if subject == "" then subject = nil end
-    self._data.subject, self._data.subject_from, self._data.subject_time = subject, from, os.time()
+    local data, occupant = self._data, self:get_occupant_by_nick(from)
+    data.subject, data.subject_from, data.subject_time = subject, from, os.time()
+    data.subject_occupant_id = occupant and self:get_occupant_id(occupant) or nil
     return (self:save())
   end
 
   function room_mt:send_subject(to, when)
     local from, subject = self:get_subject()
     local stanza = st.message({ from = from, to = to, type = "groupchat" }):text_tag("subject", subject)
+    local id = self._data.subject_occupant_id                    -- who set it is perhaps no longer here (XEP-0421)
+    if id then stanza:tag("occupant-id", { xmlns = "urn:xmpp:occupant-id:0", id = id }):up() end
     when = when or self._data.subject_time
     if when then stanza:tag("delay", { xmlns = "urn:xmpp:delay", from = self.jid, stamp = datetime.datetime(when) }):up() end
     self:route_stanza(stanza)

@@ -559,6 +559,23 @@ check.test("§7.10: registration keeps a nickname; XEP-0421: occupants have ids 
   join(juliet, "Juliet")
   ask(romeo, "set", "<query xmlns='http://jabber.org/protocol/muc#admin'><item nick='Juliet' role='none'/></query>")
   check.equal(farewell(), { first, first })
+
+  -- §4: so has all that is told at the door, the subject of somebody who has gone too, once
+  join(juliet, "Juliet")
+  ask(romeo, "set", "<query xmlns='http://jabber.org/protocol/muc#admin'><item nick='Juliet' role='moderator'/></query>")
+  juliet:send(("<message to='%s' type='groupchat'><subject>balcony</subject></message>"):format(ROOM))
+  juliet:send(("<presence type='unavailable' to='%s/Juliet'/>"):format(ROOM))
+  host:run(function() assert(plugin.unload(rooms.ROOMS, "muc")) assert(plugin.load(rooms.ROOMS, "muc")) end)
+  nurse:received()
+  join(nurse, "Nurse")
+  local marks = {}
+  for _, s in ipairs(nurse:received()) do
+    if s.name == "message" and s.attr.from == ROOM .. "/Juliet" then
+      for mark in s:childtags("occupant-id", "urn:xmpp:occupant-id:0") do marks[#marks + 1] = mark.attr.id end
+      check.equal(s:get_child_text "subject", "balcony")
+    end
+  end
+  check.equal(marks, { first })
   host:close()
 end)
 
