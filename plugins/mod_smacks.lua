@@ -28,6 +28,8 @@ local attr_of = core.stanza.attr
 module:config {
   smacks_hibernation_time = { type = "period", default = 600, min = 0,
     doc = "time a session without connection may be resumed" },
+  smacks_location = { type = "string", doc = "where clients should come to resume, if not where they came first: "
+    .. "a host or address, with or without a port (IPv6 in square brackets)" },
   smacks_max_hibernated_sessions = { type = "integer", default = 10, min = 0,
     doc = "sessions of one account without connection; the oldest ends first" },
   smacks_max_queue_size = { type = "integer", default = 500, min = 1,
@@ -162,7 +164,7 @@ function do_enable(session, element)
   end
   session.net:track(session.sm.queue)
   result.element = st.stanza("enabled", { xmlns = xmlns, id = result.id, resume = result.id and "true" or nil,
-    max = result.resume_max and ("%d"):format(result.resume_max) or nil })
+    max = result.resume_max and ("%d"):format(result.resume_max) or nil, location = result.id and config.smacks_location })
   return result
 end
 

@@ -68,6 +68,17 @@ check.test("a session that lost its connection waits, and ends when its time is 
   host:close()
 end)
 
+check.test("XEP-0198 §5: who may resume learns where, if the configuration says so", function()
+  for _, location in ipairs { false, "[2001:db8::7]:9222" } do
+    local host = fresh { smacks_location = location or nil }
+    for resume, want in pairs { [true] = location or "none", [false] = "none" } do
+      local romeo = client(host, "romeo@example.org/" .. tostring(resume), resume)
+      check.equal({ resume, romeo.enabled.attr.location or "none" }, { resume, want })
+    end
+    check.equal(host:close(), {})
+  end
+end)
+
 check.test("without resumption it ends at once", function()
   local host = fresh()
   local seen = seen_on(host, "smacks-hibernation-start", "resource-unbind")
