@@ -63,6 +63,8 @@ local function parse_form(q, x)
       return nil, "cancel", "feature-not-implemented", "No such field: " .. field.attr.var:sub(1, 64)
     end
   end
+  local clear, which = form:unambiguous(x)
+  if not clear then return bad(which .. " says more than one thing") end
   local data, errors = form:data(x)
   if errors then return bad(select(2, next(errors))) end
   for _, name in ipairs { "start", "end" } do

@@ -367,10 +367,16 @@ check.test("bad questions get the error of the XEP, and nobody else notices", fu
   local many = {}
   for i = 1, 300 do many[i] = tostring(i) end
   equal({ ask(romeo, { ids = many }) }, { nil, "resource-constraint" })
+  local function form(fields)
+    return "<x xmlns='jabber:x:data' type='submit'><field var='FORM_TYPE'><value>urn:xmpp:mam:2</value></field>" .. fields .. "</x>"
+  end
   for i, xml in ipairs {
     "<x xmlns='jabber:x:data' type='submit'/>",
     "<x xmlns='jabber:x:data' type='submit'><field var='FORM_TYPE'><value>urn:xmpp:mam:1</value></field></x>",
     "<x xmlns='jabber:x:data' type='submit'><field var='with'><value>a@b</value></field></x>",
+    form "<field var='with'><value>a@b</value></field><field var='with'><value>c@d</value></field>",      -- XEP-0004 §3.2
+    form "<field var='start'><value>2023-01-01T00:00:00Z</value><value>2024-01-01T00:00:00Z</value></field>",
+    form "<field var='FORM_TYPE'><value>urn:xmpp:mam:1</value></field>",
   } do
     romeo:send("<iq type='set' id='bad" .. i .. "'><query xmlns='urn:xmpp:mam:2'>" .. xml .. "</query></iq>")
     equal(select(2, romeo:expect { name = "iq", id = "bad" .. i }:get_error()), "bad-request", xml)
