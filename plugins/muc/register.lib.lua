@@ -29,19 +29,26 @@ return function(room_mt)
     return value or DEFAULT
   end
 
-  local function layout(room)
+  -- What admins may want to know of somebody before they decide (§15.5.1); in other rooms nobody reads it, so nobody is asked.
+  local ABOUT = { { "first", "First name" }, { "last", "Family name" }, { "url", "A web page" }, { "email", "E-mail address" },
+    { "faqentry", "About you, for the others", "text-multi" } }
+
+  local function layout(room, for_admins)
     local form = dataforms.new {
       title = "Registration with " .. room.jid,
       { name = "FORM_TYPE", type = "hidden", value = FORM },
       { name = "muc#register_roomnick", type = "text-single", required = true, label = "Nickname" },
     }
+    for _, field in ipairs(for_admins and ABOUT or {}) do
+      form[#form + 1] = { name = "muc#register_" .. field[1], type = field[3] or "text-single", label = field[2] }
+    end
     module:fire_event("muc-registration-form", { room = room, form = form })
     return form
   end
 
   -- To those who may decide, here or elsewhere.
   local function ask_admins(room, who, values)
-    local form = layout(room)
+    local form = layout(room, true)
     form.title = "Registration request"
     table.insert(form, 2, { name = WHO, type = "jid-single", label = "Who asks" })
     form[#form + 1] = { name = "muc#register_allow", type = "boolean", label = "Allow this person to register with the room?",
@@ -162,6 +169,7 @@ return function(room_mt)
     if not self:get_persistent() then return refuse("cancel", "service-unavailable", "This room does not stay") end
     if module:fire_event("muc-register-iq", { room = self, origin = origin, stanza = stanza }) then return true end
     local nick, rule = self:get_registered_nick(who), self:get_registration()
+    local form = layout(self, affiliation == "none" and rule == "approval")
     if affiliation == "none" and (rule == "closed" or not self:has_passed(who)) then
       return refuse("cancel", "not-allowed", "Ask an owner")
     end
@@ -174,7 +182,7 @@ return function(room_mt)
       if nick then
         reply:tag("registered"):up():text_tag("username", nick)
       end
-      reply:add_child(layout(self):form { ["muc#register_roomnick"] = nick })
+      reply:add_child(form:form { ["muc#register_roomnick"] = nick })
       origin.send(reply)
       return true
     end
@@ -191,7 +199,6 @@ return function(room_mt)
     end
     local x = query:get_child("x", "jabber:x:data")
     if not x then return refuse("modify", "bad-request") end
-    local form = layout(self)
     local unclear = util.unclear(x, form, FORM)
     if unclear then return refuse("modify", "bad-request", unclear) end
     if #tostring(x) > FORM_BYTES then return refuse("modify", "not-acceptable", "That is too much") end

@@ -82,6 +82,42 @@ check.test("who may register, as the room says", function()
   host:close()
 end)
 
+check.test("§15.5.1: who has to be let in may say who he is, and admins read it; elsewhere nobody is asked", function()
+  local about = { first = "Juliet", last = "Capulet", url = "http://example.org/~juliet", email = "juliet@example.org",
+    faqentry = "Two\nlines" }
+  local function values(x)
+    local out = {}
+    for field in x:childtags "field" do
+      local name, lines = field.attr.var:match "^muc#register_(.*)", {}
+      for value in field:childtags "value" do lines[#lines + 1] = value:get_text() end
+      if name and name ~= "roomnick" and name ~= "allow" then out[name] = table.concat(lines, "\n") end
+    end
+    return out
+  end
+  local function offered(client)
+    return values(rooms.ask(client, "get", "<query xmlns='jabber:iq:register'/>").tags[1]:get_child("x", "jabber:x:data"))
+  end
+  local host, who = garden {}
+  check.equal(offered(who.juliet), {})
+  host:close()
+  host, who = garden { ["x-roomconfig_registration"] = "approval" }
+  check.equal(offered(who.juliet), { first = "", last = "", url = "", email = "", faqentry = "" })
+  check.equal(offered(who.admin2), {})
+  local xml = { "<field var='muc#register_roomnick'><value>Juliet</value></field>" }
+  for name, value in pairs(about) do
+    xml[#xml + 1] = ("<field var='muc#register_%s'><value>%s</value></field>"):format(name, (value:gsub("\n", "</value><value>")))
+  end
+  check.equal(rooms.result(rooms.ask(who.juliet, "set", "<query xmlns='jabber:iq:register'>"
+    .. (form {}:gsub("</x>", table.concat(xml) .. "</x>")) .. "</query>")), "ok")
+  local seen
+  for _, stanza in ipairs(who.away:received()) do
+    local x = stanza:get_child("x", "jabber:x:data")
+    seen = x and values(x) or seen
+  end
+  check.equal(seen, about)
+  host:close()
+end)
+
 check.test("§9.9: admins are asked, here and elsewhere; what they say is done", function()
   local host, who = garden { membersonly = "1", ["x-roomconfig_registration"] = "approval" }
   check.equal(register(who.juliet, "Juliet"), "ok")
