@@ -135,8 +135,8 @@ return function(room_mt)
   function room_mt:send_subject(to, when)
     local from, subject = self:get_subject()
     local stanza = st.message({ from = from, to = to, type = "groupchat" }):text_tag("subject", subject)
-    local id = self._data.subject_occupant_id                    -- who set it is perhaps no longer here (XEP-0421)
-    if id then stanza:tag("occupant-id", { xmlns = "urn:xmpp:occupant-id:0", id = id }):up() end
+    local author = self._data.subject_occupant_id                -- who set it is perhaps no longer here (XEP-0421)
+    if author then stanza:tag("occupant-id", { xmlns = "urn:xmpp:occupant-id:0", id = author }):up() end
     when = when or self._data.subject_time
     if when then stanza:tag("delay", { xmlns = "urn:xmpp:delay", from = self.jid, stamp = datetime.datetime(when) }):up() end
     self:route_stanza(stanza)

@@ -368,7 +368,8 @@ check.test("bad questions get the error of the XEP, and nobody else notices", fu
   for i = 1, 300 do many[i] = tostring(i) end
   equal({ ask(romeo, { ids = many }) }, { nil, "resource-constraint" })
   local function form(fields)
-    return "<x xmlns='jabber:x:data' type='submit'><field var='FORM_TYPE'><value>urn:xmpp:mam:2</value></field>" .. fields .. "</x>"
+    return "<x xmlns='jabber:x:data' type='submit'><field var='FORM_TYPE'><value>urn:xmpp:mam:2</value></field>" .. fields
+      .. "</x>"
   end
   for i, xml in ipairs {
     "<x xmlns='jabber:x:data' type='submit'/>",
