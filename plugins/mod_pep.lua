@@ -254,7 +254,14 @@ local function new_service(username)
   for _, name in ipairs { "item-published", "item-retracted", "node-purged", "node-deleted" } do
     service.events.add_handler(name, function(event) module:fire_event("pep-" .. name, event) end)
   end
+  function service.sees(who)                               -- of people elsewhere: has he sent this account his presence?
+    for full in pairs(interest.remote(username)) do
+      if full == who or jid.bare(full) == who then return true end
+    end
+    return false
+  end
   lib.watch(service, bare, function(message, to) post(username, message, to) end)
+  lib.follow(service, function(name) return get_pep_service(name) end)
   return service
 end
 
@@ -267,6 +274,7 @@ function get_pep_service(username)                         -- luacheck: ignore 1
     if err then return nil, err end
     if alive[username] then return alive[username] end     -- somebody was quicker
     service:load(all or {})
+    lib.note_loaded(service)
     if next(service.nodes) then keep(username, service) else note_without(username, true) end
   end
   alive[username] = service

@@ -194,6 +194,7 @@ local function went(origin, stanza)
     local bare = origin.username .. "@" .. host
     local list = available(directory.user(bare))
     sessions.remove_presence(origin)
+    prosody.events.fire_event("resource-unavailable", { session = origin })
     sessions.multicast(list, copy_to(stanza, bare))
     to_subscribers(origin, stanza)
   end

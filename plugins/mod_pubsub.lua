@@ -101,6 +101,7 @@ local function new_service()
     },
   }
   lib.watch(new, host, post)
+  lib.follow(new, function() return new end)
   set_limits(new)
   return new
 end
@@ -134,6 +135,7 @@ local function load()
   if not loaded then
     loaded = true
     exports.service:load(all)
+    lib.note_loaded(exports.service)
   end
   return true
 end
@@ -163,6 +165,8 @@ end, { match = { xmlns = "jabber:x:data" } })
 module:hook("message/host", function(event)
   return load() and lib.on_bounce(event, exports.service)
 end, { match = { type = "error" } })
+
+module:hook("presence/host", lib.on_presence, { match = { from_local = false } })
 
 module:hook_global("user-deleted", function(event)
   if load() then exports.service:forget_person(event.username .. "@" .. event.host) end

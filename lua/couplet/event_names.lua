@@ -16,7 +16,7 @@ stats-update stats-updated openmetrics-updated service-added service-removed
 c2s-session-updated c2s-read-timeout c2s-ondrain c2s-pre-ondrain c2s-closed stream-features bosh-session websocket-session
 authentication-attempt authentication-success authentication-failure
 advertise-sasl-features advertise-bind-features enable-bind-features
-pre-resource-bind resource-bind pre-resource-unbind resource-unbind presence/initial presence/broadcast
+pre-resource-bind resource-bind pre-resource-unbind resource-unbind resource-unavailable presence/initial presence/broadcast
 roster-load roster-item-removed
 roster-pushed
 user-registering user-registered user-deregistered user-deregistered-pending user-password-reset user-password-changed

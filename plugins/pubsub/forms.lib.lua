@@ -61,6 +61,11 @@ forms.config = dataforms.new {
   field("list-single", "send_last_published_item", "When to send the last item", { options = {
     { label = "Never", value = "never" }, { label = "To new subscribers", value = "on_sub" },
     { label = "To new subscribers, and when they come online", value = "on_sub_and_presence" } } }),
+  field("boolean", "presence_based_delivery", "Notify only those who are online"),
+  field("boolean", "tempsub", "Subscriptions end when the subscriber goes offline"),
+  field("boolean", "purge_offline", "Items go when who has published them goes offline"),
+  field("text-single", "body_xslt", "URL of an XSL transformation that makes a text of a payload"),
+  field("text-single", "dataform_xslt", "URL of an XSL transformation that makes a form of a payload"),
   field("list-single", "itemreply", "Whom replies go to", { options = {
     { label = "The owner", value = "owner" }, { label = "The publisher, who is named with the item", value = "publisher" },
     { label = "Nobody", value = "none" } } }),

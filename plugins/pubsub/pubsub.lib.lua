@@ -8,7 +8,7 @@
 --   lib.event(kind, node, item, id, config, extra?) -> <event/>      lib.notification(event, config, from) -> <message/>
 --   lib.handle(event, service) -> true                one iq: handlers.lib
 --   lib.may_walk(service, who) -> bool               not too often in a row, for requests that look through all nodes
---   lib.watch(service, from, post)  lib.each_subscriber(service, object, message, item, fn)
+--   lib.follow(service, find)  lib.watch(service, from, post)  lib.each_subscriber(service, object, message, item, fn)
 --   lib.features(without?) -> list                    lib.forms: see forms.lib
 
 local budget = require "couplet.budget"
@@ -220,6 +220,13 @@ function Items:clear()
   return true
 end
 
+-- Ids of what one publisher has here, n at most.
+function Items:of(publisher, n)
+  local ids = {}
+  for id in self.archive:find(self.user, { with = publisher, limit = n, raw = true }) or function() end do ids[#ids + 1] = id end
+  return ids
+end
+
 -- For nodes that keep nothing.
 local Nothing = {}
 Nothing.__index = Nothing
@@ -228,6 +235,7 @@ function Nothing.set() return true end
 function Nothing.items() return {} end
 function Nothing.last() return nil end
 function Nothing.full() return false end
+function Nothing.of() return {} end
 function Nothing.clear() return true end
 function Nothing.resize() return true end
 lib.nothing = setmetatable({}, Nothing)
@@ -288,7 +296,8 @@ function lib.each_subscriber(service, object, message, item, fn)
   for _, who in ipairs(list) do
     local options = subscribers[who]
     options = type(options) == "table" and options or {}
-    if subscribers[who] and options["pubsub#deliver"] ~= false and service:may_hear(object, who) then
+    if subscribers[who] and options["pubsub#deliver"] ~= false and service:may_hear(object, who)
+      and lib.hears_now(service, object, who) then
       fn(who, options["pubsub#include_body"] and lib.with_body(message, item) or message)
     end
   end
@@ -308,6 +317,7 @@ local may_look_through = budget.new(5000, 200000, 10)         -- nodes one accou
 
 function lib.may_walk(service, who) return may_look_through(service:normalize(who), service.n_nodes + 1) end
 
+module:require "pubsub/online"(lib)
 module:require "pubsub/watch"(lib)
 module:require "pubsub/pending"(lib)
 module:require "pubsub/disco"(lib)

@@ -80,7 +80,7 @@ return function(lib)
       if object.config.send_last_published_item == "never" then return end
       task.spawn(function()
         local _, id, item, when = service:get_last_item(event.node, true)
-        if not item then return end
+        if not item or not lib.hears_now(service, object, event.jid) then return end
         post(lib.last_item(lib.event("items", event.node, item, id, object.config), object, from, when), event.jid)
       end)
     end)

@@ -22,12 +22,13 @@
 --   get_node_config(node, actor)  set_node_config(node, actor, new)  get_node_metadata(node, actor)
 --   may(node, actor, action) -> bool                 why_not(node, actor, action) -> condition | nil
 --   forget_person(jid)             in no list any more, nor told so: there is no such account now
+--   items_of(node, publisher, n) -> ids
 --   may_hear(object, jid) -> bool                    may the address see what is in the node, be it a deleted one?
 --   jids_equal(a, b)
 --
 -- config (all optional but itemstore):
 --   itemstore(config, node) -> store        set(id, item|nil, publisher) get(id) items(spec) last() full(id) clear() resize()
---                                           and each may give nil, error
+--                                           and each may give nil, error; of(publisher, n)? -> ids
 --   nodestore { set(node, data|nil), set_person(node, jid, { subscription =, pending = }|nil)? }     data { name, config,
 --       affiliations, subscribers, pending, created, creator, rows }. With set_person the two lists are not in the data, which
 --       says so (rows), so that one more subscriber of many costs no more than one of few; load() wants them there again
@@ -62,6 +63,7 @@ local defaults = {
   persist_items = true, deliver_notifications = true, deliver_payloads = true, notify_delete = true, notify_retract = true,
   notify_config = false, notify_sub = false, notification_type = "headline", send_last_published_item = "never",
   publish_node_full = "retract-oldest", node_type = "leaf", subscribe = true, itemreply = "publisher",
+  presence_based_delivery = false, tempsub = false, purge_offline = false, body_xslt = "", dataform_xslt = "",
 }
 pubsub.defaults = defaults
 
@@ -535,6 +537,13 @@ function service_mt:get_items(name, actor, ids, spec)
   local items, err = store:items(spec)
   if not items then return false, err or "internal-server-error" end
   return true, items
+end
+
+-- For the server itself: ids of what one publisher has in the node, n at most.
+function service_mt:items_of(name, publisher, n)
+  local object = self.nodes[name]
+  local store = object and store_of(self, object)
+  return store and store.of and store:of(publisher, n) or {}
 end
 
 function service_mt:get_last_item(name, actor)
