@@ -18,6 +18,15 @@ module:hook("muc-disco#info", function(event)
   for _, ns in ipairs { NS, OLD } do event.reply:tag("feature", { var = ns }):up() end
 end)
 
+-- Only the room says that something was moderated (§5): what an occupant says so is not passed on, nor kept.
+module:hook("muc-occupant-groupchat", function(event)
+  local stanza = event.stanza
+  local new, old = stanza:get_child("retract", RETRACTION), stanza:get_child("apply-to", FASTEN)
+  if not (new and new:get_child("moderated", NS) or old and old:get_child("moderated", OLD)) then return nil end
+  event.origin.send(st.error_reply(stanza, "auth", "forbidden", "Moderators ask the room, and the room says so"))
+  return true
+end, 10)
+
 local function moderated_by(room, occupant, ns)
   local stanza = st.stanza("moderated", { xmlns = ns or NS, by = occupant.nick })
   local who = room:get_occupant_id(occupant)

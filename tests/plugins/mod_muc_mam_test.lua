@@ -200,6 +200,15 @@ check.test("XEP-0425: moderators take back; XEP-0424: authors too; a note is lef
     { "manners", ROOM .. "/Romeo" })
   check.ok(list[1].message:get_child("occupant-id", "urn:xmpp:occupant-id:0"))
   check.equal(moderate(romeo, id), "ok")
+  for _, forged in ipairs {                    -- §5: only the room says so
+    "<retract xmlns='urn:xmpp:message-retract:1' id='%s'><moderated xmlns='urn:xmpp:message-moderate:1' by='%s/Me'/></retract>",
+    "<apply-to xmlns='urn:xmpp:fasten:0' id='%s'><moderated xmlns='urn:xmpp:message-moderate:0' by='%s/Romeo'/></apply-to>",
+  } do
+    romeo:received()
+    juliet:send(("<message to='%s' type='groupchat'>%s</message>"):format(ROOM, forged:format(id, ROOM)))
+    local refused = juliet:expect { name = "message" }
+    check.equal({ select(2, refused:get_error()), #romeo:received() }, { "forbidden", 0 })
+  end
   -- Clients of version 0.2 ask in their way, and are told in it as well.
   local function moderate_old(client, target, inner)
     return result(ask(client, "set", ([[<apply-to xmlns='urn:xmpp:fasten:0' id='%s'><moderate
