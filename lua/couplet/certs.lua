@@ -355,11 +355,11 @@ end
 
 -- Authorities are read once, however many hosts there are.
 local function make(settings)
-  if not settings.verify or settings.verify == "none" then return core.net.tls_context(settings) end
-  local id = authorities(settings)
-  settings.trust = trusting[id]
-  local context, err = core.net.tls_context(settings)
-  trusting[id] = trusting[id] or context
+  local id = settings.verify and settings.verify ~= "none" and authorities(settings) or nil
+  settings.trust = id and trusting[id]
+  local typed, context, err = pcall(core.net.tls_context, settings)
+  if not typed then return nil, context end      -- a number where a string belongs
+  if id then trusting[id] = trusting[id] or context end
   return context, err
 end
 

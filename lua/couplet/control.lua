@@ -162,10 +162,7 @@ function control.close()
   system.close(socket)
   system.unlink(path)
   socket = nil
-  for c in pairs(clients) do
-    c.done = true
-    flush(c)
-  end
+  for c in pairs(clients) do flush(c) end        -- they see the end of the process by that of their connection
 end
 
 return control

@@ -213,7 +213,8 @@ check.test("start, administer, stop", function()
     expect(s, "", 2, "usage: coupletctl")
     expect(s, "--nonsense", 2, "unknown option")
 
-    expect(s, "stop", 0, "stopping")
+    expect(s, "stop", 0, "stopping\nstopped")
+    system.close(assert(system.pidfile(s.dir .. "/data/couplet.pid")))       -- the next start would not be too early
     check.equal(s:exited(), 0)
     check.equal(system.stat(s.dir .. "/data/couplet.sock"), nil)
     expect(s, "status", 1, "not running")

@@ -460,6 +460,11 @@ function main.run(argv)
         local result = talk(fd, { command = name, args = of, width = tonumber(os.getenv("COLUMNS")) }, show)
         return result.ok, result.text, result.data
       end)
+      if ok and c.name == "stop" then   -- what comes next may need the data: the next start, a copy of the storage
+        show(text)
+        repeat local more = system.recv(fd) until not more or more == ""
+        text = "stopped"
+      end
       system.close(fd)
     elseif c.where == "any" then
       ok, text, data = run_offline(c, args, show)

@@ -88,7 +88,7 @@ commands.declare { name = "reload", help = "read configuration and certificates 
     return true, "configuration read anew"
   end }
 
-commands.declare { name = "stop", args = "[REASON]", help = "close all streams and end the server", max = 20,
+commands.declare { name = "stop", args = "[REASON]", max = 20, help = "close all streams, end the server, wait until it has",
   run = function(_, ...)
     local reason = table.concat({ ... }, " ")
     prosody.shutdown(reason ~= "" and reason or "Stopped by the administrator")
