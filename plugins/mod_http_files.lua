@@ -5,7 +5,12 @@ local files = require "net.http.files"
 
 module:depends "http"
 
-local directory = module:get_option_path("http_files_dir", nil, "config")
+module:config {
+  http_files_dir = { type = "path", parent = "config", doc = "the directory; relative to the configuration file" },
+  http_index_files = { type = "array", default = { "index.html", "index.htm" }, doc = "what is shown of a directory" },
+}
+
+local directory = module.config.http_files_dir
 
 -- serve(directory | options) -> handler for a route "GET /*"
 function serve(options)
@@ -22,5 +27,5 @@ end
 
 if directory then
   module:provides("http", { route = { ["GET /*"] = files.serve { path = directory,
-    index_files = module:get_option_array("http_index_files", { "index.html", "index.htm" }) } } })
+    index_files = module.config.http_index_files } } })
 end
