@@ -321,9 +321,12 @@ static void emptied(struct conn *c)
 	}
 	if (c->first)                         /* it waits for the handshake to end */
 		return;
-	if (c->unsent && (window_drained(c->window, c->taken) | atomic_load_explicit(&c->class->every_drained, memory_order_relaxed)))
-		conn_event(c, CONN_DRAINED, 0, NULL);
+	if (!c->unsent)
+		return;
 	c->unsent = false;
+	bool waits = window_drained(c->window, c->taken);        /* asked in any case: it takes note */
+	if (waits || atomic_load_explicit(&c->class->every_drained, memory_order_relaxed))
+		conn_event(c, CONN_DRAINED, 0, NULL);
 }
 
 void conn_flush(struct conn *c)
