@@ -7,7 +7,7 @@ usage: ./dev test [--list] [--jobs N] [STAGE | FILE …]
 A test is a program whose last line is "N passed, N failed" (", N skipped" may follow) and whose exit code agrees.
 Files run side by side, stage after stage, without a pause between: while the files of one run, the next stage is built. Files that
 mostly wait have places of their own, so that the others keep all cores busy. In a run of everything the fuzzers take what is left
-of the processor: with the lowest priority, for three times as long. What failed is run once more alone at the end, because a
+of the processor: with the lowest priority, for twice as long. What failed is run once more alone at the end, because a
 machine that others use can starve a test: if it passes then, it is named as unsteady and should be looked into. What a sanitizer
 reported stays failed, and so does everything of a stage in which many files fail.
 """
@@ -96,7 +96,7 @@ def command(path, build, beside=False):
         scratch = SOURCE / build / "corpus" / name
         scratch.mkdir(parents=True, exist_ok=True)
         corpus = SOURCE / "tests/fuzz/corpus" / name
-        return [*(["nice", "-n", "19"] if beside else []), path, "-max_total_time=%d" % (FUZZ_SECONDS * (3 if beside else 1)),
+        return [*(["nice", "-n", "19"] if beside else []), path, "-max_total_time=%d" % (FUZZ_SECONDS * (2 if beside else 1)),
                 "-timeout=25", "-rss_limit_mb=2048", "-verbosity=0",
                 "-print_final_stats=1", "-artifact_prefix=%s/crash-%s-" % (SOURCE / build, name), str(scratch),
                 *([str(corpus)] if corpus.is_dir() else [])], env
