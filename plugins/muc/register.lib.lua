@@ -169,7 +169,7 @@ return function(room_mt)
     if not self:get_persistent() then return refuse("cancel", "service-unavailable", "This room does not stay") end
     if module:fire_event("muc-register-iq", { room = self, origin = origin, stanza = stanza }) then return true end
     local nick, rule = self:get_registered_nick(who), self:get_registration()
-    local form = layout(self, affiliation == "none" and rule == "approval")
+    local for_admins = affiliation == "none" and rule == "approval"
     if affiliation == "none" and (rule == "closed" or not self:has_passed(who)) then
       return refuse("cancel", "not-allowed", "Ask an owner")
     end
@@ -182,7 +182,7 @@ return function(room_mt)
       if nick then
         reply:tag("registered"):up():text_tag("username", nick)
       end
-      reply:add_child(form:form { ["muc#register_roomnick"] = nick })
+      reply:add_child(layout(self, for_admins):form { ["muc#register_roomnick"] = nick })
       origin.send(reply)
       return true
     end
@@ -199,6 +199,7 @@ return function(room_mt)
     end
     local x = query:get_child("x", "jabber:x:data")
     if not x then return refuse("modify", "bad-request") end
+    local form = layout(self, for_admins)
     local unclear = util.unclear(x, form, FORM)
     if unclear then return refuse("modify", "bad-request", unclear) end
     if #tostring(x) > FORM_BYTES then return refuse("modify", "not-acceptable", "That is too much") end
