@@ -92,9 +92,9 @@ void conn_event(struct conn *c, enum conn_event_kind kind, uint64_t number, void
 	conn_event_to(c->id, kind, number, p);
 }
 
-void conn_event_soon(struct conn *c, enum conn_event_kind kind, void *p)
+void conn_event_soon(struct conn *c, enum conn_event_kind kind, void *p, bool may_wait)
 {
-	lane_post_later(logic_lane(), event(c->id, kind, 0, p));
+	(may_wait ? lane_post_later : lane_post)(logic_lane(), event(c->id, kind, 0, p));
 }
 
 /* --- one timer for everything --- */
@@ -301,10 +301,7 @@ static void adopt(struct msg *msg)
 			.direct_tls = s->tls != NULL, .held = atomic_load(&hold_new) };
 		if (o->held)
 			c->hold |= HOLD_OPEN;
-		if (o->held || c->raw)            /* who may be spoken to first */
-			conn_event(c, CONN_OPENED, 0, o);
-		else
-			conn_event_soon(c, CONN_OPENED, o);
+		conn_event_soon(c, CONN_OPENED, o, !o->held && !c->raw);      /* raw: may be spoken to first */
 	}
 	conn_watch(c);
 	conn_schedule(c);
@@ -348,11 +345,7 @@ void conn_die(struct conn *c, const char *reason)
 	if (c->queued || c->wire.len || c->reset)
 		setsockopt(c->io.fd, SOL_SOCKET, SO_LINGER, &(struct linger){ 1, 0 }, sizeof(struct linger));
 	close(c->io.fd);
-	struct conn_text *text = conn_text_of(reason, strlen(reason));
-	if (c->parted)
-		conn_event_soon(c, CONN_CLOSED, text);
-	else
-		conn_event(c, CONN_CLOSED, 0, text);
+	conn_event_soon(c, CONN_CLOSED, conn_text_of(reason, strlen(reason)), c->parted);
 	io_slot_free(io, c->id);
 	io_add(io, IO_CLOSED, 1);
 	conn_class_leave(c->class);

@@ -84,8 +84,8 @@ struct conn {
 /* conn.c */
 void conn_event(struct conn *c, enum conn_event_kind kind, uint64_t number, void *p);
 void conn_event_to(uint64_t id, enum conn_event_kind kind, uint64_t number, void *p);
-/* For what the peer does not wait for: it comes along with what it says next (LANE_LATER). */
-void conn_event_soon(struct conn *c, enum conn_event_kind kind, void *p);
+/* may_wait: nobody waits for it alone, so it comes along with what is told next (lane_post_later). */
+void conn_event_soon(struct conn *c, enum conn_event_kind kind, void *p, bool may_wait);
 void *conn_text_of(const void *p, size_t n);
 void conn_die(struct conn *c, const char *reason);        /* now; freed at the end of the iteration */
 void conn_finish(struct conn *c, const char *reason);     /* flush, goodbye, FIN, then die when the peer has closed too */

@@ -177,12 +177,8 @@ static void shaken(struct conn *c)
 		io_add(c->home, IO_RESUMED, 1);
 	struct buf info = { 0 };
 	tls_info(c->tls, &info);
-	struct conn_text *text = conn_text_of(buf_data(&info), info.len);
+	conn_event_soon(c, CONN_SECURED, conn_text_of(buf_data(&info), info.len), !c->client);
 	buf_free(&info);
-	if (c->client)
-		conn_event(c, CONN_SECURED, 0, text);
-	else
-		conn_event_soon(c, CONN_SECURED, text);
 	conn_wire_keep(c);
 	if (c->first || !tls_peer_may_wait(c->tls))
 		conn_mark(c);
