@@ -332,7 +332,7 @@ local function users(shared)
     if known then
       seen[user] = next(t) ~= nil or nil
     elseif not seen[user] then              -- only keys were set; any that stays makes a user
-      if next(view(e, {})) ~= nil then seen[user] = true end
+      if next((view(e, {}))) ~= nil then seen[user] = true end
     end
   end
   seen[""] = nil
