@@ -143,7 +143,7 @@ return function(name, options)
     shared.holders = holds
     ok(known "elsewhere")
     local again = holders.again
-    holders.again = 0
+    holders.again = -1                             -- at each look, also within one turn of the loop
     while not a:has "elsewhere" do require "couplet.core".loop.once() end
     holders.again = again
 
