@@ -158,7 +158,8 @@ function get_user_role(username)
   local role = by_config(username .. "@" .. host)
   if role then return role end
   if not store_map then return nil, "not-implemented" end
-  local name, err = store_map:get(username, "_default")
+  local name, err
+  if not store_map.has or store_map:has(username) then name, err = store_map:get(username, "_default") end    -- most have none
   if name == nil and err then return nil, err end
   if not name then return default_role() end
   role = registry[full_name(name)]

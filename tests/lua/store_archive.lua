@@ -110,6 +110,22 @@ return function(name, options)
     driver:purge "mercutio"
   end)
 
+  check.test(name .. ": who has nothing is known without reading, in keyval stores, too", function()
+    local other = database.driver("more.example", options):open("has", "map")
+    ok(other:set("old", "key", "from before"))
+    database.get(options).keyvals["more.example"].has = nil        -- so it is another process's
+    local a = database.driver("more.example", options):open("has", "keyval+")
+    ok(a:has "nobody", "it does not wait, so it does not know yet")
+    repeat require "couplet.core".loop.once() until not a:has "nobody"
+    ok(a:has "old")
+    local written
+    task.spawn(function() written = a:set_key("late", "key", 1) end)
+    ok(a:has "late", "before it is written")
+    repeat require "couplet.core".loop.once() until written
+    ok(a:set("late", nil))
+    ok(a:has "late", "nobody has looked")
+  end)
+
   check.test(name .. ": who has nothing is known without reading", function()
     local other = database.driver("more.example", options):open("has", "archive")
     ok(other:append("old", nil, { "from before" }))

@@ -5,6 +5,7 @@
 -- lie over what is read until they are committed, and vanish if they fail. One that was committed while a read was
 -- under way stays until that read is back, because the read may have seen the database as it was before.
 
+local holders = require "couplet.storage.holders"
 local native = require "couplet.core".store
 local task = require "couplet.task"
 
@@ -229,6 +230,7 @@ local function write(db, layers, statements, shared)
     statements.again = true                 -- what is set twice is set
     db:post(statements, answer)
     for _, l in ipairs(layers) do
+      if l[1].holders then l[1].holders:added(l[2]) end
       local e = entry_of(l[1], l[2])
       e.last = e.last + 1
       e[e.last] = l[3]
@@ -321,9 +323,10 @@ local function delete_all(shared, key)
   return write(shared.db, layers, statements)
 end
 
-local function users(shared)
+-- most: only so many names are read
+local function users(shared, most)
   local _ <close> = begin_read(shared)
-  local rows, n, code = shared.db:read{ { USERS, shared.host, shared.store } }
+  local rows, n, code = shared.db:read{ { most and USERS .. " LIMIT " .. most or USERS, shared.host, shared.store } }
   if not rows then return nil, n, code end
   local seen = {}
   for i = 1, n do seen[rows[i]] = true end
@@ -341,6 +344,17 @@ local function users(shared)
     user = next(seen, user)
     return user
   end
+end
+
+-- false: there is nothing of this user. Never waits.
+local function has(shared, user)
+  local known = shared.holders
+  if not known then
+    known = holders.new(function(most) return users(shared, most) end)
+    shared.holders = known
+    for name in pairs(shared.entries) do known:added(name) end
+  end
+  return known:may(user)
 end
 
 -- Everything of a user is gone from all stores of the host, for those who look before the database has done it, too.
@@ -366,13 +380,13 @@ local function method(fn)
 end
 
 local types = {
-  keyval = { get = method(get), set = method(set), users = method(users) },
+  keyval = { get = method(get), set = method(set), users = method(users), has = method(has) },
   map = {
     get = method(get_key), set = method(set_key), set_keys = method(set_keys), get_all = method(get_all),
-    delete_all = method(delete_all), users = method(users), remove = remove,
+    delete_all = method(delete_all), users = method(users), has = method(has), remove = remove,
   },
   ["keyval+"] = {
-    get = method(get), set = method(set), items = method(users), users = method(users),
+    get = method(get), set = method(set), items = method(users), users = method(users), has = method(has),
     get_key = method(get_key), set_key = method(set_key), set_keys = method(set_keys),
     get_key_from_all = method(get_all), delete_key_from_all = method(delete_all), remove = remove,
   },
