@@ -313,9 +313,9 @@ local function close_logins(condition, text)
     end
   end
 end
-module:hook("user-password-changed", close_logins("reset", "Your password was changed"))
-module:hook("user-disabled", close_logins("not-authorized", "This account has been disabled"))
-module:hook("user-deleted", close_logins("not-authorized", "This account has been deleted"), 100)
+module:hook("user-password-changed", close_logins("reset", "Your password was changed"), 250)
+module:hook("user-disabled", close_logins("not-authorized", "This account has been disabled"), 250)
+module:hook("user-deleted", close_logins("not-authorized", "This account has been deleted"), 250)
 
 local function close_all(reason)
   local list = unbound()

@@ -131,11 +131,18 @@ local function sessions_of(username, host)
   return out
 end
 
-local function close_sessions(username, host, condition, text, except)
-  for _, session in ipairs(sessions_of(username, host)) do
-    if session.resource ~= except then session:close { condition = condition, text = text } end
-  end
+-- Priorities of what follows a change, so that nobody slips in between: 300 what lets somebody in without a password is void
+-- (mod_sasl2_fast), 250 who is about to log in is turned away (mod_c2s), 200 sessions end, all but the one that did it.
+local function close_sessions(name, condition, text)
+  prosody.events.add_handler(name, function(event)
+    for _, session in ipairs(sessions_of(event.username, event.host)) do
+      if not event.resource or session.resource ~= event.resource then session:close { condition = condition, text = text } end
+    end
+  end, 200)
 end
+close_sessions("user-password-changed", "reset", "Your password was changed")
+close_sessions("user-disabled", "not-authorized", "This account has been disabled")
+close_sessions("user-deleted", "not-authorized", "This account has been deleted")
 
 function users.user_exists(username, host)
   if not hosts[host] then return false end
@@ -158,7 +165,6 @@ function users.set_password(username, password, host, resource)
   if not ok then return nil, err end
   log("info", "password of %s@%s changed", username, host)
   fire("user-password-changed", { username = username, host = host, resource = resource })
-  close_sessions(username, host, "reset", "Your password was changed", resource)      -- all but the one that did it
   return ok
 end
 
@@ -196,7 +202,6 @@ function users.delete_user(username, host)
   local ok, err = provider_of(host).delete_user(username)
   if not ok then return nil, err end
   log("info", "account %s@%s deleted", username, host)
-  close_sessions(username, host, "not-authorized", "This account has been deleted")
   fire("user-deleted", { username = username, host = host })
   local purged
   purged, err = require "couplet.store".purge(username, host)
@@ -231,7 +236,6 @@ function users.disable_user(username, host, meta)
   local ok, err = provider_of(host).disable(username, meta)
   if not ok then return nil, err end
   log("info", "account %s@%s disabled", username, host)
-  close_sessions(username, host, "not-authorized", "This account has been disabled")
   fire("user-disabled", { username = username, host = host, meta = meta })
   return ok
 end
