@@ -4,9 +4,11 @@
 -- A token belongs to an account, a client (the id of its user-agent) and a mechanism. Two are kept for each client: the current
 -- one, and a new one that takes its place when it is used. Kept of a token for HT-SHA-256-NONE is a hash of what the client will
 -- send, so nobody can log in with what is stored; the mechanisms bound to a channel need the token itself: docs/security.md.
--- A new password, and disabling or deleting the account, end all of its tokens.
+-- A new password, and disabling or deleting the account, end all of its tokens. Tokens in use are kept in mind, so that a phone
+-- that comes back waits for no disk and no database.
 
 local base64 = require "couplet.util.base64"
+local clock = require "couplet.clock"
 local core = require "couplet.core"
 local datetime = require "couplet.util.datetime"
 local new_sasl = require "couplet.sasl".new
@@ -50,8 +52,14 @@ end)
 local SLOTS = { "new", "current" }
 local writes = 0                                 -- of tokens, as far as they are begun
 
+-- What was read for logins: account -> { [id of the client] = { kept = its tokens, at = when that was read } }. Whatever ends them
+-- comes along here; what somebody has changed past this server is seen when they are read again.
+local remembered, remember = recent.new(10000)
+local AGAIN = 300                                -- seconds
+
 local function write(username, id, kept)
   writes = writes + 1
+  remember(username, nil)
   return store:set_key(username, id, kept)
 end
 
@@ -65,20 +73,44 @@ local function replayed(token, count)
   return last ~= nil and count <= last
 end
 
--- The tokens it may be, as core.sasl wants them. The same is asked whether the account exists or not, in one wait. The tokens
--- must be what they are when one of them is used: if somebody has written some meanwhile they are read again.
-local function candidates(handler, username)
-  local fast, err, before = handler.fast, nil, nil
-  local enabled, kept
+local function in_mind(username, id)
+  local clients = remembered(username)
+  local known = clients and clients[id]
+  return known and clock.mono() - known.at < AGAIN and known.kept or nil
+end
+
+-- The tokens of a client, and whether the account is enabled: for tokens in mind it is, or they would have been revoked. The same
+-- is read whether the account exists or not, in one wait. The tokens must be what they are when one of them is used: if somebody
+-- has written some meanwhile they are read again.
+local function look_up(handler, username, id)
+  if in_mind(username, id) then
+    handler.own_role = users.user_role_ahead(username, host)
+    local kept = in_mind(username, id)
+    if kept then return kept, true end
+  end
+  local at, kept, enabled, err, before = clock.mono(), nil, nil, nil, nil
   enabled, handler.own_role, kept = task.together(function() return users.user_is_enabled(username, host) end,
     function() return users.user_role_ahead(username, host) end,
     function()
       local found
-      found, err = store:get_key(username, fast.id)
+      found, err = store:get_key(username, id)
       before = writes
       return found
     end)
-  if before ~= writes then kept, err = store:get_key(username, fast.id) end
+  if before ~= writes then
+    kept, err = store:get_key(username, id)
+  elseif kept and enabled then
+    local clients = remembered(username) or {}
+    clients[id] = { kept = kept, at = at }
+    remember(username, clients)
+  end
+  return kept, enabled, err
+end
+
+-- The tokens it may be, as core.sasl wants them.
+local function candidates(handler, username)
+  local fast = handler.fast
+  local kept, enabled, err = look_up(handler, username, fast.id)
   if not kept and err then return nil, nil, true end
   local list, now = {}, os.time()
   fast.kept, fast.tried = kept, {}
@@ -198,7 +230,8 @@ end)
 local function revoke(event)
   if event.host ~= host then return end
   writes = writes + 1
+  remember(event.username, nil)
   local ok, err = store:set(event.username, nil)
   if not ok then module:log("error", "the tokens of %s cannot be revoked: %s", event.username, err) end
 end
-for _, name in ipairs { "user-password-changed", "user-disabled", "user-deleted" } do module:hook_global(name, revoke, 200) end
+for _, name in ipairs { "user-password-changed", "user-disabled", "user-deleted" } do module:hook_global(name, revoke, 300) end

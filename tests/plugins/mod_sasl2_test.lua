@@ -8,6 +8,7 @@ local crypto = require "couplet.core".crypto
 local datetime = require "couplet.util.datetime"
 local directory = require "couplet.directory"
 local fake = require "fakehost"
+local prosody = require "couplet.prosody"
 local st = require "couplet.stanza"
 local users = require "couplet.users"
 require "couplet.store"
@@ -504,6 +505,42 @@ check.test("a copied request does nothing, if requests are counted", function()
     check.equal(condition(fast(connect(host), token, { count = row[1] })), row[2], row[1])
   end
   host:close()
+end)
+
+check.test("tokens in use are kept in mind for five minutes", function()
+  local host = new { sasl2_fast_token_min_ttl = 0 }
+  local token = token_in(plain(connect(host), { agent = AGENT, want_token() }))
+  token = token_in(fast(connect(host), token))
+  local newest = token_in(fast(connect(host), token))
+  local store = host:store("fast_tokens", "keyval+")
+  local function no_new() return want_token "none" end             -- though it is due
+  check.equal(condition(fast(connect(host), newest, { no_new() })), "success")      -- it has become the current one
+  check.equal(condition(fast(connect(host), newest, { no_new() })), "success")
+  store:set_key("juliet", AGENT, nil)                              -- by another process, say
+  check.equal(condition(fast(connect(host), newest, { no_new() })), "success")
+  check.equal(condition(fast(connect(host), newest, { agent = OTHER })), "not-authorized")
+  host:advance(301)
+  check.equal(condition(fast(connect(host), newest)), "not-authorized")
+  host:close()
+end)
+
+-- Sessions end one after the other, and each may take its time.
+check.test("nobody comes back with a token while the sessions of the account are being ended", function()
+  for i, fn in ipairs {
+    function(host) return users.set_password("juliet", "new password", host.name) end,
+    function(host) return users.disable_user("juliet", host.name) end,
+    function(host) return users.delete_user("juliet", host.name) end,
+  } do
+    local host, got = new(), nil
+    local token = token_in(plain(connect(host), { agent = AGENT, want_token(), bind() }))
+    for _ = 1, 2 do check.equal(condition(fast(connect(host), token)), "success") end
+    prosody.hosts[host.name].events.add_handler("resource-unbind", function()
+      got = got or condition(fast(connect(host), token))
+    end)
+    check.ok(host:run(fn, host), i)
+    check.equal(got, "not-authorized", i)
+    host:close()
+  end
 end)
 
 check.test("what ends all tokens of an account", function()
