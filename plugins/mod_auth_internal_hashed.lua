@@ -111,7 +111,7 @@ end
 
 -- The provider ----------------------------------------------------------------------------------------------------------------
 
-local provider = {}
+local provider = { announces_changes = true }
 
 local function prepared(password)
   password = type(password) == "string" and saslprep(password)

@@ -52,10 +52,14 @@ end)
 local SLOTS = { "new", "current" }
 local writes = 0                                 -- of tokens, as far as they are begun
 
--- What was read for logins: account -> { [id of the client] = { kept = its tokens, at = when that was read } }. Whatever ends them
--- comes along here; what somebody has changed past this server is seen when they are read again.
-local remembered, remember = recent.new(10000)
-local AGAIN = 300                                -- seconds
+-- What was read for logins: account -> { [id of the client] = { kept = its tokens, at = when that was read } }. Whatever ends
+-- them comes along here. What somebody has changed past this server is seen after a day or a reload, and at once if accounts are
+-- kept by somebody who does not tell of changes.
+local AGAIN = 86400                              -- seconds
+local remembered, remember
+local function forget_all() remembered, remember = recent.new(10000) end
+forget_all()
+module:hook_global("config-reloaded", forget_all)
 
 local function write(username, id, kept)
   writes = writes + 1
@@ -74,6 +78,7 @@ local function replayed(token, count)
 end
 
 local function in_mind(username, id)
+  if users.get_provider(host).announces_changes ~= true then return nil end
   local clients = remembered(username)
   local known = clients and clients[id]
   return known and clock.mono() - known.at < AGAIN and known.kept or nil
@@ -88,8 +93,8 @@ local function look_up(handler, username, id)
     local kept = in_mind(username, id)
     if kept then return kept, true end
   end
-  local at, kept, enabled, err, before = clock.mono(), nil, nil, nil, nil
-  enabled, handler.own_role, kept = task.together(function() return users.user_is_enabled(username, host) end,
+  local at, err, before = clock.mono(), nil, nil
+  local enabled, own_role, kept = task.together(function() return users.user_is_enabled(username, host) end,
     function() return users.user_role_ahead(username, host) end,
     function()
       local found
@@ -97,6 +102,7 @@ local function look_up(handler, username, id)
       before = writes
       return found
     end)
+  handler.own_role = own_role
   if before ~= writes then
     kept, err = store:get_key(username, id)
   elseif kept and enabled then
