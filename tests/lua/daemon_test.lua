@@ -551,6 +551,16 @@ check.test("check config", function()
     { "", 0, "all is well",
       "VirtualHost 'b.localhost' self_signed = true modules_enabled = { 'vcard_legacy' } vcard_max_size = 2000" },
     { "autocreate_on_publish = true", 0, "all is well", "Component 'ps.localhost' 'pubsub'" },
+    { "", 0, "all is well", "c2s_require_encryption = true s2s_secure_auth = false disallow_s2s = true name = 'x'" },
+    { "", 0, "lua:3: option 'c2s_timeout' belongs above the first VirtualHost; below a host it does nothing", "c2s_timeout = 50" },
+    { "", 0, "lua:3: option 'component_max_connections' belongs above the first VirtualHost",
+      "Component 'c.localhost' component_secret = 'x' component_max_connections = 5" },
+    { "modules_enabled = { 'limits' }", 0, "lua:3: option 'limits' belongs above the first VirtualHost",
+      "limits = { c2s = { rate = 3000 } }" },
+    { "", 0, "lua:3: option 'component_secret' does nothing: the plugin component is not enabled on localhost",
+      "component_secret = 'x' Component 'c.localhost' component_secret = 'x'" },
+    { "http_ports = { 5280 }", 0, "note: .*lua:1: option 'http_ports' does nothing here: this server does not listen for HTTP" },
+    { "https_ports = { 5281 } modules_enabled = { 'http' }", 0, "note: .*lua:1: option 'https_ports' does nothing here: " },
     { "vcard_max_size = 5 modules_enabled = { 'vcard' }", 1, "is 5, but 1024 or more is allowed" },
   }
   for i, row in ipairs(rows) do
@@ -563,6 +573,11 @@ check.test("check config", function()
   with(nil, function(s)
     s:write("config.lua", system.read_file(source .. "/config.lua"))
     expect(s, "check config", 0, "config.lua: ")
+  end)
+  with(CONFIG .. 'VirtualHost "localhost"\nc2s_timeout = 50\nhttp_host = "x"\n', function(s)
+    s:write("plugins/mod_pages.lua", 'print(module:get_option("http_host"), module:get_option("c2s_timeout"))')
+    local text = expect(s, "check config", 0, "all is well")
+    check.ok(not text:find "does nothing", "what plugins from elsewhere read is theirs to know")
   end)
 end)
 

@@ -94,11 +94,13 @@ local function merge(found, here, plugin)
     local before = found[name]
     local readers = before and before.readers or {}
     readers[plugin] = true
+    o.got = o.got or before and before.got
     if not before or o.declared then found[name] = o end
-    found[name].readers = readers
+    found[name].readers, found[name].got = readers, o.got
   end
 end
 
+-- got: somebody asks for it by get_option, perhaps for a host; else there is one value for each module that declares it.
 local function read_plugin(path, found, plugin)
   local text = system.read_file(path, 1 << 20)
   if not text then return "" end
@@ -109,6 +111,7 @@ local function read_plugin(path, found, plugin)
       here[name] = { type = by_getter[getter] or "any", plugin = plugin,
         default = text:match("^%s*,%s*([^,()\n]+)[,)]", behind) }
     end
+    here[name].got = true
   end
   merge(found, here, plugin)
   return text
@@ -122,7 +125,7 @@ local function read_library(found, pause)
       if pause then pause() end
       local text = path:find("/known_options") and "" or read_plugin(path, found, "couplet")
       for name in text:gmatch("config%.r?a?w?get%([^\n\"]-,%s*\"([%w_]+)\"") do
-        merge(found, { [name] = { type = "any", plugin = "couplet" } }, "couplet")
+        merge(found, { [name] = { type = "any", plugin = "couplet", got = true } }, "couplet")
       end
     end
   end
@@ -130,26 +133,27 @@ end
 
 local function plugin_files()
   local loader = require "couplet.loader"
-  local files = {}
-  for _, dir in ipairs(loader.directories()) do
+  local files, directories = {}, loader.directories()
+  for i, dir in ipairs(directories) do
     for _, pattern in ipairs { "/mod_*.lua", "/mod_*/mod_*.lua", "/mod_*/mod_*/mod_*.lua", "/*/*.lib.lua", "/mod_*/*.lib.lua",
       "/*/*.lua" } do
       for _, path in ipairs(system.glob(dir .. pattern) or {}) do
         files[#files + 1] = { path = path, name = path:match("mod_([%w_]+)%.lua$") or path:match("mod_([%w_]+)/")
-          or path:match("([%w_]+)/[^/]*$") }
+          or path:match("([%w_]+)/[^/]*$"), ours = i == #directories }
       end
     end
   end
   return files
 end
 
--- names: plugin -> { needs = plugins it loads or takes libraries of, global = bool }
+-- names: plugin -> { needs = plugins it loads or takes libraries of, global = bool, ours = bool }
 function check.plugin_options(pause)
   local found, names = {}, {}
   for _, file in ipairs(plugin_files()) do
     if pause then pause() end
     local text = read_plugin(file.path, found, file.name)
-    local plugin = names[file.name] or { needs = {} }
+    local plugin = names[file.name] or { needs = {}, ours = true }
+    plugin.ours = plugin.ours and file.ours
     for word in text:gmatch "module:depends%s*%(?%s*[\"']([%w_]+)" do plugin.needs[word] = true end
     for word in text:gmatch "module:require%s*%(?%s*[\"']([%w_]+)/" do plugin.needs[word] = true end
     plugin.global = plugin.global or text:find "module:set_global" ~= nil
@@ -231,11 +235,27 @@ local function sleeping(option, plugins, on, host)
   for reader in pairs(option.readers) do
     local plugin = plugins[reader]
     if not plugin or reader:find "^auth" or reader:find "^storage_" then return nil end
-    if on[host][reader] or plugin.global and on["*"][reader] then return nil end
+    -- A global plugin from elsewhere may look at hosts it is not enabled on; ours do not.
+    if on[host][reader] or plugin.global and on["*"][reader] and (host == "*" or not plugin.ours) then return nil end
     list[#list + 1] = reader
   end
   table.sort(list)
   return table.concat(list, " or ")
+end
+
+-- Nobody but our own plugins and the library reads it. Others may, for reasons of their own, and declare nothing.
+local function ours_alone(option, plugins)
+  for reader in pairs(option.readers) do
+    if reader ~= "couplet" and not (plugins[reader] and plugins[reader].ours) then return false end
+  end
+  return true
+end
+
+-- One value for all hosts: global plugins of ours have declared it, and nobody asks for a host's.
+local function one_for_all(option, plugins)
+  if option.got or not ours_alone(option, plugins) then return false end
+  for reader in pairs(option.readers) do if not (plugins[reader] and plugins[reader].global) then return false end end
+  return true
 end
 
 -- --- the parts ---
@@ -256,7 +276,8 @@ local function check_options(add, of_plugins, plugins)
       local here = place .. ": "
       local option = known.find(key)
       local plugin = of_plugins[key]
-      if not plugin and option and option.none then
+      local known_only = not plugin or plugins and ours_alone(plugin, plugins)
+      if option and option.none and known_only then
         add("note", here .. ("option '%s' does nothing here: %s"):format(key, option[3]), place)
       elseif not option and not plugin and known.absent(key) then
         add("note", here .. ("option '%s' is for the plugin %s, which is not installed"):format(key, known.absent(key)), place)
@@ -282,14 +303,15 @@ local function check_options(add, of_plugins, plugins)
             add("error", here .. ("option '%s' is %s, but %s is allowed"):format(key, shown(value), range(plugin)))
           end
         end
-        local off = on and on[host] and not option and sleeping(plugin, plugins, on, host)
-        if off then
-          add("warning", here .. ("option '%s' does nothing: the plugin %s is not enabled%s"):format(key, off,
-            host ~= "*" and " on " .. host or ""), place)
-        end
-        if option and not option.host and not option.none and host ~= "*" and not plugin and known.options[key] then
+        local below = host ~= "*" and (option and not option.host and known.options[key] and known_only
+          or plugin and not option and plugins and one_for_all(plugin, plugins))
+        local off = on and on[host] and plugin and (not option or host ~= "*") and sleeping(plugin, plugins, on, host)
+        if below then
           add("warning", here .. ("option '%s' belongs above the first VirtualHost; below a host it does nothing"):format(key),
             place)
+        elseif off then
+          add("warning", here .. ("option '%s' does nothing: the plugin %s is not enabled%s"):format(key, off,
+            host ~= "*" and " on " .. host or ""), place)
         end
       end
     end
