@@ -10,6 +10,7 @@
 --   config.hosts()          -> names in the order of the file; config.kind(host) -> "local" | "component"
 --   config.getconfig()      -> host -> options (sections inherit from "*"); config.files() -> files read
 --   config.place(host, key) -> "file:line" where an option was set | nil; place(host): where the host begins
+--   config.again()          -> array of { host =, place = }: hosts that are begun once more
 --   config.once(text)       -> true the first time since the file was read: complaints about it are made once
 --   config.warnings()       -> array of "file:line: text"
 --
@@ -71,6 +72,8 @@ function config.getconfig() return loaded.options end
 function config.current() return loaded end
 function config.files() return { table.unpack(loaded.files) } end
 function config.warnings() return loaded.warnings end
+
+function config.again() return loaded.again end
 
 function config.once(text)
   loaded.said = loaded.said or {}

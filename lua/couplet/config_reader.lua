@@ -22,7 +22,8 @@ end
 setmetatable(inherit, { __mode = "k" })
 
 function reader.empty()
-  return { options = { ["*"] = {} }, places = { ["*"] = {} }, begins = {}, order = {}, files = {}, sources = {}, warnings = {} }
+  return { options = { ["*"] = {} }, places = { ["*"] = {} }, begins = {}, again = {},
+    order = {}, files = {}, sources = {}, warnings = {} }
 end
 
 function reader.resolve(base, path)
@@ -300,6 +301,9 @@ local function environment(cfg, path, depth, lua)
         rawget(known, "component_module") and "a Component" or "a VirtualHost"), 0)
     elseif rawget(known, "component_module") then
       error(("VirtualHost %q is already defined as a Component"):format(name), 0)
+    else
+      local n, line = here()
+      cfg.again[#cfg.again + 1] = { host = name, place = n and cfg.files[n] .. ":" .. line or cfg.file }
     end
     section = name
     return known

@@ -552,7 +552,7 @@ check.test("check config", function()
       "VirtualHost 'b.localhost' self_signed = true modules_enabled = { 'vcard_legacy' } vcard_max_size = 2000" },
     { "autocreate_on_publish = true", 0, "all is well", "Component 'ps.localhost' 'pubsub'" },
     { "", 0, "all is well", "c2s_require_encryption = true s2s_secure_auth = false disallow_s2s = true name = 'x'" },
-    { "", 0, "lua:3: option 'c2s_timeout' belongs above the first VirtualHost; below a host it does nothing", "c2s_timeout = 50" },
+    { "", 0, "lua:3: option 'c2s_timeout' belongs above the first VirtualHost; below a host it does", "c2s_timeout = 50" },
     { "", 0, "lua:3: option 'component_max_connections' belongs above the first VirtualHost",
       "Component 'c.localhost' component_secret = 'x' component_max_connections = 5" },
     { "modules_enabled = { 'limits' }", 0, "lua:3: option 'limits' belongs above the first VirtualHost",
@@ -561,6 +561,12 @@ check.test("check config", function()
       "component_secret = 'x' Component 'c.localhost' component_secret = 'x'" },
     { "http_ports = { 5280 }", 0, "note: .*lua:1: option 'http_ports' does nothing here: this server does not listen for HTTP" },
     { "https_ports = { 5281 } modules_enabled = { 'http' }", 0, "note: .*lua:1: option 'https_ports' does nothing here: " },
+    { "", 0, "note: .*lua:3: VirtualHost \"localhost\" begins again; what stands here adds to .*config.lua:2\n",
+      "VirtualHost 'localhost'" },
+    { "modules_disabled = { 'tim', 's2s', 'ping' }", 0,
+      "^warning: [^\n]*lua:1: modules_disabled names \"tim\", which is not installed; do you mean 'time'%?\n[^\n]*1 warning\n$" },
+    { "modules_disabled = { 'websocket' }", 0,
+      "^note: [^\n]*lua:1: modules_disabled names \"websocket\", which is not installed\n" },
     { "vcard_max_size = 5 modules_enabled = { 'vcard' }", 1, "is 5, but 1024 or more is allowed" },
   }
   for i, row in ipairs(rows) do

@@ -335,6 +335,14 @@ local function check_plugins(add, names)
     if type(list) == "table" then
       for _, name in ipairs(list) do one(host, "modules_enabled", name, "") end
     end
+    local off = rawget(options, "modules_disabled")
+    for _, name in ipairs(type(off) == "table" and off or { off }) do
+      if not names[name] and not optional[name] then           -- a slip, or from a server that has it
+        local near = type(name) == "string" and check.similar(name, names)
+        add(near and "warning" or "note", ("%s: modules_disabled names %s, which is not installed%s"):format(
+          config.place(host, "modules_disabled") or config.file(), shown(name), near and "; do you mean '" .. near .. "'?" or ""))
+      end
+    end
     local component = rawget(options, "component_module")
     if component then one(host, "component_module", component, "", "nobody serves " .. host) end
     local auth = rawget(options, "authentication")
@@ -349,6 +357,10 @@ local function check_plugins(add, names)
 end
 
 local function check_hosts(add)
+  for _, begun in ipairs(config.again()) do           -- no more than a note: Debian's files do so
+    add("note", ("%s: VirtualHost \"%s\" begins again; what stands here adds to %s"):format(begun.place, begun.host,
+      config.place(begun.host) or "?"))
+  end
   if #config.hosts() == 0 then
     add("error", config.file() .. ": there is no host; add VirtualHost \"your.domain\"")
   end
