@@ -257,6 +257,16 @@ check.test("reload takes what changed, and nothing that is broken", function()
     wait_for("the message", function() return s:read("couplet.log"):find("stays as it was: .*config.lua:12: '}' expected") end)
     check.equal(before.pid, tonumber(s:read("data/couplet.pid")))
 
+    -- a wrong option is a failure as well: the rest is taken, ports stay, other options count as not set
+    s:write("config.lua", CONFIG:gsub("c2s_ports = { 0 }", "c2s_ports = { 70000 }") .. 'c2s_timeout = "soon"\n'
+      .. 'VirtualHost "localhost"\nVirtualHost "second.localhost"\n')
+    local text = expect(s, "reload", 1, "coupletctl: [^\n]*config.lua:3: c2s_ports: 70000 is no port number\n")
+    check.ok(text:find('coupletctl: [^\n]*config.lua:10: option \'c2s_timeout\' is "soon", but a time, '), text)
+    check.ok(text:find("coupletctl: read anew, but not all of it: 2 errors in [^\n]*config.lua\n$"), text)
+    expect(s, "--json reload", 1, '^{"text":"configuration read anew"}\ncoupletctl: ')
+    check.equal(#s:status().hosts, 2)
+    check.equal(s:status().ports, before.ports)
+
     s:write("config.lua", CONFIG:gsub('c2s_direct_tls_ports = { 0 }', "c2s_direct_tls_ports = { }")
       .. 'VirtualHost "localhost"\nmodules_enabled = { "uptime" }\nmodules_disabled = { "time" }\nVirtualHost '
         .. '"second.localhost"\n')

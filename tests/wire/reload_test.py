@@ -37,7 +37,7 @@ class Two:
             a.send("<message to='%s' type='chat'><body>%d</body></message>" % (to, self.said))
             b.expect("<message type='chat'><body>%d</body></message>" % self.said)
 
-    def configure(self, *changes, more="", how="reload"):
+    def configure(self, *changes, more="", how="reload", code=0):
         """The configuration as it was at first with changes (old, new) and more behind it, taken into the running server."""
         text = self.text
         for old, new in changes:
@@ -45,8 +45,8 @@ class Two:
             text = text.replace(old, new)
         self.server.config.write_text(text + more)
         if how == "reload":
-            code, out = self.server.ctl("reload")
-            equal((code, "read anew" in out), (0, True))
+            got, out = self.server.ctl("reload")
+            equal((got, "read anew" in out), (code, True))
         else:
             seen = self.server.log().count("configuration read anew")
             self.server.process.send_signal(signal.SIGHUP)
@@ -209,7 +209,7 @@ def ports(two, server):
     two.configure(how="SIGHUP")
     assert not reachable(other) and reachable(server.port)
     late.sync()                                        # came by a port that is closed now
-    two.configure((ports, 'c2s_ports = { "fivetwo" }'))
+    two.configure((ports, 'c2s_ports = { "fivetwo" }'), code=1)
     assert reachable(server.port), "what is no port closes none"
     assert '"fivetwo" is no port number' in server.log()
     two.configure((ports, "c2s_ports = { }"))

@@ -479,8 +479,21 @@ function main.run(argv)
   end
   if opts.json then out(require "couplet.util.json".encode_ordered(data == nil and { text = text } or data))
   elseif text and text ~= "" then out(text) end
-  if c.name == "reload" and not opts.json then
-    for _, finding in ipairs(require "couplet.ctl.check".run()) do out(("%s: %s"):format(finding.level, finding.text)) end
+  if c.name == "reload" then
+    io.stdout:flush()                   -- what follows may go another way
+    local errors = 0                    -- the server counts them as not set, and says so in its log; here they are a failure
+    for _, finding in ipairs(require "couplet.ctl.check".run()) do
+      if finding.level == "error" then
+        errors = errors + 1
+        complain(finding.text)
+      else
+        show(("%s: %s"):format(finding.level, finding.text))
+      end
+    end
+    if errors > 0 then
+      complain(("read anew, but not all of it: %s in %s"):format(require "couplet.commands".counted(errors, "error"), path))
+      return 1
+    end
   end
   return 0
 end
