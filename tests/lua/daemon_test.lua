@@ -597,6 +597,29 @@ check.test("check config", function()
   end)
 end)
 
+check.test("without its library, each says what to do", function()
+  local dir = temp.dir()
+  for _, name in ipairs { "bin", "broken" } do system.mkdir(dir .. "/" .. name, 448) end
+  for _, name in ipairs { "couplet", "coupletctl" } do
+    temp.write(dir, "bin/" .. name, system.read_file(source .. "/bin/" .. name))
+    temp.write(dir, "broken/couplet/core.so", "no library")
+    local rows = {
+      { source, "nowhere", ": not built: run %./dev build, then build/bin/" .. name .. "\n$" },
+      { dir, "nowhere", ": the library couplet/core%.so is missing; it was looked for here:\n\tno file '" .. dir
+        .. "/bin/%.%./lib/lua/5%.4/couplet/core%.so'\n\tno file '[^\n]*/nowhere/couplet/core%.so'\n$" },
+      { dir, "broken", ": error loading module 'couplet.core' from file '[^\n]*/broken/couplet/core%.so':\n[^\n]*\n$" },
+    }
+    for i, row in ipairs(rows) do
+      local p = io.popen(("LUA_CPATH=%s/%s/?.so lua5.4 %s/bin/%s --version 2>&1; echo exit $?"):format(quote(dir), row[2],
+        quote(row[1]), name))
+      local text = p:read "a"
+      p:close()
+      check.ok(text:gsub("exit 1\n$", ""):find("^" .. name .. row[3]), ("row %d: %s"):format(i, text))
+    end
+  end
+  temp.remove(dir)
+end)
+
 check.test("making certificates", function()
   with(CONFIG .. 'VirtualHost "a.example"', function(s)
     expect(s, "cert generate b.example", 1, "has no host b.example")
