@@ -253,7 +253,7 @@ end
 
 local store = module:open_store("user_agents", "keyval+")     -- id -> { software, device, first, last, mechanism }
 local DAY = 86400
-local seen, note_seen = recent.new(10000)        -- "username\0id" -> what was last written
+local seen, note_seen = recent.new(10000)        -- "username\0id" -> { day, software, device } last written
 
 local function forgotten(username, id)
   note_seen(username .. "\0" .. id, nil)
@@ -274,14 +274,16 @@ end
 
 local function remember(username, client, mechanism)
   local key, day = username .. "\0" .. client.id, os.time() // DAY
-  local signature = ("%d %s %s"):format(day, client.software or "", client.device or "")
-  if seen(key) == signature then return end
-  note_seen(key, signature)
+  local software, device, written = client.software, client.device, seen(key)
+  if written and written.day == day and (software or written.software) == written.software
+    and (device or written.device) == written.device then return end
   local all, err = store:get(username)
   if not all and err then return module:log("error", "cannot remember a client of %s: %s", username, err) end
   all = all or {}
   local before, now = all[client.id], os.time()
-  local changes = { [client.id] = { software = client.software, device = client.device, mechanism = mechanism,
+  if before then software, device = software or before.software, device or before.device end           -- told once is enough
+  note_seen(key, { day = day, software = software, device = device })
+  local changes = { [client.id] = { software = software, device = device, mechanism = mechanism,
     first = before and before.first or now, last = now } }
   local gone = superfluous(all, client.id)
   if gone then changes[gone] = store.remove end

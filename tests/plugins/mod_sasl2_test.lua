@@ -372,6 +372,24 @@ check.test("clients are remembered, the latest of them", function()
   host:close()
 end)
 
+check.test("what a client has told of itself stays until it tells something else", function()
+  local host = new()
+  local env = host:module "sasl2".environment
+  local function told(more, wait)
+    host:advance(wait or 0)
+    more.agent = AGENT
+    plain(connect(host), more)
+    local entry = host:run(env.clients, "juliet")[1]
+    return ("%s on %s, %d"):format(entry.software, entry.device, entry.last - fake.time())
+  end
+  check.equal(told { software = "Rose", device = "phone" }, "Rose on phone, 0")
+  check.equal(told({}, 60), "Rose on phone, -60")                  -- the same day: nothing is written
+  check.equal(told({}, 86400), "Rose on phone, 0")
+  check.equal(told { device = "tablet" }, "Rose on tablet, 0")
+  check.equal(told { software = "Thorn" }, "Thorn on tablet, 0")
+  host:close()
+end)
+
 check.test("a client is forgotten: its session and its token end", function()
   local host = new()
   local env = host:module "sasl2".environment
