@@ -11,7 +11,8 @@
 --   certs.generate(host, days?) -> { certificate =, key = } | nil, message     self-made, into the certificates directory
 --   certs.start()              from now on every activated host gets its ssl_ctx
 --   certs.reload()             reads everything anew; connections keep what they have
---   certs.report() -> array of { host =, certificate =, notafter =, names =, self_made =, problem =, place = "file:line" }
+--   certs.report() -> array of { host =, certificate =, notafter =, names =, self_made =, problem =, missing = a file that the
+--     configuration names is not there, place = "file:line" }
 --   certs.trouble(host, service) -> text, "file:line" | nil        why it has no TLS there
 --
 -- Where a certificate is found, in this order: option `certificate` (and `key`), `ssl = { certificate =, key = }`, and in the
@@ -249,17 +250,14 @@ local function settings_for(host, service, own)
     into.verify = into.verify or "request"
     into.tickets = false                   -- a resumed session would bring the verdict of the host it was made for
   end
-  local certificate = config.get(host, "certificate")
+  local certificate, key = config.get(host, "certificate"), config.get(host, "key")
+  -- A key that is named is taken, be it there or not: with another one beside the certificate nobody would notice.
+  local named = type(key) == "string" and config.path(key, directory) or not into.certificate and into.key or nil
   if type(certificate) == "table" then certificate = certificate["*"] or next(certificate) and select(2, next(certificate)) end
   if type(certificate) == "string" then
     local path = config.path(certificate, directory)
-    local key = config.get(host, "key")
-    local found = type(key) == "string" and pair(path, config.path(key, directory)) or at(path)
-    if found then
-      into.certificate, into.key = found.certificate, found.key
-    else
-      into.certificate, into.key = path, type(key) == "string" and config.path(key, directory) or path
-    end
+    local found = at(path)
+    into.certificate, into.key = found and found.certificate or path, named or found and found.key or path
   end
   if not into.certificate and host ~= "*" then
     local found = certs.find_host_cert(host)
@@ -273,7 +271,7 @@ local function settings_for(host, service, own)
         log("warn", "no certificate for %s, and %s", host, err)
       end
     end
-    if found then into.certificate, into.key = found.certificate, found.key end
+    if found then into.certificate, into.key = found.certificate, named or found.key end
   end
   -- Servers show certificates to each other; what is wrong with one is judged by plugins, at each connection anew. All the
   -- world's authorities vouch for them beside those of the configuration; for clients these alone do, if there are any.
@@ -303,19 +301,20 @@ local words = { ca_file = "cafile", ca_path = "capath", crl_file = "crlfile", dh
 
 -- Which option is behind a setting: -> its name, "file:line"; nothing where a file was found in the directory.
 local function said(host, service, part)
-  if (part == "certificate" or part == "key") and config.get(host, "certificate") ~= nil then
-    local option = part == "key" and config.get(host, "key") ~= nil and "key" or "certificate"
-    return option, config.place(host, option)
-  end
+  local by_option = config.get(host, "certificate") ~= nil
+  if part == "key" and config.get(host, "key") ~= nil then return "key", config.place(host, "key") end
+  if part == "certificate" and by_option then return "certificate", config.place(host, "certificate") end
   for _, option in ipairs { service and service .. "_ssl" or "ssl", "ssl" } do
     for _, section in ipairs { host, "*" } do
       local ssl = config.rawget(section, option)
-      if type(ssl) == "table" and (ssl[words[part] or part] ~= nil or part == "key" and ssl.certificate
+      local pair_of_its_own = type(ssl) == "table" and part == "key" and ssl.certificate
+      if type(ssl) == "table" and not (pair_of_its_own and by_option) and (ssl[words[part] or part] ~= nil or pair_of_its_own
         or part == "curves" and (ssl.curve or ssl.curveslist)) then
         return option, config.place(section, option)
       end
     end
   end
+  if part == "key" and by_option then return "certificate", config.place(host, "certificate") end
 end
 
 local files = { key = true, certificate = true, ca_file = true, crl_file = true, dh = true }
@@ -503,11 +502,13 @@ function certs.report()
         entry.problem = wants_own(host) and "none yet; one is made at start" or "no certificate"
         entry.harmless = wants_own(host)
       elseif not x then
-        entry.problem = not system.stat(settings.certificate) and "there is no such file"
+        entry.missing = not system.stat(settings.certificate)
+        entry.problem = entry.missing and "there is no such file"
           or system.access(settings.certificate, "r") and "is no PEM certificate"
             or ("user %s cannot read it"):format(user_name())
       elseif not system.access(settings.key, "r") then
-        entry.problem = system.stat(settings.key) and ("user %s cannot read its key, %s"):format(user_name(), settings.key)
+        entry.missing = not system.stat(settings.key)
+        entry.problem = not entry.missing and ("user %s cannot read its key, %s"):format(user_name(), settings.key)
           or ("its key, %s, is not there"):format(settings.key)
         entry.place = select(2, said(host, nil, "key")) or entry.place
       else
@@ -531,8 +532,8 @@ end
 function certs.warn()
   for _, entry in ipairs(certs.report()) do
     if entry.problem and entry.certificate then
-      log(entry.problem == "expired" and "error" or "warn", "certificate of %s (%s): %s", entry.host, entry.certificate,
-        entry.problem)
+      log((entry.missing or entry.problem == "expired") and "error" or "warn", "certificate of %s (%s): %s%s", entry.host,
+        entry.certificate, entry.problem, entry.missing and entry.place and " (" .. entry.place .. ")" or "")
     end
   end
 end

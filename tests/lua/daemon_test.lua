@@ -529,7 +529,7 @@ check.test("check config", function()
     { "admins = { 'juliet' }", 0, 'config.lua:1: "juliet" in admins is no address like "user@example.org"' },
     { "admins = { 'juliet@localhost', 'gateway.localhost' }", 0, "all is well" },
     { "x = hello", 0, "unknown word 'hello'" },
-    { "certificate = 'gone.crt'", 0, "warning: .*config.lua:1: certificate of host localhost %(.*/gone.crt%): there is no such" },
+    { "certificate = 'gone.crt'", 1, "error: .*config.lua:1: certificate of host localhost %(.*/gone.crt%): there is no such" },
     { "", 0, "warning: .*config.lua:4: certificate of host b.example: no certificate", "name = 'x'\nVirtualHost 'b.example'" },
     { "tls_profile = 'best'", 1, "tls_profile is modern, intermediate or old" },
     { "limits = { c2s = { rate = '10kb/s', burst = '2s' }, s2sin = { rate = 3000, burst = '64kb' } }", 0, "all is well" },

@@ -405,7 +405,9 @@ local function check_certificates(add)
     local of = ("certificate of %s %s%s: "):format(component and "component" or "host", e.host,
       e.certificate and " (" .. e.certificate .. ")" or "")
     if e.problem and not e.harmless then
-      if e.certificate or not component then add("warning", ("%s: %s%s"):format(e.place or config.file(), of, e.problem)) end
+      if e.certificate or not component then
+        add(e.missing and "error" or "warning", ("%s: %s%s"):format(e.place or config.file(), of, e.problem))
+      end
     elseif e.certificate then
       for _, service in ipairs(tls_services(e.host)) do
         local text, place = certs.trouble(e.host, service)
