@@ -9,7 +9,8 @@ Files run side by side, stage after stage, without a pause between: while the fi
 mostly wait have places of their own, so that the others keep all cores busy. In a run of everything the fuzzers take what is left
 of the processor: with the lowest priority, for twice as long. What failed is run once more alone at the end, because a
 machine that others use can starve a test: if it passes then, it is named as unsteady and should be looked into. What a sanitizer
-reported stays failed, and so does everything of a stage in which many files fail.
+reported stays failed, and so does everything of a stage in which many files fail. A file that takes too long is ended with all it has
+started, and so are all files by Ctrl-C.
 """
 import argparse
 import collections
@@ -19,6 +20,7 @@ import json
 import os
 import pathlib
 import re
+import signal
 import subprocess
 import sys
 import tempfile
@@ -105,6 +107,50 @@ def command(path, build, beside=False):
     return [path], {**env, **san}
 
 
+running = set()                          # process groups of files: the number of one is no other's as long as it is in here
+changing = threading.Condition()
+interrupted = False
+
+
+def end(group):
+    with changing:
+        if group in running:
+            os.killpg(group, signal.SIGKILL)
+
+
+def end_all():
+    """Ctrl-C for all of them, and five seconds to tidy up."""
+    global interrupted
+    with changing:
+        interrupted = True
+        for how in (signal.SIGINT, signal.SIGKILL):
+            for group in running:
+                os.killpg(group, how)
+            changing.wait_for(lambda: not running, 5)
+
+
+def start(argv, env, output):
+    with changing:
+        if interrupted:
+            raise KeyboardInterrupt
+        p = subprocess.Popen(argv, env=env, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT,
+                             start_new_session=True)
+        running.add(p.pid)
+    return p
+
+
+def wait(p):
+    """Its exit code and what it used; what it has left behind ends with it."""
+    os.waitid(os.P_PID, p.pid, os.WEXITED | os.WNOWAIT)
+    with changing:
+        os.killpg(p.pid, signal.SIGKILL)
+        running.remove(p.pid)
+        changing.notify()
+        _, status, used = os.wait4(p.pid, 0)
+    p.returncode = os.waitstatus_to_exitcode(status)
+    return p.returncode, used
+
+
 Result = collections.namedtuple("Result", "stage path passed failed skipped seconds cpu output")
 
 
@@ -112,12 +158,11 @@ def run(stage, path, build, beside=False):
     started = time.monotonic()
     argv, env = command(path, build, beside)
     with tempfile.TemporaryFile() as output:
-        p = subprocess.Popen(argv, env=env, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT)
-        limit = threading.Timer(LIMIT, p.kill)
+        p = start(argv, env, output)
+        limit = threading.Timer(LIMIT, end, [p.pid])
         limit.start()
-        _, status, used = os.wait4(p.pid, 0)
+        code, used = wait(p)
         limit.cancel()
-        code = p.returncode = os.waitstatus_to_exitcode(status)
         output.seek(0)
         out = output.read().decode(errors="replace")
     seconds = time.monotonic() - started
@@ -167,6 +212,7 @@ def main():
     ap.add_argument("what", nargs="*")
     a = ap.parse_args()
     if a.list:
+        signal.signal(signal.SIGPIPE, signal.SIG_DFL)           # `| head` is no reason for a traceback
         for stage, (preset, kinds) in STAGES.items():
             print("%s (%s)" % (stage, directory(preset)))
             for kind in kinds:
@@ -190,6 +236,7 @@ def main():
     waiting = concurrent.futures.ThreadPoolExecutor(cores) if not a.jobs else pool
     fuzzing = concurrent.futures.ThreadPoolExecutor(a.jobs or cores)
     started, bad, unsteady = [], [], []
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     for stage, preset, kinds in plan:
         if not build_of(preset, beside=started):
             bad.append("build " + preset)
@@ -223,4 +270,11 @@ def main():
     return failed != 0
 
 
-sys.exit(main())
+if __name__ == "__main__":
+    try:
+        sys.exit(main())
+    except KeyboardInterrupt:
+        end_all()
+        print("interrupted", file=sys.stderr)
+        sys.stdout.flush()
+        os._exit(130)                    # no waiting for threads
