@@ -182,4 +182,73 @@ check.test("docs/lua-api.md: every method of the module object is on the page, a
   for name in section:gmatch "\n| `([%a_]+)%(" do check.ok(methods[name], "module:" .. name .. " is not there") end
 end)
 
+-- All Lua of the server, without the list of names itself.
+local function sources()
+  local out = {}
+  local find = "find '%s/lua' '%s/plugins' -name '*.lua' ! -name event_names.lua"
+  local p <close> = check.ok(io.popen(find:format(SOURCE, SOURCE)))
+  for path in p:lines() do
+    local f <close> = assert(io.open(path))
+    out[#out + 1] = f:read "a"
+  end
+  return table.concat(out, "\n")
+end
+
+check.test("docs/lua-api.md: every event of the catalogue is fired, and those that nothing fires are named", function()
+  local text = sources()
+  local function quoted(words) return text:find('"' .. words .. '"', 1, true) ~= nil end
+  -- by its name, or by one put together of two parts; capitals stand for what comes behind
+  local function fired(event)
+    if quoted(event) then return true end
+    event = event:gsub("^s2s%a+%-", "s2s-")                        -- each of these is fired three times
+    local open, login = event:match "^(.-)%u+$", event:match "^sasl2?/c2s/(.*)$"
+    if login then return quoted(login) or open ~= nil end           -- of couplet.login, which is one for both
+    for at in (open or event):gmatch "()[-/]" do
+      if quoted(event:sub(1, at)) and (open or quoted(event:sub(at + 1))) then return true end
+    end
+    return false
+  end
+  local named = require "couplet.event_names".known
+  local section = check.ok(api:match "\n### 4%.2.-\n## 5%.")
+  local count = 0
+  for cell in section:gmatch "\n| ([^|]*)" do
+    for event in cell:gsub("`[^`]*`", ""):gsub("%b()", ""):gmatch "%f[%w][%a_][%w_]*[-/][%w_/-]*%a%f[%A]" do
+      count = count + 1
+      check.ok(fired(event), event .. " is fired by nothing: say so in section 0")
+      check.ok(named(event), event .. " is unknown to couplet.event_names")
+    end
+  end
+  check.ok(count > 90, count)
+  for _, event in ipairs(listed "missing events") do
+    check.ok(not quoted(event), event .. " is there: say so on the page")
+    check.ok(event:find "^sasl/" or not named(event), event .. " is no event to couplet.event_names")
+  end
+end)
+
+check.test("docs/lua-api.md: methods of stores and stanzas that are on the page are there", function()
+  local host = fake.new { global = { storage = "memory" }, plugins = {} }
+  local module = host:load("stores", "").module
+  local section = check.ok(api:match "\n## 7%..-\n## 8%.")
+  local count = 0
+  for line in section:gmatch "[^\n]+" do
+    local kind, methods = line:match "^| `([%l+]+)`[^|]*|(.*)|$"
+    local store = kind and check.ok(module:open_store("x", kind))
+    for span in (methods or ""):gmatch "`([^`]+)`" do          -- `method(…)`, or `one another third`
+      for method in (span:match "^([%a_]+)%(" or span:match "^[%a_ ]+$" or ""):gmatch "[%a_]+" do
+        count = count + 1
+        check.ok(store[method] ~= nil, kind .. ": " .. method)
+      end
+    end
+  end
+  check.ok(count > 25, count)
+  local function added(text, object, what)
+    for line in text:gmatch "\n(%*%*%[%+%]%*%*[^\n]*)" do
+      for method in line:gmatch(what .. ":([%a_]+)%(") do check.ok(object[method], what .. ":" .. method) end
+    end
+  end
+  added(section, { has = true }, "store")                 -- of SQL databases: tests/lua/store_conformance.lua
+  added(api:match "\n## 6%..-\n## 7%.", st.stanza "a", "s")
+  check.equal(host:close(), {})
+end)
+
 check.done()
