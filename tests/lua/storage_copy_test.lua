@@ -4,6 +4,7 @@
 
 local check = require "check"
 local database = require "couplet.storage.database"
+local st = require "couplet.stanza"
 local task = require "couplet.task"
 local temp = require "temp"
 
@@ -177,6 +178,11 @@ check.test("Prosody's files, written by Prosody", function()
       dm.list_append("romeo", "a.example", "archive", m)
     end
     dm.list_append("romeo", "a.example", "plain", { 1, two = "2" })
+    for _, at in ipairs { { "romeo", "pep_urn:xmpp:bookmarks:1" }, { nil, "pubsub_news" } } do
+      local payload = st.preserialize(st.stanza("conference", { xmlns = "urn:xmpp:bookmarks:1", name = "R" }):tag("nick"))
+      payload.when, payload.with, payload.key = 1000, "romeo@a.example", "room@b.example"
+      dm.list_append(at[1], "a.example", at[2], payload)
+    end
   ]]):format(dir .. "/prosody"))
   os.execute("mkdir " .. dir .. "/prosody && lua5.4 " .. script)
   pg.query "DROP SCHEMA couplet CASCADE"
@@ -197,6 +203,13 @@ check.test("Prosody's files, written by Prosody", function()
     equal(n, 5)
     local _, plain = driver:open("plain", "archive"):find "romeo"()
     equal(plain, { 1, two = "2" })
+    -- Prosody keeps payloads, our plugins items: without the item a bookmark got the id and the publisher on its payload.
+    for _, at in ipairs { { "romeo", "pep_urn:xmpp:bookmarks:1" }, { nil, "pubsub_news" } } do
+      local id, item, when, with = driver:open(at[2], "archive"):find(at[1])()
+      equal({ id, tostring(item), when, with }, { "room@b.example", tostring(st.stanza("item",
+        { xmlns = "http://jabber.org/protocol/pubsub", id = "room@b.example" }):tag("conference",
+        { xmlns = "urn:xmpp:bookmarks:1", name = "R" }):tag "nick"), 1000, "romeo@a.example" })
+    end
   end
 end)
 

@@ -224,7 +224,10 @@ function files:keyval(c)
   end
 end
 
-local function stanza_of(item)
+local PUBSUB = "http://jabber.org/protocol/pubsub"
+
+-- Of a node's items Prosody keeps the payload alone; our plugins keep the item around it.
+local function stanza_of(item, of_node)
   local st = require "couplet.stanza"
   local when, with, key = item.when, item.with, item.key
   item.when, item.with, item.key = nil, nil, nil
@@ -233,11 +236,14 @@ local function stanza_of(item)
     item.attr.stamp, item.attr.stamp_legacy = nil, nil
   end
   if not item.name then return when, with, key, nil, item end       -- a plain list of util.datamanager's
-  return when, with, key, "xml", tostring(st.deserialize(item))
+  local stanza = st.deserialize(item)
+  if of_node then stanza = st.stanza("item", { xmlns = PUBSUB, id = key }):add_child(stanza) end
+  return when, with, key, "xml", tostring(stanza)
 end
 
 function files:archive(c)
   local i = 0
+  local of_node = c.store:find "^pep_" or c.store:find "^pubsub_"
   return function()
     i = i + 1
     local file = c.files[i]
@@ -249,7 +255,7 @@ function files:archive(c)
       local page = {}
       while at < #list and #page < PAGE do
         at = at + 1
-        local when, with, key, kind, value = stanza_of(list[at])
+        local when, with, key, kind, value = stanza_of(list[at], of_node)
         -- The order is the file's, even if times are not.
         number = math.max(number + 1, math.floor((when or 0) * 1000) << 20)
         page[#page + 1] = { number, key, kind, value, with }
