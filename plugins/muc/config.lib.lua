@@ -97,6 +97,14 @@ config.fields = {
   { name = "max_users", label = "Occupants at most", field = "maxusers", type = "text-single", datatype = "xs:positiveInteger" },
 }
 
+local MAX_USERS = "muc#roomconfig_maxusers"
+
+local function says_none(x, var)
+  for tag in x:childtags "field" do
+    if tag.attr.var == var then return tag:get_child_text "value" == "none" end
+  end
+end
+
 local function var_of(field) return field.var or "muc#roomconfig_" .. field.field end
 
 function config.field(name)
@@ -282,6 +290,10 @@ function config.install(room_mt)
       if unclear then return nil, "modify", "bad-request", unclear end
     end
     local values, problems, present = layout:data(x)
+    if problems and problems[MAX_USERS] and says_none(x, MAX_USERS) then       -- §10.1.3: as many as come
+      problems[MAX_USERS] = nil
+      if not next(problems) then problems = nil end
+    end
     if problems then
       local name, text = next(problems)
       return nil, "modify", "not-acceptable", name .. ": " .. text

@@ -75,6 +75,10 @@ check.test("§7.2: who does not get in, and why", function()
   admin(romeo, "<item affiliation='none' jid='nurse@example.org'/>")
   join(nurse, "Nurse")
   check.equal(told(nurse), { "presence error wait service-unavailable" })
+  check.equal(result(configure(romeo, { maxusers = "none" })), "ok")          -- the word of §10.1.3
+  join(nurse, "Nurse")
+  check.ok(told(nurse)[1]:find "^%+")
+  check.equal(result(configure(romeo, { maxusers = "none", whois = "nobody" })), "modify not-acceptable")
   host:close()
 end)
 
