@@ -32,6 +32,8 @@ end
 key()
 
 local function id_of(room, who)
+  local salt = room._data.occupant_id_salt                 -- a room that Prosody kept goes on with the ids it had there
+  if salt then return base64.encode(hashes.hmac_sha256(jid.bare(who), salt)) end
   return base64.encode(hashes.hmac_sha256(key(), room.jid .. "\0" .. jid.bare(who)))
 end
 

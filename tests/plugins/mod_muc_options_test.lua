@@ -57,6 +57,23 @@ check.test("muc_occupant_id: who does not want them told tells of none", functio
   end
 end)
 
+check.test("a room that Prosody kept: its occupants have the ids they had there (XEP-0421 §4)", function()
+  local host = rooms.new { muc_room_locking = false }
+  local romeo = rooms.person(host, "romeo")
+  host:run(function()
+    local plugin = require "couplet.plugin"
+    assert(plugin.unload(rooms.ROOMS, "muc"))
+    assert(require "couplet.store".open(rooms.ROOMS, "config", "keyval"):set("moved", { _jid = "moved@" .. rooms.ROOMS,
+      ["romeo@example.org"] = "owner",
+      _data = { persistent = true, occupant_id_salt = "40600b09-7130-4ab7-8708-a2c396fc695e" } }))
+    assert(plugin.load(rooms.ROOMS, "muc"))
+  end)
+  rooms.join(romeo, "Romeo", nil, nil, "moved@" .. rooms.ROOMS)
+  check.equal(romeo:expect { name = "presence" }:get_child("occupant-id", "urn:xmpp:occupant-id:0").attr.id,
+    "uQ7RBRHQayQ8SHQD0l5fjdkU41zFnQU30wiHVwpBFXs=")
+  host:close()
+end)
+
 check.test("muc_room_allow_public, muc_room_allow_persistent: owners, or administrators alone", function()
   for _, name in ipairs { "public", "persistent" } do
     local option, var = "muc_room_allow_" .. name, name .. "room"
