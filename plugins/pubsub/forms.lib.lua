@@ -2,6 +2,7 @@
 -- pubsub/forms: the forms of a node's configuration, of its metadata and of subscription options (XEP-0060 §16.4).
 --
 --   forms.config         dataform; names of fields are keys of a node's configuration
+--   forms.of_service(models) -> dataform without the access models that service has not; models { name = true, … }
 --   forms.read_config(x, form_type, defaults?) -> config | nil, condition, text      what a submitted form sets, checked
 --   forms.told(config) -> <x/> for subscribers        forms.metadata(values) -> <x/>
 --   forms.options(options, has_text, type?) -> <x/> of a subscription;  forms.read_options(x) -> table | nil
@@ -70,6 +71,21 @@ forms.config = dataforms.new {
     { label = "The owner", value = "owner" }, { label = "The publisher, who is named with the item", value = "publisher" },
     { label = "Nobody", value = "none" } } }),
 }
+
+-- What a service shows of it: no access model that it does not have.
+function forms.of_service(models)
+  local out = { title = forms.config.title }
+  for _, f in ipairs(forms.config) do
+    if f.name == "access_model" then
+      local options = {}
+      for _, model in ipairs(MODELS) do if models[model.value] then options[#options + 1] = model end end
+      out[#out + 1] = field(f.type, f.name, f.label, { options = options })
+    elseif f.name ~= "roster_groups_allowed" or models.roster then
+      out[#out + 1] = f
+    end
+  end
+  return dataforms.new(out)
+end
 
 -- What subscribers are told when it changes (§8.2.5): the names of an owner's groups of contacts are his own business.
 function forms.told(values)

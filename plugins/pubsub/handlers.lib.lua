@@ -245,14 +245,18 @@ return function(lib)
     return reply_with(event, element("create", { node = node }))
   end
 
-  local function config_form(config) return forms.config:form(config, "form") end
+  local layout
+  local function config_form(service, config)
+    layout = layout or forms.of_service(service.access_models)
+    return layout:form(config, "form")
+  end
 
   function owner.get_configure(event, service, action)
     local node = node_of(action)
     if not node then return nil, "nodeid-required" end
     local ok, config = service:get_node_config(node, actor_of(event))
     if not ok then return nil, config end
-    return reply_with(event, element("configure", { node = node }, OWNER):add_child(config_form(config)))
+    return reply_with(event, element("configure", { node = node }, OWNER):add_child(config_form(service, config)))
   end
 
   function owner.set_configure(event, service, action)
@@ -270,7 +274,7 @@ return function(lib)
 
   function owner.get_default(event, service, action)
     if (action.attr.type or "leaf") ~= "leaf" then return nil, "collections-unsupported" end
-    return reply_with(event, element("default", nil, OWNER):add_child(config_form(service.node_defaults)))
+    return reply_with(event, element("default", nil, OWNER):add_child(config_form(service, service.node_defaults)))
   end
 
   function owner.set_delete(event, service, action)

@@ -625,6 +625,10 @@ check.test("what is kept survives; what cannot be kept is refused", function()
   host:reload "pep"
   check.equal(items(romeo, nil, "urn:n"):find("{" .. NS .. "}pubsub/items/item@id"), "1")
   local config = ask(romeo, "get", nil, pubsub("<configure node='urn:n'/>", true))
+  for _, model in ipairs { "open", "presence", "roster", "authorize", "whitelist" } do
+    check.ok(tostring(config):find("<option[^>]*><value>" .. model .. "</value>"), model)
+  end
+  check.ok(tostring(config):find "roster_groups_allowed")
   check.ok(tostring(config):find("<value>open</value>", 1, true))
   check.equal(host:close(), {})
 end)

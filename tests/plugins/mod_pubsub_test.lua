@@ -122,6 +122,24 @@ check.test("options: who may create, created by publishing, items without payloa
   host:close()
 end)
 
+check.test("§8.2: the form offers the access models of a service, and no other", function()
+  local host, admin = new()
+  create(admin, "news")
+  for _, inner in ipairs { "<configure node='news'/>", "<default/>" } do
+    local x = ask(admin, "get", inner, true).tags[1].tags[1]:get_child("x", "jabber:x:data")
+    local models, groups = {}, false
+    for f in x:childtags "field" do
+      if f.attr.var == "pubsub#access_model" then
+        check.equal(f:get_child_text "value", "open")
+        for option in f:childtags "option" do models[#models + 1] = option:get_child_text "value" end
+      end
+      groups = groups or f.attr.var == "pubsub#roster_groups_allowed"
+    end
+    check.equal({ models, groups }, { { "open", "authorize", "whitelist" }, false })
+  end
+  host:close()
+end)
+
 check.test("items expire; the configuration's change is told where wanted; a deleted node says where it went", function()
   local host, admin, romeo = new()
   romeo:send "<presence/>"
@@ -478,6 +496,7 @@ check.test("one user makes so many nodes, administrators all there can be; who i
   ask(romeo, "set", "<affiliations node='r2'><affiliation jid='juliet@example.org' affiliation='owner'/></affiliations>", true)
   ask(juliet, "set", "<subscribe node='r3' jid='juliet@example.org/balcony'/>")
   host:run(require "couplet.prosody".events.fire_event, "user-deleted", { username = "juliet", host = "example.org" })
+  juliet = host:client "juliet@example.org/balcony"        -- her session ended with the account
   check.equal(#ask(juliet, "get", "<affiliations/>").tags[1].tags[1].tags, 0)
   check.equal(#ask(juliet, "get", "<subscriptions/>").tags[1].tags[1].tags, 0)
   check.equal(#ask(romeo, "get", "<affiliations/>").tags[1].tags[1].tags, 3)
