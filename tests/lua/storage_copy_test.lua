@@ -100,7 +100,10 @@ end)
 check.test("a target that is not empty is refused, and stays", function()
   local fine, text = ctl("storage copy internal sql")
   ok(not fine)
-  ok(text:find "sql is not empty: it holds .* rows of", text)
+  ok(text:find "sql is not empty: it holds .* rows of .*%. DROP SCHEMA couplet CASCADE", text)
+  ok(not text:find "goes on where", text)      -- it has not begun
+  fine, text = ctl("storage copy sql internal")
+  ok(not fine and text:find("Move " .. in_sqlite.file .. "* away first", 1, true), text)
   equal(everything(in_pg), want)
 end)
 

@@ -18,7 +18,7 @@ commands.declare { name = "storage copy", args = "FROM TO", min = 2, where = "an
     if not target then return nil, problem end
     local ok, rows, stores = copy.run(source, target, function(line) ctx:print("%s", line) end)
     require "couplet.storage.database".close()
-    if not ok then return nil, rows .. ". The same command goes on where this one stopped" end
+    if not ok then return nil, rows end
     local file = target.options.file                -- a relative name is one below data_path
     if file then to = to .. " (" .. file .. ")" end
     return true, ("%d rows of %d stores are in %s now"):format(rows, stores, to),

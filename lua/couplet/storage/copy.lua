@@ -316,8 +316,10 @@ local function begin(source, target)
   if from then error(("%s holds half a copy of %s; copy that again, or empty it"):format(target.name, from), 0) end
   local there = target:collections()
   if there[1] then
-    error(("%s is not empty: it holds %d rows of %s on %s%s. Empty it first"):format(target.name, there[1].count, there[1].store,
-      there[1].host, #there > 1 and (" and %d more stores"):format(#there - 1) or ""), 0)
+    local file = target.options.file
+    error(("%s is not empty: it holds %d rows of %s on %s%s. %s first"):format(target.name, there[1].count, there[1].store,
+      there[1].host, #there > 1 and (" and %d more stores"):format(#there - 1) or "",
+      file and "Move " .. file .. "* away" or "DROP SCHEMA couplet CASCADE"), 0)
   end
   must(mark:set(nil, "from", source.name))
   return mark, false
@@ -338,9 +340,11 @@ end
 
 function copy.run(source, target, print)
   if source.options and source.db == target.db then return nil, "source and target are the same" end
+  local begun
   local ok, result, stores = pcall(function()
     local collections = source:collections()
     local mark, resumed = begin(source, target)
+    begun = true
     if resumed then print "going on with a copy that was interrupted" end
     local all, done, told = 0, 0, 0
     for _, c in ipairs(collections) do all = all + c.count end
@@ -378,7 +382,7 @@ function copy.run(source, target, print)
     must(mark:set(nil, "from", nil))
     return total, #collections
   end)
-  if not ok then return nil, tostring(result) end
+  if not ok then return nil, tostring(result) .. (begun and ". The same command goes on where this one stopped" or "") end
   return true, result, stores
 end
 
