@@ -7,8 +7,11 @@ local json_array = require "couplet.util.json".array
 local function account(address)
   local node, host, resource = require "couplet.jid".prepped_split(address)
   if not node or resource then return nil, ("%s is no address of an account: USER@HOST is needed"):format(address) end
-  if not require "couplet.prosody".hosts[host] then
+  local there = require "couplet.prosody".hosts[host]
+  if not there then
     return nil, ("this server has no host %s (VirtualHost \"%s\" in the configuration makes one)"):format(host, host)
+  elseif there.type == "component" then
+    return nil, ("%s is a component, which has no accounts; those are on hosts that a VirtualHost line begins"):format(host)
   end
   return node, host
 end
@@ -16,6 +19,15 @@ end
 local function users() return require "couplet.users" end
 
 local function failure(err) return nil, tostring(err or "failed") end
+
+local function is_no_role(host, name)
+  if users().get_role_by_name(name, host) then return nil end
+  local names = {}
+  for known in pairs(users().get_all_roles(host) or {}) do names[#names + 1] = known end
+  table.sort(names)
+  return ("there is no role %s on %s; there are %s (custom_roles makes more)"):format(name, host,
+    table.concat(names, ", "))
+end
 
 local function exists_already(node, host)
   return ("%s@%s exists already; `coupletctl passwd %s@%s` sets a new password"):format(node, host, node, host)
@@ -28,6 +40,8 @@ local function create(ctx, node, host, password)
   if users().user_exists(node, host) then return nil, exists_already(node, host) end
   local ok, err
   if ctx.options and ctx.options.role then
+    err = is_no_role(host, ctx.options.role)
+    if err then return nil, err end
     ok, err = users().create_user_with_role(node, password, host, ctx.options.role)
   else
     ok, err = users().create_user(node, password, host)
@@ -36,7 +50,9 @@ local function create(ctx, node, host, password)
   return true, ("%s@%s is ready"):format(node, host)
 end
 
-commands.declare { name = "user exists", args = "JID", help = "is there such an account", min = 1, where = "any",
+-- The text is also what adduser and passwd say when they give up. The exit code follows the answer, for scripts.
+commands.declare { name = "user exists", args = "JID", help = "is there such an account (exit code 0) or not (1)", min = 1,
+  where = "any",
   run = function(_, address)
     local node, host = account(address)
     if not node then return nil, host end
@@ -93,12 +109,12 @@ commands.declare { name = "unregister", args = "USER HOST", help = "delete an ac
     return delete(node, prepped)
   end }
 
-commands.declare { name = "user list", args = "HOST [PATTERN]", help = "accounts of a host", min = 1, max = 2, where = "any",
-  run = function(ctx, host, pattern)
+commands.declare { name = "user list", args = "HOST [TEXT]", help = "accounts of a host, or those with TEXT in their name",
+  min = 1, max = 2, where = "any", run = function(ctx, host, part)
     if not require "couplet.prosody".hosts[host] then return nil, "this server has no host " .. host end
     local list = json_array()
     for name in users().users(host) do
-      if not pattern or name:find(pattern, 1, true) then list[#list + 1] = name end
+      if not part or name:find(part, 1, true) then list[#list + 1] = name end
     end
     table.sort(list)
     for _, name in ipairs(list) do ctx:print("%s@%s", name, host) end
@@ -126,6 +142,8 @@ commands.declare { name = "user role", args = "JID [ROLE]", help = "show or set 
     if not node then return nil, host end
     if not users().user_exists(node, host) then return nil, is_not_there(node, host) end
     if role then
+      local problem = is_no_role(host, role)
+      if problem then return nil, problem end
       local ok, err = users().set_user_role(node, host, role)
       if not ok then return failure(err) end
     end

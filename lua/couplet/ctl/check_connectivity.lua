@@ -269,6 +269,9 @@ function check_connectivity.run(ctx, domain, from)
   from = from or config.hosts()[1]
   if not from then return nil, "the configuration has no host that could call" end
   r:title("from %s to %s", from, domain)
+  if config.kind(domain) then
+    r:note("%s is a host of this server, which refuses such a call in the end; what comes before, others find", domain)
+  end
   local refused = refused_here(r, from, domain)
   local next = dial.candidates(domain, { dane = config.get("*", "use_dane") == true })
   local good, tried = false, 0

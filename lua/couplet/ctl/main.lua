@@ -238,6 +238,7 @@ local function help(of_plugins)
   for _, c in ipairs(of_plugins) do
     text[#text + 1] = help_line(commands.usage(c), c.help)
   end
+  if not of_plugins[1] then text[#text + 1] = help_line("…", "plugins of the running server have commands, too") end
   text[#text + 1] = help_line("mod_NAME [ARGUMENT…]", "what that plugin offers as a command")
   text[#text + 1] = "\nOptions\n  --config FILE   default: $COUPLET_CONFIG, /etc/couplet/config.lua, ./config.lua\n"
     .. "  --json          the answer as JSON, where there is data\n"
@@ -412,7 +413,8 @@ function main.run(argv)
       end
     end
     if not c then
-      complain(("unknown command %s; coupletctl --help lists all"):format(table.concat(words, " ")))
+      complain(("unknown command %s; coupletctl --help lists all%s"):format(table.concat(words, " "),
+        fd and "" or " (those of plugins only while the server runs, and it does not)"))
       return 2
     end
     if opts.help then
@@ -479,6 +481,7 @@ function main.run(argv)
   end
   if opts.json then out(require "couplet.util.json".encode_ordered(data == nil and { text = text } or data))
   elseif text and text ~= "" then out(text) end
+  if data == false then return 1 end    -- a question, answered with no
   if c.name == "reload" then
     io.stdout:flush()                   -- what follows may go another way
     local errors = 0                    -- the server counts them as not set, and says so in its log; here they are a failure

@@ -317,6 +317,9 @@ commands.declare { name = "host list", help = "hosts, with their kind",
   end }
 commands.declare { name = "host activate", args = "HOST", help = "start serving a configured host", min = 1,
   run = function(_, name)
+    if not require "couplet.config".kind(name) then
+      return nil, ("the configuration has no host %s; with one, `coupletctl reload` serves it"):format(name)
+    end
     local ok, err = require "couplet.hosts".activate(name)
     if not ok then return nil, err end
     return true, name .. " is served"
