@@ -2,7 +2,8 @@
 -- multitable.lua: tables with several keys; nil in a key of remove, search and iter stands for any.
 --
 --   multitable.new() -> m      m:get(k1, k2…)  m:set(k1, k2…, value)  m:add(k1, …, value) appends to a list there
---   m:remove(k1, …)  m:search(k1, …, results?) -> list of { keys…, value }  m:iter(k1, …) -> key1, …, value; m.data
+--   m:remove(k1, …)  m:search(k1, …) -> list of values  m:search_add(list?, k1, …) -> list
+--   m:iter(k1, …) -> key1, …, value; m.data
 
 local pack, unpack = table.pack, table.unpack
 
@@ -97,12 +98,15 @@ local function collect(t, keys, i, n, path, out)
   end
 end
 
-function methods:search(...)
-  local keys = pack(...)
-  local out = {}
-  collect(self.data, keys, 1, keys.n, {}, out)
-  return out
+function methods:search_add(list, ...)
+  list = list or {}
+  local keys, rows = pack(...), {}
+  collect(self.data, keys, 1, keys.n, {}, rows)
+  for _, row in ipairs(rows) do list[#list + 1] = row[keys.n + 1] end
+  return list
 end
+
+function methods:search(...) return self:search_add(nil, ...) end
 
 function methods:iter(...)
   local keys = pack(...)
