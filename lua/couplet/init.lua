@@ -360,7 +360,7 @@ local function boot()
     fail("%s names no host: add VirtualHost \"your.domain\"", config.file())
   end
   local wanted = ports.open()
-  if #ports.get_active_services() == 0 then
+  if #ports.open_doors() == 0 then
     if wanted > 0 then fail("none of the ports could be opened; the lines above say why") end
     log("warn", "no port is open")
   end

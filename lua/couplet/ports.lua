@@ -14,7 +14,8 @@
 --   ports.register_service(name, service)  ports.unregister_service(name, service?)
 --   ports.activate(name) -> true | nil, message     ports.deactivate(name)
 --   ports.reconcile()    opens and closes what differs from the configuration; connections stay
---   ports.get_service(name)  ports.get_service_at(interface, port)  ports.get_active_services() -> list
+--   ports.get_service(name)  ports.get_service_at(interface, port)  ports.open_doors() -> list
+--   ports.get_active_services() -> the same as plugins know it: a util.multitable of service, interface, port
 --   ports.hold()         nothing is opened before ports.open() (start: first plugins, then doors)
 
 local core = require "couplet.core"
@@ -234,7 +235,7 @@ end)
 
 function ports.hold() held = true end
 
--- -> how many ports the configuration asks for; get_active_services() has those that are open
+-- -> how many ports the configuration asks for; open_doors() has those that are open
 function ports.open()
   held = false
   for name in pairs(services) do ports.activate(name) end
@@ -296,7 +297,7 @@ function ports.get_service_at(interface, port)
   end
 end
 
-function ports.get_active_services()
+function ports.open_doors()
   local list = {}
   for _, door in pairs(doors) do
     list[#list + 1] = { service = door.name, interface = door.interface, port = door.port, tls = door.tls ~= nil }
@@ -309,6 +310,11 @@ function ports.get_active_services()
   return list
 end
 
+function ports.get_active_services()
+  local all = require "couplet.util.multitable".new()
+  for _, door in ipairs(ports.open_doors()) do all:add(door.service, door.interface, door.port, door) end
+  return all
+end
 
 prosody.events.add_handler("item-added/net-provider", function(event)
   ports.register_service(event.item.name, event.item)

@@ -365,7 +365,10 @@ check.test("services of plugins", function()
     s:write("plugins/mod_echo.lua", [[
       module:set_global()
       module:provides("net", { name = "echo", default_port = 7, listener = {
-        onconnect = function(conn) conn:write("hello\n") end,
+        onconnect = function(conn)             -- the second line is how mod_proxy65 finds its port
+          conn:write("hello\n")
+          conn:write("at " .. next(require "core.portmanager".get_active_services():search("echo", nil)[1] or {}) .. "\n")
+        end,
         onincoming = function(conn, data)
           require "util.async".sleep(0.01)
           conn:write("heard " .. data)

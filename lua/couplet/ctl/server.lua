@@ -57,7 +57,7 @@ commands.declare { name = "status", help = "is the server up, since when, with h
     for _, host in ipairs(sorted_hosts()) do
       hosts[#hosts + 1] = { host = host, type = prosody.hosts[host].type, sessions = of[host] or 0 }
     end
-    local ports = require "couplet.ports".get_active_services()
+    local ports = require "couplet.ports".open_doors()
     ctx:print("Couplet %s, process %d, up %s", prosody.version, core.system.pid(), age(os.time() - prosody.start_time))
     ctx:print("memory %s, CPU %.1f s, %s of %s online", size(use.rss), use.user + use.system,
       counted(total, "session"), counted(users, "user"))
@@ -333,7 +333,7 @@ commands.declare { name = "host deactivate", args = "HOST [REASON]", help = "sto
 
 commands.declare { name = "port list", help = "listening ports",
   run = function(ctx)
-    local list = json_array(require "couplet.ports".get_active_services())
+    local list = json_array(require "couplet.ports".open_doors())
     for _, p in ipairs(list) do ctx:print("%-18s %-24s %5d%s", p.service, p.interface, p.port, p.tls and " TLS" or "") end
     return true, nil, list
   end }
