@@ -79,6 +79,20 @@ for _, name in sorted(known.options) do
 end
 for _, why in sorted(because) do line("| %s | %s |", cell(why), because[why]) end
 
+line ""
+line "### Prosody's plugins that are not needed"
+line ""
+line "They may stay in `modules_enabled`; `coupletctl check config` and the log note them."
+line ""
+line "| because | plugins |"
+line "|---|---|"
+because = {}
+for _, name in sorted(known.instead) do
+  local why = known.instead[name]
+  because[why] = (because[why] and because[why] .. ", " or "") .. "`" .. name .. "`"
+end
+for _, why in sorted(because) do line("| %s | %s |", cell(why), because[why]) end
+
 local path = (os.getenv("COUPLET_SOURCE") or ".") .. "/docs/config.md"
 local text = assert(system.read_file(path))
 local first, last = text:find("<!-- options: made by docs/make-config.lua -->\n", 1, true)

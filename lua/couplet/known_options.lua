@@ -6,6 +6,7 @@
 -- effect: text says why.
 --
 --   known.find(name) -> option | nil        known.absent(name) -> the plugin of Prosody's it is for, which is not here | nil
+--   known.instead[plugin of Prosody's or its community's] -> why it is not needed
 
 local options = {
   -- process
@@ -165,7 +166,20 @@ local absent = {
   { "user_tombstone_", "tombstones" }, { "multiplex_buffer_size", "net_multiplex" },
 }
 
-local known = { options = options }
+local instead = {
+  admin_shell = "`coupletctl` is the console", admin_socket = "`coupletctl` is the console",
+  admin_telnet = "`coupletctl` is the console",
+  statistics = "figures are always kept: `coupletctl metrics`",
+  legacyauth = "it sends passwords outside SASL",
+  vcard_muc = "rooms have cards and pictures (option `muc_vcard`)",
+  omemo_all_access = "everybody may read OMEMO's keys from the start",
+  smacks_offline = "what was not acknowledged goes to the offline store",
+  offline_hints = "`offline` heeds them",
+  log_auth = "who fails to log in is in the log, with his address",
+  s2s_keepalive = "silent streams are looked after (option `s2s_keepalive`)",
+}
+
+local known = { options = options, instead = instead }
 
 -- Options of services: WORD_ports and so on.
 local suffixes = {

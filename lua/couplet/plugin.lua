@@ -281,6 +281,12 @@ local function missing_plugin(host, name, err)
   local place, section, key = wanted_by(host, name)
   local at = place and place .. ": " or ""
   local text
+  local instead = key ~= "component_module" and require "couplet.known_options".instead[name]
+  if instead then
+    text = ("%splugin %s is not needed: %s"):format(at, name, instead)
+    if not place or config.once(text) then log("info", "%s", text) end
+    return
+  end
   if key == "component_module" then
     text = ("%splugin %s of the component %s is not installed: %s; nobody serves %s until it is (plugin_paths names further "
       .. "directories), or the line names another"):format(at, name, host, err, host)

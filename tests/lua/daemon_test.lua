@@ -380,7 +380,7 @@ check.test("services of plugins", function()
     local port
     for _, p in ipairs(s:status().ports) do if p.service == "echo" then port = p.port end end
     local c = connect(check.ok(port))
-    c.expect("hello\n")
+    c.expect("hello\nat " .. port .. "\n")
     c.send("one")
     c.expect("heard one")
     expect(s, "module unload echo", 0, "unloaded")
@@ -540,6 +540,9 @@ check.test("check config", function()
     { "io_threads = 'many'", 1, "error: .*config.lua:1: option 'io_threads' is \"many\", but a whole number is expected" },
     { "c2s_ports = { 70000 }", 1, "70000 is no port number" },
     { "modules_enabled = {\n'pong' }", 0, "warning: .*config.lua:1: plugin 'pong' is not installed; do you mean 'ping'%?" },
+    { "modules_enabled = { 'vcard_muc' }", 0, "note: .*config.lua:1: plugin 'vcard_muc' is not needed: rooms .*all is well" },
+    { "", 1, "error: .*config.lua:4: plugin 'vcard_muc' is not installed: nobody serves p.localhost",
+      "name = 'x'\nComponent 'p.localhost' 'vcard_muc'" },
     { "", 1, "error: .*config.lua:4: plugin 'proxy66' is not installed: nobody serves p.localhost",
       "name = 'x'\nComponent 'p.localhost' 'proxy66'" },
     { "authentication = 'ldap'", 1, "error: .*config.lua:1: plugin 'auth_ldap' is not installed: nobody can log in" },

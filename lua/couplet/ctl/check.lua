@@ -324,6 +324,10 @@ local function check_plugins(add, names)
     if type(name) ~= "string" then
       add("error", ("%s: a plugin's name is a text, not %s"):format(config.place(host, key) or config.file(), shown(name)))
     elseif not names[label .. name] and not optional[name] then
+      if known.instead[name] and not without then
+        return add("note", ("%s: plugin '%s' is not needed: %s"):format(config.place(host, key) or config.file(), name,
+          known.instead[name]))
+      end
       local near = check.similar(label .. name, names)
       add(without and "error" or "warning", ("%s: plugin '%s' is not installed%s%s"):format(
         config.place(host, key) or config.file(), label .. name, without and ": " .. without or "",
