@@ -4,6 +4,9 @@
 local commands = require "couplet.commands"
 local json_array = require "couplet.util.json".array
 
+-- Without the server its plugins are not there either; the one that lets somebody in without a password must hear of changes.
+local TOKENS = "sasl2_fast"
+
 local function account(address)
   local node, host, resource = require "couplet.jid".prepped_split(address)
   if not node or resource then return nil, ("%s is no address of an account: USER@HOST is needed"):format(address) end
@@ -12,6 +15,12 @@ local function account(address)
     return nil, ("this server has no host %s (VirtualHost \"%s\" in the configuration makes one)"):format(host, host)
   elseif there.type == "component" then
     return nil, ("%s is a component, which has no accounts; those are on hosts that a VirtualHost line begins"):format(host)
+  end
+  local plugin = require "couplet.plugin"
+  if require "couplet.prosody".process_type == "prosodyctl" and plugin.get_modules_for_host(host):contains(TOKENS)
+    and not plugin.is_loaded(host, TOKENS) then
+    local ok, err = plugin.load(host, TOKENS)
+    if not ok then return nil, ("the tokens of %s could not be ended: %s"):format(address, tostring(err)) end
   end
   return node, host
 end
