@@ -232,11 +232,19 @@ function sessions.retire_session(session)
 end
 
 function sessions.destroy_session(session, reason)
-  if session.destroyed or session.destroying then return end
+  if session.destroyed then return end
+  if session.destroying then
+    session.destroying = "again"
+    return
+  end
   local host = hosts.get(session.host)
   if session.full_jid and host then
+    local event = { session = session, error = reason }
     session.destroying = true
-    local kept = host.events.fire_event("pre-resource-unbind", { session = session, error = reason })
+    local kept = host.events.fire_event("pre-resource-unbind", event)
+    if kept and session.destroying == "again" then         -- whoever has ended it meanwhile means it
+      kept = host.events.fire_event("pre-resource-unbind", event)
+    end
     session.destroying = nil
     if kept then
       session.net, session.conn, session.closing = nil, nil, false

@@ -123,6 +123,19 @@ check.test("plugins may refuse or change the resource, and keep a session that l
   check.ok(directory.session "romeo@h.example/kept" == session)
   host.events.remove_handler("pre-resource-unbind", keep)
 
+  local closed = bind("romeo", "closed")           -- while somebody who keeps it waits
+  local rounds = 0
+  local function keep_and_wait(event)
+    rounds = rounds + 1
+    if event.session.closing then return nil end
+    event.session:close "not-authorized"
+    return true
+  end
+  host.events.add_handler("pre-resource-unbind", keep_and_wait)
+  sessions.destroy_session(closed, "lost")
+  check.equal({ closed.destroyed, rounds, directory.session "romeo@h.example/closed" }, { true, 2, nil })
+  host.events.remove_handler("pre-resource-unbind", keep_and_wait)
+
   local fresh, conn = new()
   sessions.make_authenticated(fresh, "romeo")
   local updated
