@@ -18,6 +18,7 @@ local base64 = require "couplet.util.base64"
 local directory = require "couplet.directory"
 local new_login = require "couplet.login".new
 local recent = require "couplet.recent"
+local sessions = require "couplet.sessions"
 local st = require "couplet.stanza"
 
 local SASL2, SASL = "urn:xmpp:sasl:2", "urn:ietf:params:xml:ns:xmpp-sasl"
@@ -61,12 +62,12 @@ end
 
 -- From the moment a resource is bound others may send to it; what they send waits until <success/> and the features are out.
 local function new_hold()
-  local sessions = {}                            -- session -> { before = its own send, [n] = what waits }
+  local held = {}                            -- session -> { before = its own send, [n] = what waits }
   local hold = {}
 
   function hold.add(session)
     local waits = { before = rawget(session, "send") }
-    sessions[session] = waits
+    held[session] = waits
     session.send = function(x)
       waits[#waits + 1] = x
       return true
@@ -74,15 +75,15 @@ local function new_hold()
   end
 
   function hold.open()
-    for session, waits in pairs(sessions) do
+    for session, waits in pairs(held) do
       if not session.destroyed then session.send = waits.before end
     end
   end
 
   function hold.flush()
     hold.open()
-    local list = sessions
-    sessions = {}
+    local list = held
+    held = {}
     for session, waits in pairs(list) do
       for _, x in ipairs(waits) do session.send(x) end
     end
@@ -318,7 +319,7 @@ function module.environment.clients(username)
   return list
 end
 
--- Its tokens are worth nothing from now on, and its session ends.
+-- Its tokens are worth nothing from now on, and its session ends; so does a login that is under way.
 function module.environment.forget(username, id)
   local entry, err = store:get_key(username, id)
   if not entry then return nil, err or "no such client" end
@@ -329,6 +330,16 @@ function module.environment.forget(username, id)
   local user, ending = directory.user(username .. "@" .. host), {}
   for _, session in pairs(user and user.sessions or {}) do
     if session.client_id == id then ending[#ending + 1] = session end
+  end
+  for session in pairs(sessions.unbound) do
+    local handler, client = session.sasl_handler, session.sasl2 and session.sasl2.client
+    if session.host == host and (client and client.id or session.client_id) == id then
+      if session.username == username then
+        ending[#ending + 1] = session
+      elseif handler and handler.claimed == username then
+        handler.outdated = true                  -- couplet.login's
+      end
+    end
   end
   for _, session in ipairs(ending) do session:close { condition = "not-authorized", text = "This client has been logged out" } end
   return true

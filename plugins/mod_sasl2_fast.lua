@@ -47,6 +47,17 @@ module:hook("advertise-sasl-features", function(event)
   if fast.tags[1] then event.features:add_child(fast) end
 end)
 
+-- Whoever is logging in while the tokens of the account, or of one of its clients, are ended gets no new one for it.
+local ends, began = 0, setmetatable({}, { __mode = "k" })       -- <authenticate/> -> how many ends there had been
+local last_end, note_end = recent.new(10000)     -- account -> which was its last
+
+local function ended(username)
+  ends = ends + 1
+  note_end(username, ends)
+end
+
+module:hook("stanza/" .. SASL2 .. ":authenticate", function(event) began[event.stanza] = ends end, 101)
+
 -- Logging in --------------------------------------------------------------------------------------------------------------
 
 local SLOTS = { "new", "current" }
@@ -183,7 +194,8 @@ end, 100)
 
 -- Tokens ------------------------------------------------------------------------------------------------------------------
 
-local function issue(username, id, mechanism)
+-- -> text, when it expires | nil, message; nil alone: tokens have ended since the login began
+local function issue(username, id, mechanism, since)
   local text, now = core.crypto.base64url_encode(core.crypto.random_bytes(32)), os.time()
   local token = { mechanism = mechanism, issued = now, expires = now + math.min(module.config.sasl2_fast_token_ttl, 1e9) }
   if bindings[mechanism] == "" then
@@ -194,6 +206,7 @@ local function issue(username, id, mechanism)
   end
   local kept, err = store:get_key(username, id)
   if not kept and err then return nil, err end
+  if not since or (last_end(username) or 0) > since then return nil end
   kept = kept or {}
   local current = kept.current
   if current then current.count = counts(current.text or current.initiator) or current.count end
@@ -222,19 +235,21 @@ module:hook("sasl2/c2s/success", function(event)
   if handler.role then return end                -- a login with less rights than the account has must not get all of them
   local mechanism = wanted(event)
   if not mechanism then return end
-  local text, expires = issue(session.username, client.id, mechanism)
-  if not text then return module:log("error", "no token for %s: %s", session.username, expires) end
+  local text, expires = issue(session.username, client.id, mechanism, began[event.stanza])
+  if not text then return expires and module:log("error", "no token for %s: %s", session.username, expires) or nil end
   event.success:tag("token", { xmlns = FAST, token = text, expiry = datetime.datetime(expires) }):up()
 end, 20)
 
 -- Their end ---------------------------------------------------------------------------------------------------------------
 
 module:hook("sasl2/client-forgotten", function(event)
+  ended(event.username)
   write(event.username, event.id, nil)
 end)
 
 local function revoke(event)
   if event.host ~= host then return end
+  ended(event.username)
   writes = writes + 1
   remember(event.username, nil)
   local ok, err = store:set(event.username, nil)

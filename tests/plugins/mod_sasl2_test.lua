@@ -606,6 +606,47 @@ check.test("an account changes during a login: who knew the password is told to 
   end
 end)
 
+check.test("a login under way when tokens end gets no new one, and ends", function()
+  local unbound = require "couplet.sessions".unbound
+  for i, fn in ipairs {
+    function(host) return host:module "sasl2".environment.forget("juliet", AGENT) end,
+    function(host) return users.set_password("juliet", "new password", host.name) end,
+    function(host) return users.disable_user("juliet", host.name) and users.enable_user("juliet", host.name) end,
+  } do
+    for _, more in ipairs { { want_token() }, { want_token(), bind() } } do
+      local host = new()
+      host:load "c2s"
+      local token = token_in(plain(connect(host), { agent = AGENT, want_token() }))
+      local c, changed = connect(host), nil
+      unbound[c.session] = true
+      host.events.add_handler("sasl2/c2s/success", function()
+        if not changed then changed = fn(host) end
+      end, 30)
+      fast(c, token, more)
+      unbound[c.session] = nil
+      check.ok(changed and c.closed, i)
+      check.equal(host:store("fast_tokens", "keyval+"):get "juliet", nil, i)
+      host:close()
+    end
+  end
+end)
+
+check.test("a client is forgotten while it logs in with the password", function()
+  local unbound = require "couplet.sessions".unbound
+  local host = new()
+  plain(connect(host), { agent = AGENT })
+  local c, other = connect(host), connect(host)
+  local next = client.scram { mech = "SCRAM-SHA-256", username = "juliet", password = "O Romeo" }
+  unbound[c.session], unbound[other.session] = true, true
+  local answer = authenticate(c, "SCRAM-SHA-256", next(nil), { agent = AGENT })
+  plain(other, { agent = OTHER })
+  check.equal(host:run(host:module "sasl2".environment.forget, "juliet", AGENT), true)
+  check.equal(condition(respond(c, next(base64.decode(answer[1]:get_text())))), "temporary-auth-failure")
+  check.ok(not other.closed)
+  unbound[c.session], unbound[other.session] = nil, nil
+  host:close()
+end)
+
 check.test("a login with a role of its own gets no token for all", function()
   local host = new()
   host.events.add_handler("sasl2/c2s/success", function(event) event.handler.role = "prosody:guest" end, 2000)
