@@ -388,15 +388,15 @@ function login.new(module, dialect)
   end
 
   local function succeed(session, handler, data)
-    if handler.outdated then                     -- what was proved held when the exchange began, but no longer
-      return fail(session, handler, "temporary-auth-failure", "The account has just been changed; try again")
-    end
     if dialect.accepts then
       local condition, text = dialect.accepts(session, handler)
       if condition then return fail(session, handler, condition, text) end
     end
     local role = handler.role or handler.own_role and handler.claimed == handler.username and handler.own_role()
     if session.destroyed then return true end
+    if handler.outdated then                     -- what was proved held when the exchange began, but no longer
+      return fail(session, handler, "temporary-auth-failure", "The account has just been changed; try again")
+    end
     local ok, err = sessions.make_authenticated(session, handler.username, role)
     if session.destroyed then return true end
     if not ok then

@@ -647,6 +647,27 @@ check.test("a client is forgotten while it logs in with the password", function(
   host:close()
 end)
 
+check.test("an account changes while the role of who has proved the password is read anew", function()
+  local unbound = require "couplet.sessions".unbound
+  local host = new()
+  host:load "c2s"
+  local c = connect(host)
+  unbound[c.session] = true
+  local next = client.scram { mech = "SCRAM-SHA-256", username = "juliet", password = "O Romeo" }
+  local answer = authenticate(c, "SCRAM-SHA-256", next(nil))
+  check.ok(host:run(users.set_user_role, "tybalt", host.name, "prosody:member"))
+  local get_user_role = users.get_user_role
+  function users.get_user_role(...)
+    users.get_user_role = get_user_role
+    check.ok(users.disable_user("juliet", host.name))
+    return get_user_role(...)
+  end
+  check.equal(condition(respond(c, next(base64.decode(answer[1]:get_text())))), "temporary-auth-failure")
+  check.ok(users.get_user_role == get_user_role)
+  unbound[c.session] = nil
+  host:close()
+end)
+
 check.test("a login with a role of its own gets no token for all", function()
   local host = new()
   host.events.add_handler("sasl2/c2s/success", function(event) event.handler.role = "prosody:guest" end, 2000)
