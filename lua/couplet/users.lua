@@ -15,6 +15,7 @@
 
 local config = require "couplet.config"
 local jid = require "couplet.jid"
+local leftovers = require "couplet.leftovers"
 local prosody = require "couplet.prosody"
 local log = require "couplet.logger".init "usermanager"
 
@@ -168,46 +169,98 @@ function users.set_password(username, password, host, resource)
   return ok
 end
 
+-- A name is given to one at a time, and when nothing is left of an account that had it before.
+local changing = {}                              -- "username@host" of accounts that are being made or deleted
+
+local Reserved = { __close = function(reserved) changing[reserved.address] = nil end }
+
+local function reserve(username, host)
+  local address = username .. "@" .. host
+  if changing[address] then return nil, "the account is just being made or deleted" end
+  changing[address] = true
+  return setmetatable({ address = address }, Reserved)
+end
+
+-- make(provider) -> true | nil, message
+local function create(username, host, make)
+  local reserved <close>, err = reserve(username, host)
+  if not reserved then return nil, err end
+  local provider = provider_of(host)
+  if provider.user_exists(username) then return nil, "the account exists already" end
+  local free
+  free, err = leftovers.clear(username, host)
+  if not free then return nil, err end
+  return make(provider)
+end
+
 function users.create_user(username, password, host)
-  return provider_of(host).create_user(username, password)
+  return create(username, host, function(provider) return provider.create_user(username, password) end)
+end
+
+-- Sessions end, then everything goes that is stored.
+local function delete(username, host)
+  leftovers.begin(username, host)
+  local ok, err = provider_of(host).delete_user(username)
+  if not ok then
+    leftovers.none(username, host)
+    return nil, err
+  end
+  log("info", "account %s@%s deleted", username, host)
+  fire("user-deleted", { username = username, host = host })
+  local removed
+  removed, err = leftovers.remove(username, host)
+  if not removed then return nil, "the account is gone, but not all of its data: " .. tostring(err) end
+  return ok
 end
 
 -- No moment in which the account exists without its role: it is made without a password first.
 function users.create_user_with_role(username, password, host, role_name)
   local authz = authz_of(host)
   if not authz then return nil, "no authorisation on this host" end
-  local provider = provider_of(host)
   if not authz.get_role_by_name(role_name) then return nil, "no such role: " .. tostring(role_name) end
-  if provider.user_exists(username) then return nil, "the account exists already" end
-  local ok, err = provider.create_user(username, nil)
-  if not ok then return nil, err end
-  ok, err = authz.set_user_role(username, role_name)
-  if not ok then
-    provider.delete_user(username)
-    return nil, err
-  end
-  if password ~= nil then
-    ok, err = provider.set_password(username, password)
+  return create(username, host, function(provider)
+    local ok, err = provider.create_user(username, nil)
+    if not ok then return nil, err end
+    ok, err = authz.set_user_role(username, role_name)
     if not ok then
-      users.delete_user(username, host)
+      provider.delete_user(username)
       return nil, err
     end
-  end
-  ok, err = provider.enable(username)
-  if not ok and err ~= "method not implemented" then return nil, err end
-  return true
+    if password ~= nil then
+      ok, err = provider.set_password(username, password)
+      if not ok then
+        delete(username, host)
+        return nil, err
+      end
+    end
+    ok, err = provider.enable(username)
+    if not ok and err ~= "method not implemented" then return nil, err end
+    return true
+  end)
 end
 
 function users.delete_user(username, host)
-  local ok, err = provider_of(host).delete_user(username)
-  if not ok then return nil, err end
-  log("info", "account %s@%s deleted", username, host)
-  fire("user-deleted", { username = username, host = host })
-  local purged
-  purged, err = require "couplet.store".purge(username, host)
-  if not purged then return nil, "the account is gone, but not all of its data: " .. tostring(err) end
-  return ok
+  local reserved <close>, err = reserve(username, host)
+  if not reserved then return nil, err end
+  return delete(username, host)
 end
+
+prosody.events.add_handler("server-started", function()
+  for host in pairs(hosts) do
+    for username in pairs(leftovers.of(host)) do
+      local reserved <close> = reserve(username, host)         -- whoever has it removes them
+      if reserved then
+        local there, trouble = provider_of(host).user_exists(username)
+        if there then
+          leftovers.none(username, host)
+        elseif not trouble then
+          log("info", "removing what is left of %s@%s", username, host)
+          leftovers.remove(username, host)
+        end
+      end
+    end
+  end
+end)
 
 function users.get_account_info(username, host)
   return provider_of(host).get_account_info(username)

@@ -80,6 +80,70 @@ check.test("an account can be made with a role", function()
   host:close()
 end)
 
+check.test("a name is free when nothing is left of the account that had it", function()
+  local host, store, bus = new(), require "couplet.store", require "couplet.prosody".events
+  local name, purge = host.name, store.purge
+  local private = host:store "private"
+  local function full()
+    ok(users.create_user_with_role("a", "pw", name, "prosody:admin"))
+    ok(store.open(name, "private"):set("a", { x = "y" }))
+  end
+  local function empty()
+    equal(users.get_user_role("a", name).name, "prosody:registered")
+    equal(store.open(name, "private"):get "a", nil)
+  end
+  host:run(function()
+    full()
+    local made, why
+    local function make() made, why = users.create_user("a", "another person", name) end
+    bus.add_handler("user-deleted", make)
+    ok(users.delete_user("a", name))
+    bus.remove_handler("user-deleted", make)
+    equal({ made, why }, { nil, "the account is just being made or deleted" })
+    equal(users.user_exists("a", name), nil)
+    empty()
+    full()                                 -- not all can be removed
+    function store.purge() return nil, "no disk" end
+    equal(users.delete_user("a", name), nil)
+    equal({ users.create_user("a", "another person", name) }, { nil, "no disk" })
+    store.purge = purge
+    ok(users.create_user("a", "another person", name))
+    empty()
+    ok(users.delete_user("a", name))
+    full()                                 -- the process ends before all is removed
+    function store.purge() return nil, "no time" end
+    equal(users.delete_user("a", name), nil)
+    store.purge = purge
+    full()                                 -- and another time before anything is
+    require "couplet.leftovers".begin("a", name)
+    bus.fire_event "server-started"
+    equal(users.get_user_role("a", name).name, "prosody:admin")
+    function store.purge() return nil, "no time" end
+    equal(users.delete_user("a", name), nil)
+    store.purge = purge
+    bus.fire_event "server-started"
+    empty()
+  end)
+  equal(private:get "a", nil)
+  equal(host:store("account_deletions"):get(nil), nil)
+  host:close()
+end)
+
+check.test("of two who make an account at once one gets it", function()
+  local host = new()
+  host:run(function()
+    local function make(password)
+      return function() return users.create_user("a", password, host.name) and password or false end
+    end
+    local first, second = require "couplet.task".together(make "one", make "two")
+    equal({ first, second }, { "one", false })
+    equal(users.test_password("a", host.name, "one"), true)
+    equal(users.create_user("a", "three", host.name), nil)
+    equal(users.test_password("a", host.name, "one"), true)
+  end)
+  host:close()
+end)
+
 check.test("roles: default, stored, by configuration; secondary ones", function()
   local host = new { global = { admins = { "op@example.org", "far@elsewhere.example" } },
     host = { admins = { "boss@example.org" } } }
