@@ -233,7 +233,9 @@ function login.new(module, dialect)
         return nil, "invalid-authzid"
       end
       if not users.user_exists(username, module.host) then return nil end
-      return username, users.user_is_enabled(username, module.host) ~= false
+      local enabled = users.user_is_enabled(username, module.host)
+      if enabled == nil then return nil, "temporary-auth-failure" end        -- it has just gone, or nobody can tell
+      return username, enabled
     end
   end
 

@@ -6,8 +6,8 @@ local client = require "sasl_client"
 local base64 = require "couplet.util.base64"
 local fake = require "fakehost"
 local st = require "couplet.stanza"
+local users = require "couplet.users"
 require "couplet.store"
-require "couplet.users"
 
 local SASL = "urn:ietf:params:xml:ns:xmpp-sasl"
 
@@ -178,7 +178,7 @@ check.test("logging in", function()
 end)
 
 check.test("the role is the one the account has when the proof is right", function()
-  local users, sessions = require "couplet.users", require "couplet.sessions"
+  local sessions = require "couplet.sessions"
   local host = new()
   local c = connect(host)
   local next = client.scram { mech = "SCRAM-SHA-1", username = "juliet", password = "O Romeo" }
@@ -328,6 +328,10 @@ check.test("client certificates", function()
     check.equal(mechanisms(c.features())[1] == "EXTERNAL", row[3] ~= "invalid-mechanism", "row " .. i)
     check.equal(condition(auth(c, "EXTERNAL", row[2])), row[3], "row " .. i)
   end
+  local user_is_enabled = users.user_is_enabled
+  function users.user_is_enabled() return nil, "no database" end
+  check.equal(condition(auth(connect(host, { peer_cert = one }), "EXTERNAL", "")), "temporary-auth-failure")
+  users.user_is_enabled = user_is_enabled
   host:close()
   host = new()                                                     -- off unless asked for
   check.equal(condition(auth(connect(host, { peer_cert = one }), "EXTERNAL", "")), "invalid-mechanism")
