@@ -9,7 +9,7 @@
 --     A handler may put a resumed session in the event (session, resumed = true, complete = function; hold.add(session): what is
 --     sent to it waits for <success/>). true ends the chain: whoever does that has answered the client.
 --   sasl2/c2s/challenge, /failure (a wrong proof), /error (what is no proof) { session, message, error_text }
---   sasl2/client-forgotten { username, id }                     nothing of that client may be trusted any more
+--   sasl2/client-forgotten { username, id, failed? }            that client is not trusted any more; failed = why it still is
 --
 -- Clients that tell an id are remembered, a bounded number for each account: coupletctl user clients, user forget-client.
 -- Exports: login, clients(username), forget(username, id).
@@ -256,9 +256,12 @@ local store = module:open_store("user_agents", "keyval+")     -- id -> { softwar
 local DAY = 86400
 local seen, note_seen = recent.new(10000)        -- "username\0id" -> { day, software, device } last written
 
+-- -> nil, or why it may still be trusted
 local function forgotten(username, id)
   note_seen(username .. "\0" .. id, nil)
-  module:fire_event("sasl2/client-forgotten", { username = username, id = id })
+  local event = { username = username, id = id }
+  module:fire_event("sasl2/client-forgotten", event)
+  return event.failed
 end
 
 -- The one not seen for longest, if there are too many.
@@ -287,11 +290,13 @@ local function remember(username, client, mechanism)
   local changes = { [client.id] = { software = software, device = device, mechanism = mechanism,
     first = before and before.first or now, last = now } }
   local gone = superfluous(all, client.id)
-  if gone then changes[gone] = store.remove end
+  if gone and not forgotten(username, gone) then changes[gone] = store.remove end
   local ok
   ok, err = store:set_keys(username, changes)
-  if not ok then return module:log("error", "cannot remember a client of %s: %s", username, err) end
-  if gone then forgotten(username, gone) end
+  if not ok then
+    note_seen(key, nil)                          -- so the next login tries again
+    return module:log("error", "cannot remember a client of %s: %s", username, err)
+  end
 end
 
 module:hook("sasl2/c2s/success", function(event)
@@ -323,10 +328,12 @@ end
 function module.environment.forget(username, id)
   local entry, err = store:get_key(username, id)
   if not entry then return nil, err or "no such client" end
+  err = forgotten(username, id)
+  if err then return nil, err end
   local ok
   ok, err = store:set_key(username, id, nil)
   if not ok then return nil, err end
-  forgotten(username, id)
+  note_seen(username .. "\0" .. id, nil)         -- it may have logged in meanwhile
   local user, ending = directory.user(username .. "@" .. host), {}
   for _, session in pairs(user and user.sessions or {}) do
     if session.client_id == id then ending[#ending + 1] = session end

@@ -78,6 +78,8 @@ local function write(username, id, kept)
   return store:set_key(username, id, kept)
 end
 
+local void = {}                                  -- accounts whose tokens have ended, but are still stored
+
 local counts, note_count = recent.new(10000)     -- what is kept of a token -> the last count told with it
 
 -- A request that was counted before, or is older than one that was, is somebody's copy. Early data, which can be copied without
@@ -129,6 +131,7 @@ local function candidates(handler, username)
   local fast = handler.fast
   local kept, enabled, err = look_up(handler, username, fast.id)
   if not kept and err then return nil, nil, true end
+  if void[username] then kept = nil end
   local list, now = {}, os.time()
   fast.kept, fast.tried = kept, {}
   for _, slot in ipairs(SLOTS) do
@@ -194,7 +197,7 @@ end, 100)
 
 -- Tokens ------------------------------------------------------------------------------------------------------------------
 
--- -> text, when it expires | nil, message; nil alone: tokens have ended since the login began
+-- -> text, when it expires | nil, message; nil alone: tokens have ended since the login began, or just now
 local function issue(username, id, mechanism, since)
   local text, now = core.crypto.base64url_encode(core.crypto.random_bytes(32)), os.time()
   local token = { mechanism = mechanism, issued = now, expires = now + math.min(module.config.sasl2_fast_token_ttl, 1e9) }
@@ -206,7 +209,7 @@ local function issue(username, id, mechanism, since)
   end
   local kept, err = store:get_key(username, id)
   if not kept and err then return nil, err end
-  if not since or (last_end(username) or 0) > since then return nil end
+  if void[username] or not since or (last_end(username) or 0) > since then return nil end
   kept = kept or {}
   local current = kept.current
   if current then current.count = counts(current.text or current.initiator) or current.count end
@@ -244,15 +247,40 @@ end, 20)
 
 module:hook("sasl2/client-forgotten", function(event)
   ended(event.username)
-  write(event.username, event.id, nil)
+  local ok, err = write(event.username, event.id, nil)
+  if ok then return end
+  module:log("error", "the tokens of a client of %s cannot be ended: %s", event.username, err)
+  event.failed = event.failed or err
 end)
+
+local RETRY = 10                                 -- seconds
+
+-- What cannot be removed now is worth nothing all the same, and is removed later.
+local function remove(username)
+  writes = writes + 1
+  remember(username, nil)
+  local ok, err = store:set(username, nil)
+  if not ok and not void[username] then module:log("error", "the tokens of %s cannot be removed yet: %s", username, err) end
+  void[username] = not ok or nil
+end
+
+local function retry(username)
+  module:add_timer(RETRY, function()
+    if void[username] then remove(username) end
+    return void[username] and RETRY
+  end)
+end
 
 local function revoke(event)
   if event.host ~= host then return end
   ended(event.username)
-  writes = writes + 1
-  remember(event.username, nil)
-  local ok, err = store:set(event.username, nil)
-  if not ok then module:log("error", "the tokens of %s cannot be revoked: %s", event.username, err) end
+  remove(event.username)
+  if void[event.username] then retry(event.username) end
 end
 for _, name in ipairs { "user-password-changed", "user-disabled", "user-deleted" } do module:hook_global(name, revoke, 300) end
+
+function module.save() return { counts = counts, note_count = note_count, void = void } end
+function module.restore(state)
+  counts, note_count, void = state.counts or counts, state.note_count or note_count, state.void or void
+  for username in pairs(void) do retry(username) end
+end

@@ -522,6 +522,8 @@ check.test("a copied request does nothing, if requests are counted", function()
   } do
     check.equal(condition(fast(connect(host), token, { count = row[1] })), row[2], row[1])
   end
+  host:reload "sasl2_fast"
+  check.equal(condition(fast(connect(host), token, { count = 2147483647 })), "not-authorized")
   host:close()
 end)
 
@@ -579,6 +581,82 @@ check.test("what ends all tokens of an account", function()
     check.equal(condition(fast(connect(host), token)), "not-authorized", i)
     host:close()
   end
+end)
+
+-- A host whose tokens are in a store that fails when told to.
+local function with_failing_store(options)
+  local host, failing = new(options), {}
+  host:unload "sasl2_fast"
+  host.events.add_handler("store-opened", function(event)
+    if event.store_name ~= "fast_tokens" then return end
+    local inner = event.store
+    event.store = setmetatable({}, { __index = function(_, name)
+      return function(_, ...)
+        if failing.now and name:find "^set" then return nil, "disk full" end
+        return inner[name](inner, ...)
+      end
+    end })
+  end)
+  host:load "sasl2_fast"
+  return host, failing
+end
+
+check.test("tokens that cannot be removed when they end are worth nothing, and are removed later", function()
+  for i = 1, 2 do
+    local host, failing = with_failing_store()
+    local token = token_in(plain(connect(host), { agent = AGENT, want_token() }))
+    failing.now = true
+    check.ok(host:run(users.set_password, "juliet", "new password", host.name))
+    check.equal(condition(fast(connect(host), token)), "not-authorized", i)
+    if i == 2 then host:reload "sasl2_fast" end
+    check.equal(condition(fast(connect(host), token)), "not-authorized", i)
+    check.equal(token_in(plain(connect(host), { agent = AGENT, want_token() }, "juliet", "new password")), nil, i)
+    host:advance(100)
+    check.ok(host:store("fast_tokens", "keyval"):get "juliet", i)
+    failing.now = false
+    host:advance(11)
+    check.equal(host:store("fast_tokens", "keyval"):get "juliet", nil, i)
+    token = token_in(plain(connect(host), { agent = AGENT, want_token() }, "juliet", "new password"))
+    host:advance(11)
+    check.equal(condition(fast(connect(host), token)), "success", i)
+    host:close()
+  end
+end)
+
+check.test("a client whose token cannot be ended is not said to be forgotten", function()
+  local host, failing = with_failing_store { sasl2_clients_max = 1 }
+  local forget = host:module "sasl2".environment.forget
+  plain(connect(host), { agent = AGENT, want_token() })
+  failing.now = true
+  check.equal({ host:run(forget, "juliet", AGENT) }, { nil, "disk full" })
+  plain(connect(host), { agent = OTHER })                          -- one too many
+  check.equal(#host:run(host:module "sasl2".environment.clients, "juliet"), 2)
+  failing.now = false
+  check.equal(host:run(forget, "juliet", AGENT), true)
+  check.equal(host:store("fast_tokens", "keyval"):get "juliet", nil)
+  check.equal(host:run(forget, "juliet", AGENT), nil)
+  host:close()
+end)
+
+check.test("a login that could not be noted is noted by the next", function()
+  local host = new()
+  local failing = true
+  host:unload "sasl2"
+  host.events.add_handler("store-opened", function(event)
+    if event.store_name ~= "user_agents" then return end
+    local inner = event.store
+    event.store = setmetatable({ set_keys = function(_, ...)
+      if failing then return nil, "disk full" end
+      return inner:set_keys(...)
+    end }, { __index = function(_, name) return function(_, ...) return inner[name](inner, ...) end end })
+  end)
+  host:load "sasl2"
+  for _ = 1, 2 do
+    plain(connect(host), { agent = AGENT })
+    check.equal(#host:run(host:module "sasl2".environment.clients, "juliet"), failing and 0 or 1)
+    failing = false
+  end
+  host:close()
 end)
 
 check.test("an account changes during a login: who knew the password is told to try again, others nothing", function()
