@@ -6,8 +6,8 @@
 --   stanza/urn:xmpp:sasl:2:authenticate { origin, stanza, handler? }      before priority 0; handler: one of their own for it
 --   sasl2/c2s/success { session, stanza, handler, message, success }      stanza: the <authenticate/>; success: add to it.
 --     Priorities: 1000 made, 110 a stream is resumed, 50 a resource is bound, -1000 sent, -1500 features, -2000 complete().
---     A handler may put a resumed session in the event (session, resumed = true, complete = function; hold.add(session): what is
---     sent to it waits for <success/>). true ends the chain: whoever does that has answered the client.
+--     A handler may put a resumed session in the event (session, resumed = true, complete = function). true ends the chain:
+--     whoever does that has answered the client.
 --   sasl2/c2s/challenge, /failure (a wrong proof), /error (what is no proof) { session, message, error_text }
 --   sasl2/client-forgotten { username, id, failed? }            that client is not trusted any more; failed = why it still is
 --
@@ -61,32 +61,25 @@ function dialect.accepts(session, handler)
 end
 
 -- From the moment a resource is bound others may send to it; what they send waits until <success/> and the features are out.
-local function new_hold()
-  local held = {}                            -- session -> { before = its own send, [n] = what waits }
+local function new_hold(session)
+  local before, waits = rawget(session, "send"), {}
   local hold = {}
 
-  function hold.add(session)
-    local waits = { before = rawget(session, "send") }
-    held[session] = waits
-    session.send = function(x)
-      waits[#waits + 1] = x
-      return true
-    end
+  session.send = function(x)
+    waits[#waits + 1] = x
+    return true
   end
 
   function hold.open()
-    for session, waits in pairs(held) do
-      if not session.destroyed then session.send = waits.before end
-    end
+    if not session.destroyed then session.send = before end
   end
 
   function hold.flush()
+    if not waits then return end
     hold.open()
-    local list = held
-    held = {}
-    for session, waits in pairs(list) do
-      for _, x in ipairs(waits) do session.send(x) end
-    end
+    local list = waits
+    waits = nil
+    for _, x in ipairs(list) do session.send(x) end
   end
 
   return hold
@@ -98,8 +91,7 @@ function dialect.success(session, handler, data)
   local client = request.client
   if client then session.client_id, session.client_software, session.client_device = client.id, client.software, client.device end
   local event = { session = session, stanza = request.stanza, client = client, handler = handler, message = data }
-  event.hold = new_hold()
-  event.hold.add(session)
+  event.hold = new_hold(session)
   module:fire_event("sasl2/" .. session.base_type .. "/success", event)
   event.hold.flush()
 end

@@ -21,7 +21,6 @@ module:hook("sasl2/c2s/success", function(event)
     return
   end
   local resumed = result.session
-  event.hold.add(resumed)
   resumed.client_id, resumed.client_software, resumed.client_device =
     session.client_id, session.client_software, session.client_device
   event.session, event.resumed, event.complete = resumed, true, result.finish

@@ -110,6 +110,29 @@ check.test("a plugin that takes over what was not acknowledged keeps it from goi
   host:close()
 end)
 
+check.test("a session ends while it is resumed along with a login: what came meanwhile goes where the rest goes", function()
+  local users = require "couplet.users"
+  local host = fake.new { plugins = { "iq", "presence", "message", "offline", "smacks", "saslauth", "sasl2", "sasl2_sm" } }
+  check.ok(host:run(users.create_user, "romeo", "secret", host.name))
+  local romeo = client(host, "romeo@example.org/orchard")
+  romeo.session.send(st.message({ to = romeo.jid, from = "a@example.org", id = "before" }, "x"))
+  lose(host, romeo)
+  local seen = seen_on(host, "delivery/failure")
+  host.events.add_handler("sasl2/c2s/success", function(event)
+    check.ok(event.resumed)
+    romeo.session.send(st.message({ to = romeo.jid, from = "a@example.org", id = "meanwhile" }, "x"))
+    romeo.session.sm.final = true
+    lose(host, romeo)
+  end, 60)
+  local again = host:client(host.name)
+  again.session.net = romeo.session.net or { track = function() end, send = function() end, session = function() end,
+    close = function() end, connected = function() return true end }
+  again:send(("<authenticate xmlns='urn:xmpp:sasl:2' mechanism='PLAIN'><initial-response>AHJvbWVvAHNlY3JldA==</initial-response>"
+    .. "<resume xmlns='%s' h='0' previd='%s'/></authenticate>"):format(SM, romeo.enabled.attr.id))
+  check.equal({ #seen, seen[1][2].stanza.attr.id, seen[2] and seen[2][2].stanza.attr.id }, { 2, "before", "meanwhile" })
+  host:close()
+end)
+
 check.test("one account has a bounded number of them; the oldest goes", function()
   local host = fresh { smacks_max_hibernated_sessions = 2 }
   local all = {}
