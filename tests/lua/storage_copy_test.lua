@@ -5,6 +5,7 @@
 local check = require "check"
 local database = require "couplet.storage.database"
 local st = require "couplet.stanza"
+local system = require "couplet.core".system
 local task = require "couplet.task"
 local temp = require "temp"
 
@@ -214,6 +215,73 @@ check.test("Prosody's files, written by Prosody", function()
         { xmlns = "urn:xmpp:bookmarks:1", name = "R" }):tag "nick"), 1000, "romeo@a.example" })
     end
   end
+end)
+
+-- As mod_storage_sql of Prosody 0.12 writes them: keys that are no text below __hash, lists beside them below __array.
+local OF_PROSODY = [[
+  CREATE TABLE prosody ("host" TEXT NOT NULL, "user" TEXT NOT NULL, "store" TEXT NOT NULL, "key" TEXT NOT NULL,
+    "type" TEXT NOT NULL, "value" TEXT NOT NULL);
+  CREATE TABLE prosodyarchive ("sort_id" INTEGER PRIMARY KEY, "host" TEXT NOT NULL, "user" TEXT NOT NULL,
+    "store" TEXT NOT NULL, "key" TEXT NOT NULL, "when" INTEGER NOT NULL, "with" TEXT NOT NULL, "type" TEXT NOT NULL,
+    "value" TEXT NOT NULL);
+  INSERT INTO prosody VALUES ('a.example', 'romeo', 'accounts', 'salt', 'string', 'x;y'),
+    ('a.example', 'romeo', 'accounts', 'iteration_count', 'number', '10000'),
+    ('a.example', 'romeo', 'roster', 'juliet@b.example', 'json', '{"groups":{},"subscription":"both"}'),
+    ('a.example', 'romeo', 'roster', '', 'json', '{"__hash":[false,{"version":3,"pending":{}}]}'),
+    ('a.example', 'romeo', 'private', 'x:urn:n', 'json',
+      '{"name":"x","attr":{"xmlns":"urn:n"},"__array":[{"name":"n","attr":{},"__array":["note"]}]}'),
+    ('a.example', '', 'motd', 'on', 'boolean', 'true');
+  INSERT INTO prosodyarchive VALUES
+    (3, 'a.example', 'romeo', 'archive', 'id1', 1000, 'juliet@b.example', 'xml', '<message><body>hello 1</body></message>'),
+    (2, 'a.example', 'juliet', 'archive', 'id1', 1000, 'romeo@a.example', 'xml', '<message><body>other</body></message>'),
+    (7, 'a.example', 'romeo', 'archive', 'id2', 1000, 'juliet@b.example', 'xml', '<message><body>hello 2</body></message>'),
+    (8, 'a.example', '', 'pubsub_news', 'n1', 1002, '', 'xml', '<e xmlns="urn:e"/>');
+  WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 1100)
+    INSERT INTO prosodyarchive SELECT 100 + i, 'a.example', 'nurse', 'archive', 'k' || i, 2000, '', 'xml', '<m/>' FROM n;
+  WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 1100)
+    INSERT INTO prosody SELECT 'a.example', 'u' || (i / 3), 'many', 'k' || i, 'number', i FROM n;
+]]
+
+check.test("Prosody's tables, into another database and beside them; what a first start left is no obstacle", function()
+  pg.query "DROP SCHEMA couplet CASCADE"
+  local conf = system.read_file(dir .. "/config.lua")
+  local function copied(sql, to, target)
+    local fine, text = ctl("storage copy prosody:sql sql")
+    ok(not fine and text:find "has no tables of Prosody's %(prosody and prosodyarchive%)\n$", text)
+    sql(OF_PROSODY)
+    ok(database.driver("a.example", target):open "saslauth":set(nil, { secret = "of a start" }))
+    fine, text = ctl("storage copy prosody:sql " .. to)
+    ok(fine, text)
+    local driver = database.driver("a.example", target)
+    equal({ driver:open "accounts":get "romeo", driver:open "roster":get "romeo", driver:open "private":get "romeo",
+      driver:open "motd":get(nil) },
+      { { salt = "x;y", iteration_count = 10000 },
+        { ["juliet@b.example"] = { groups = {}, subscription = "both" }, [false] = { version = 3, pending = {} } },
+        { ["x:urn:n"] = { name = "x", attr = { xmlns = "urn:n" }, { name = "n", attr = {}, "note" } } }, { on = true } })
+    local list = {}
+    for id, stanza, when, with in driver:open("archive", "archive"):find "romeo" do
+      list[#list + 1] = { id, stanza:get_child_text "body", when, with }
+    end
+    equal(list, { { "id1", "hello 1", 1000, "juliet@b.example" }, { "id2", "hello 2", 1000, "juliet@b.example" } })
+    list = {}
+    for key in driver:open("archive", "archive"):find "nurse" do list[#list + 1] = key end
+    equal({ #list, list[1], list[501], list[1100], driver:open "many":get "u166" },
+      { 1100, "k1", "k501", "k1100", { k498 = 498, k499 = 499, k500 = 500 } })
+    local id, item, _, with = driver:open("pubsub_news", "archive"):find(nil)()
+    equal({ id, item.name, item.attr.id, item.tags[1].attr.xmlns, with }, { "n1", "item", "n1", "urn:e" })
+    equal({ driver:open "saslauth":get(nil) }, {})
+  end
+  copied(pg.query, "sql", in_pg)
+  pg.query "DROP SCHEMA couplet CASCADE"
+  temp.write(dir, "config.lua", (conf:gsub("sql = %b{}", 'sql = { driver = "SQLite3", database = "prosody.sqlite" }')))
+  local file = dir .. "/data/prosody.sqlite"
+  equal(select(2, ctl("storage copy prosody:sql internal")), "coupletctl: there is no file " .. file .. "\n")
+  assert(os.execute("sqlite3 " .. file .. " 'CREATE TABLE other (x)'"))
+  copied(function(text)
+    temp.write(dir, "prosody.sql", text)
+    assert(os.execute(("sqlite3 %s < %s/prosody.sql"):format(file, dir)))
+  end, "sql", { file = file, synchronous = "off" })
+  temp.write(dir, "config.lua", conf)
 end)
 
 database.close()

@@ -4,7 +4,7 @@
 local commands = require "couplet.commands"
 
 commands.declare { name = "storage copy", args = "FROM TO", min = 2, where = "any",
-  help = "copy everything; FROM and TO: internal, sql, sqlite:FILE, or FROM prosody:DIRECTORY",
+  help = "copy everything; FROM and TO: internal, sql, sqlite:FILE, or FROM prosody:DIRECTORY, prosody:sql",
   run = function(ctx, from, to)
     if require "couplet.prosody".process_type ~= "prosodyctl" then
       return nil, "the server is running and would write into what is copied: stop it (coupletctl stop), copy, change the option "

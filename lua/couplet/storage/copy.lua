@@ -1,8 +1,9 @@
 -- SPDX-License-Identifier: MIT
 -- storage.copy: everything of one storage into another, ids and order of archives kept: `coupletctl storage copy`.
 --
---   copy.source(spec) -> source | nil, message      internal, sql, sqlite:FILE, prosody:DIRECTORY (read only)
+--   copy.source(spec) -> source | nil, message      internal, sql, sqlite:FILE; read only: prosody:DIRECTORY, prosody:sql
 --   copy.target(spec) -> target | nil, message      the first three
+--   copy.of_prosody(host) -> "FROM TO" | nil        where Prosody's accounts of the host wait to be copied
 --   copy.run(source, target, print) -> true, number of rows, stores | nil, message
 --
 -- A source has a name, collections() -> { { host =, kind =, store =, count = rows }, … }, keyval(c), an iterator over pages
@@ -227,7 +228,13 @@ end
 local PUBSUB = "http://jabber.org/protocol/pubsub"
 
 -- Of a node's items Prosody keeps the payload alone; our plugins keep the item around it.
-local function stanza_of(item, of_node)
+local function of_node(store) return store:find "^pep_" or store:find "^pubsub_" end
+
+local function item_around(payload, id)
+  return require "couplet.stanza".stanza("item", { xmlns = PUBSUB, id = id }):add_child(payload)
+end
+
+local function stanza_of(item, wrapped)
   local st = require "couplet.stanza"
   local when, with, key = item.when, item.with, item.key
   item.when, item.with, item.key = nil, nil, nil
@@ -237,13 +244,13 @@ local function stanza_of(item, of_node)
   end
   if not item.name then return when, with, key, nil, item end       -- a plain list of util.datamanager's
   local stanza = st.deserialize(item)
-  if of_node then stanza = st.stanza("item", { xmlns = PUBSUB, id = key }):add_child(stanza) end
+  if wrapped then stanza = item_around(stanza, key) end
   return when, with, key, "xml", tostring(stanza)
 end
 
 function files:archive(c)
   local i = 0
-  local of_node = c.store:find "^pep_" or c.store:find "^pubsub_"
+  local wrapped = of_node(c.store)
   return function()
     i = i + 1
     local file = c.files[i]
@@ -255,11 +262,142 @@ function files:archive(c)
       local page = {}
       while at < #list and #page < PAGE do
         at = at + 1
-        local when, with, key, kind, value = stanza_of(list[at], of_node)
+        local when, with, key, kind, value = stanza_of(list[at], wrapped)
         -- The order is the file's, even if times are not.
         number = math.max(number + 1, math.floor((when or 0) * 1000) << 20)
         page[#page + 1] = { number, key, kind, value, with }
       end
+      return page
+    end
+  end
+end
+
+--- Prosody's tables, in the database that the option sql names: prosody (values), prosodyarchive
+
+local tables = {}
+tables.__index = tables
+
+function tables:read(sql, ...)
+  return must(self.db:read{ { (sql:gsub("TABLE", self.prefix .. "prosody")), ... } })
+end
+
+-- Keys that are no text, beside others, are below __array and __hash in Prosody's JSON.
+local function mixed(t)
+  for k, v in pairs(t) do if type(v) == "table" then t[k] = mixed(v) end end
+  local list, map = rawget(t, "__array"), rawget(t, "__hash")
+  t.__array, t.__hash = nil, nil
+  for i, v in ipairs(list or {}) do t[i] = v end
+  for i = 1, #(map or {}), 2 do t[map[i]] = map[i + 1] end
+  return t
+end
+
+local function value_of(kind, value)
+  if kind == "string" then return value end
+  if kind == "number" then return tonumber(value) end
+  if kind == "boolean" then return value == "true" end
+  if kind == "json" then
+    value = must(require "couplet.util.json".decode(value))
+    return type(value) == "table" and mixed(value) or value
+  end
+  error("a value of an unknown type: " .. tostring(kind), 0)
+end
+
+-- A row is a key and its value; one without a key, a table of those whose keys are no text.
+local function each_value(key, kind, value, fn)
+  value = value_of(kind, value)
+  if key ~= "" then return fn(key, value) end
+  for k, v in pairs(type(value) == "table" and value or {}) do fn(k, v) end
+end
+
+local SCHEMA = {                       -- where these tables are
+  sqlite = "SELECT 'main' FROM sqlite_master WHERE name = 'prosodyarchive'",
+  postgres = "SELECT CAST(schemaname AS TEXT) FROM pg_tables WHERE tablename = 'prosodyarchive' ORDER BY schemaname <> 'public'",
+}
+
+function tables:there()
+  local schema = must(self.db:read{ { SCHEMA[self.driver] } })[1]
+  self.prefix = schema and '"' .. schema:gsub('"', '""') .. '".'
+  return schema ~= nil
+end
+
+function tables:accounts_of(host)
+  if not self:there() then return false end
+  local _, n = self:read("SELECT 1 FROM TABLE WHERE host = ?1 AND store = 'accounts' LIMIT 1", host)
+  return n > 0
+end
+
+function tables:collections()
+  if not self:there() then
+    error("the database of the option sql has no tables of Prosody's (prosody and prosodyarchive)", 0)
+  end
+  local out, found = {}, {}
+  local function add(host, store, kind, n)
+    local name = table.concat({ host, kind, store }, "\0")
+    if not found[name] then
+      found[name] = { host = host, kind = kind, store = store, count = 0 }
+      out[#out + 1] = found[name]
+    end
+    found[name].count = found[name].count + n
+  end
+  local rows, n = self:read [[SELECT host, store, count(*) FROM TABLE WHERE "key" <> '' GROUP BY host, store]]
+  for i = 1, n, 3 do add(rows[i], rows[i + 1], "keyval", rows[i + 2]) end
+  rows, n = self:read [[SELECT host, store, "type", value FROM TABLE WHERE "key" = '']]
+  for i = 1, n, 4 do
+    each_value("", rows[i + 2], rows[i + 3], function() add(rows[i], rows[i + 1], "keyval", 1) end)
+  end
+  rows, n = self:read "SELECT host, store, count(*) FROM TABLEarchive GROUP BY host, store"
+  for i = 1, n, 3 do add(rows[i], rows[i + 1], "archive", rows[i + 2]) end
+  table.sort(out, function(a, b)
+    if a.host ~= b.host then return a.host < b.host end
+    if a.store ~= b.store then return a.store < b.store end
+    return a.kind < b.kind
+  end)
+  return out
+end
+
+function tables:keyval(c)
+  local user, key
+  return function()
+    local rows, n
+    local sql = 'SELECT "user", "key", "type", value FROM TABLE WHERE host = ?1 AND store = ?2'
+    if user then
+      rows, n = self:read(sql .. ' AND ("user", "key") > (?3, ?4)' .. ORDER, c.host, c.store, user, key)
+    else
+      rows, n = self:read(sql .. ORDER, c.host, c.store)
+    end
+    if n == 0 then return nil end
+    local page = {}
+    for i = 1, n, 4 do
+      each_value(rows[i + 1], rows[i + 2], rows[i + 3], function(k, v) page[#page + 1] = { rows[i], k, v } end)
+    end
+    user, key = rows[n - 3], rows[n - 2]
+    return page
+  end
+end
+
+function tables:archive(c)
+  local users, n = self:read('SELECT "user", count(*) FROM TABLEarchive WHERE host = ?1 AND store = ?2 GROUP BY "user"',
+    c.host, c.store)
+  local wrapped, at = of_node(c.store), 1
+  return function()
+    if at > n then return nil end
+    local user, count = users[at], users[at + 1]
+    at = at + 2
+    local after, number = -1, 0
+    return user, count, function()
+      local rows, last = self:read('SELECT CAST(sort_id AS BIGINT), "key", CAST("when" AS BIGINT), "with", "type", value'
+        .. ' FROM TABLEarchive WHERE host = ?1 AND store = ?2 AND "user" = ?3 AND sort_id > CAST(?4 AS BIGINT)'
+        .. " ORDER BY sort_id LIMIT " .. PAGE, c.host, c.store, user, after)
+      if last == 0 then return nil end
+      local page = {}
+      for i = 1, last, 6 do
+        local key, kind, value = rows[i + 1], rows[i + 4], rows[i + 5]
+        if kind ~= "xml" then kind, value = nil, value_of(kind, value)
+        elseif wrapped then value = tostring(item_around(must(require "couplet.util.xml".parse(value)), key)) end
+        number = math.max(number + 1, math.floor((tonumber(rows[i + 2]) or 0) * 1000) << 20)
+        page[#page + 1] = { number, key, kind, value, rows[i + 3] ~= "" and rows[i + 3] or nil }
+      end
+      after = rows[last - 5]
       return page
     end
   end
@@ -271,7 +409,9 @@ local function open(spec)
   local kind, where = spec:match "^(%l+):(.+)$"
   local defaults = { data_path = config.data_path(), synchronous = "full", busy_timeout = 5, timeout = 60 }
   local options, problem
-  if kind == "prosody" then
+  local of_prosody = spec == "prosody:sql"
+  if of_prosody then spec = "sql" end
+  if kind == "prosody" and not of_prosody then
     local stat = require "couplet.core".system.stat(where)
     if not stat or stat.type ~= "directory" then return nil, "there is no directory " .. where end
     return setmetatable({ name = spec, dir = (where:gsub("(.)/+$", "%1")) }, files)
@@ -286,7 +426,13 @@ local function open(spec)
     options, problem = option.read(sql, defaults)
     if not options then return nil, problem end
   else
-    return nil, ("%s is no storage: internal, sql, sqlite:FILE or prosody:DIRECTORY"):format(spec)
+    return nil, ("%s is no storage: internal, sql, sqlite:FILE, prosody:DIRECTORY or prosody:sql"):format(spec)
+  end
+  if of_prosody then
+    if options.driver == "sqlite" and not require "couplet.core".system.stat(options.file) then
+      return nil, "there is no file " .. options.file
+    end
+    return setmetatable({ name = "prosody:sql", db = database.get(options), driver = options.driver }, tables)
   end
   return setmetatable({ name = spec, options = options, db = database.get(options),
     driver = database.driver("", options) }, stored)
@@ -306,7 +452,32 @@ function copy.target(spec)
   return t, problem
 end
 
+-- Who takes over Prosody's configuration finds its data where ours are kept.
+function copy.of_prosody(host)
+  local storage = config.get(host, "storage")
+  if storage == "sql" then
+    local source = open "prosody:sql"
+    local ok, there = pcall(function() return source and source:accounts_of(host) end)
+    return ok and there and "prosody:sql sql" or nil
+  elseif storage == nil or storage == "internal" then
+    local dir = config.data_path()
+    local name = host:gsub("%W", function(c) return ("%%%02x"):format(c:byte()) end)
+    local stat = require "couplet.core".system.stat(("%s/%s/accounts"):format(dir, name))
+    return stat and stat.type == "directory" and ("prosody:%s internal"):format(dir) or nil
+  end
+end
+
 --- The copy
+
+-- What a server writes that has only been started is no data of anybody's: who sees that nobody can log in, and copies then,
+-- need not find out where it is.
+local OF_A_START = { saslauth = true, occupant_id = true, cron = true }
+
+local function clear_start(target, there)
+  for _, c in ipairs(there) do if c.kind ~= "keyval" or not OF_A_START[c.store] then return there end end
+  for _, c in ipairs(there) do must(target.db:write{ { "DELETE FROM keyval WHERE collection = ?1", c.id } }) end
+  return {}
+end
 
 local function begin(source, target)
   local mark = target:mark()
@@ -314,7 +485,7 @@ local function begin(source, target)
   if from == nil and message then error(message, 0) end
   if from == source.name then return mark, true end
   if from then error(("%s holds half a copy of %s; copy that again, or empty it"):format(target.name, from), 0) end
-  local there = target:collections()
+  local there = clear_start(target, target:collections())
   if there[1] then
     local file = target.options.file
     error(("%s is not empty: it holds %d rows of %s on %s%s. %s first"):format(target.name, there[1].count, there[1].store,
