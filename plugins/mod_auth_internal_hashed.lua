@@ -232,6 +232,17 @@ function provider.disable(username, meta) return set_disabled(username, true, me
 
 function provider.users() return accounts:users() end
 
+-- With Prosody's configuration comes where its data lie, but not the data; nobody could log in, and nothing would say why.
+module:hook_global("server-started", function()
+  task.spawn(function()
+    local from = require "couplet.storage.copy".of_prosody(host)
+    local users = from and accounts:users()
+    if users and not users() then
+      module:log("warn", "no accounts yet, but Prosody's are there: coupletctl stop; coupletctl storage copy %s", from)
+    end
+  end)
+end)
+
 -- SASL ------------------------------------------------------------------------------------------------------------------------
 
 local profile = { iterations = iterations }

@@ -260,6 +260,45 @@ check.test("accounts without the server", function()
   end)
 end)
 
+check.test("Prosody's accounts, where ours are to be, are pointed out until they are here", function()
+  local rows = {
+    { "", "prosody:%S+/data internal", function(s)
+      system.mkdir(s.dir .. "/data", 488)
+      system.mkdir(s.dir .. "/data/a%2dhost%2eexample", 488)
+      system.mkdir(s.dir .. "/data/a%2dhost%2eexample/accounts", 488)
+      s:write("data/a%2dhost%2eexample/accounts/juliet.dat", 'return { ["password"] = "x" };\n')
+    end },
+    { "storage = 'sql'\nsql = { driver = 'SQLite3', database = 'prosody.sqlite' }\n", "prosody:sql sql", function(s)
+      system.mkdir(s.dir .. "/data", 488)
+      s:write("prosody.sql", [[
+        CREATE TABLE prosody (host TEXT, "user" TEXT, store TEXT, "key" TEXT, "type" TEXT, value TEXT);
+        CREATE TABLE prosodyarchive (sort_id INTEGER PRIMARY KEY, host TEXT, "user" TEXT, store TEXT, "key" TEXT,
+          "when" INTEGER, "with" TEXT, "type" TEXT, value TEXT);
+        INSERT INTO prosody VALUES ('a-host.example', 'juliet', 'accounts', 'password', 'string', 'x');
+      ]])
+      assert(os.execute(("sqlite3 %s/data/prosody.sqlite < %s/prosody.sql"):format(s.dir, s.dir)))
+    end },
+  }
+  for _, row in ipairs(rows) do
+    with(CONFIG .. row[1] .. 'VirtualHost "localhost"\nVirtualHost "a-host.example"\n', function(s)
+      row[3](s)
+      s:start()
+      local function told() return s:read "couplet.log":match "warn ([^\n]*) yet, but Prosody's are there: ([^\n]*)\n" end
+      wait_for("the log", told)
+      local from, command = told()
+      check.equal(from, "a-host.example:auth_internal_hashed: no accounts")
+      command = check.ok(command:match("^coupletctl stop; coupletctl (storage copy " .. row[2] .. ")$"))
+      expect(s, "stop", 0, "stopped")
+      expect(s, command, 0, " now\n$")
+      os.remove(s.dir .. "/couplet.log")
+      s:start()
+      expect(s, "user list a-host.example", 0, "^juliet@a%-host.example\n1 account\n$")
+      expect(s, "stop", 0, "stopped")
+      check.equal(told(), nil)
+    end)
+  end
+end)
+
 check.test("reload takes what changed, and nothing that is broken", function()
   with(nil, function(s)
     s:start()
