@@ -351,4 +351,36 @@ def overflow(server):
     romeo.leave()
 
 
+@test("who does not read is cut off without a word, and what she has not acknowledged is kept for her")
+def deaf():
+    # how much the system takes before that is its own affair: 4 MB, or 12
+    with Server(accounts=ACCOUNTS, config="c2s_max_send_buffer = 65536 smacks_max_queue_bytes = %d offline_bytes_max = %d" %
+                (8 << 20, 128 << 20)) as server:
+        juliet = Person(server, "juliet").online("balcony", resume=False)
+        romeo = Person(server, "romeo")
+        romeo.login("romeo", "orchard")
+        body, count = "x" * 48000, 0
+        while "juliet@localhost/balcony did not acknowledge go another way" not in server.log():
+            for _ in range(20):
+                count += 1
+                romeo.say("juliet", str(count), "<x xmlns='urn:example:much'>%s</x>" % body)
+            romeo.sync()
+            assert count < 900, "43 MB, and nobody minds"
+        text, got = b"", None
+        while got != b"":                              # what is on its way arrives; then there is no error, but the end
+            got = juliet.sock.recv(65536)
+            text += got
+        assert b"id='1'" in text and b"<stream:error" not in text and b"</stream:stream" not in text
+        until(lambda: "session of juliet@localhost/balcony ended: send buffer full" in server.log())
+        juliet.login("juliet", "balcony")
+        juliet.send("<presence/>")
+        got = []
+        while len(got) < count:
+            element = juliet.next()[1]
+            got += [int(element.attrs["id"])] if element.name == "message" else []
+        equal(sorted(got), list(range(1, count + 1)))
+        for one in romeo, juliet:
+            one.leave()
+
+
 sys.exit(done() != 0)
