@@ -62,10 +62,11 @@ end
 
 -- From the moment a resource is bound others may send to it; what they send waits until <success/> and the features are out.
 local function new_hold(session)
-  local before, waits = rawget(session, "send"), {}
+  local before, waits, over = rawget(session, "send"), {}, false
   local hold = {}
 
   session.send = function(x)
+    if over and not session.destroyed then return session.send(x) end        -- somebody has kept it
     waits[#waits + 1] = x
     return true
   end
@@ -75,11 +76,10 @@ local function new_hold(session)
   end
 
   function hold.flush()
-    if not waits then return end
+    if over then return end
+    over = true
     hold.open()
-    local list = waits
-    waits = nil
-    for _, x in ipairs(list) do session.send(x) end
+    for i = 1, #waits do session.send(waits[i]) end
   end
 
   return hold

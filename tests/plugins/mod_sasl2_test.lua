@@ -302,10 +302,10 @@ end)
 
 check.test("features of the session, and what others send meanwhile", function()
   local host = new()
-  local full
+  local full, kept
   host.events.add_handler("advertise-bind-features", function(event) event.features:tag("feature", { var = "urn:x" }):up() end)
   host.events.add_handler("enable-bind-features", function(event)
-    full = event.session.full_jid
+    full, kept = event.session.full_jid, event.session.send
     if not event.request:get_child("enable", "urn:x") then return end
     event.session.send(st.message { to = full, id = "early" })
     event.result:tag("enabled", { xmlns = "urn:x" }):up()
@@ -316,8 +316,10 @@ check.test("features of the session, and what others send meanwhile", function()
   local got = plain(c, { bind():tag("enable", { xmlns = "urn:x" }):up() })
   check.equal({ got[1].name, got[2].name, got[3].attr.id, #got }, { "success", "stream:features", "early", 3 })
   check.ok(got[1]:get_child("bound", BIND2):get_child("enabled", "urn:x"))
-  c.session.send(st.message { id = "late" })
-  check.equal(c:received()[1].attr.id, "late")
+  for i, send in ipairs { c.session.send, kept } do
+    send(st.message { id = "late" })
+    check.equal(c:received()[1].attr.id, "late", i)
+  end
   c = connect(host)
   plain(c, { bind() })
   host:configure { global = { max_sessions_per_user = 1 } }        -- no resource: the client cannot go on
