@@ -217,6 +217,14 @@ module:hook_global("user-deleted", function(event)
   if event.host == host then data.forget(event.username) end
 end)
 
+-- Who has been logged out is told nothing more of the account (mod_sasl2).
+module:hook("sasl2/client-forgotten", function(event)
+  local ok, err = remove(event.username, function(info) return info.client_id == event.id end)
+  if ok then return end
+  module:log("error", "the registration of a client of %s cannot be removed: %s", event.username, err)
+  event.failed = event.failed or err
+end)
+
 -- A device that logs in again is here, even if it does not register again.
 module:hook("resource-bind", function(event)
   local session = event.session

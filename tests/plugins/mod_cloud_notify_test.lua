@@ -352,4 +352,17 @@ check.test("cloud_notify/push may change or stop a notification", function()
   finish(host)
 end)
 
+check.test("a client that is logged out is waked no more", function()
+  local host, juliet = verona()
+  for _, id in ipairs { "one", "two" } do
+    local phone = host:client("romeo@example.org/" .. id, { client_id = id })
+    check.equal(request(phone, "enable", { jid = "push.example", node = id }).attr.type, "result")
+    phone:close()
+  end
+  host:fire("sasl2/client-forgotten", { username = "romeo", id = "one" })
+  say(juliet, "hello")
+  check.equal({ node_of(host:expect_sent { name = "iq" }), #host:sent() }, { "two", 0 })
+  finish(host)
+end)
+
 check.done()
