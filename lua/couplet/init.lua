@@ -146,17 +146,21 @@ local function writable(path, key)
   end
 end
 
--- The descriptors stay open: they hold the locks until the process ends.
+-- Their locks are held as long as there is anything to do. They go before the process: `coupletctl stop` sees its connection
+-- end with that, in an order of the kernel's choice, and whoever starts the next server then must not find them.
+local locks = {}
+
 local function pidfiles()
   local data = config.data_path()
   local fd, err = system.pidfile(data .. "/couplet.pid")
   if not fd then fail("another Couplet uses this data directory: %s", err) end
+  locks[1] = fd
   local path = config.get("*", "pidfile")
   if type(path) == "string" then
     path = config.path(path, data)
     fd, err = system.pidfile(path)
     if fd then
-        prosody.pidfile = path
+      prosody.pidfile, locks[2] = path, fd
     else
       log("warn", "no pid file: %s%s", err, placed("pidfile"))
     end
@@ -435,6 +439,7 @@ function init.start(opts)
   end
   loop.finish()
   log("info", "stopped")
+  for _, fd in ipairs(locks) do system.close(fd) end
   return stopped_with
 end
 
