@@ -94,18 +94,20 @@ return function(room_mt)
   end
 
   -- §5.2.2, §9, §10: an admin changes what is below admins, an owner everything. others_stay: somebody else has looked whether an
-  -- owner is left. -> nil | type, condition
+  -- owner is left. -> nil | type, condition, text
   local function refused(self, actor, old, new, others_stay)
     if actor == true then return nil end
     local mine = self:affiliation_of(actor)
     if mine == "owner" then
-      if old == "owner" and new ~= "owner" and not others_stay and owners(self) == 1 then return "cancel", "conflict" end
+      if old == "owner" and new ~= "owner" and not others_stay and owners(self) == 1 then
+        return "cancel", "conflict", util.NEEDS_OWNER
+      end
       return nil
     end
-    if ranks[mine] < ranks.admin then return "auth", "forbidden" end
+    if ranks[mine] < ranks.admin then return "auth", "forbidden", "Only admins and owners may do that" end
     if ranks[old] >= ranks.admin or ranks[new] >= ranks.admin then       -- §9.1: a ban; §10.3 to §10.8: the lists of owners
-      if new == "outcast" then return "cancel", "not-allowed" end
-      return "auth", "forbidden"
+      if new == "outcast" then return "cancel", "not-allowed", "Only owners may do that to admins and owners" end
+      return "auth", "forbidden", "Only owners may make, or unmake, admins and owners"
     end
     return nil
   end
@@ -200,7 +202,9 @@ return function(room_mt)
     if not ranks[affiliation] then return nil, "modify", "not-acceptable" end
     if admins:contains(who) and affiliation ~= "owner" then return nil, "cancel", "not-allowed" end
     local old = self._affiliations[who] or "none"
-    if affiliation == "outcast" and actor ~= true and jid.bare(actor) == who then return nil, "cancel", "conflict" end
+    if affiliation == "outcast" and actor ~= true and jid.bare(actor) == who then
+      return nil, "cancel", "conflict", "You cannot ban yourself"
+    end
     local event = { room = self, actor = actor, jid = who, affiliation = affiliation, reason = reason, previous_affiliation = old,
       data = data, allowed = nil }
     module:fire_event("muc-pre-set-affiliation", event)
@@ -208,8 +212,8 @@ return function(room_mt)
       local err = event.error or { type = "cancel", condition = "not-allowed" }
       return nil, err.type, err.condition, err.text
     elseif not event.allowed then
-      local kind, condition = refused(self, actor, old, affiliation, others_stay)
-      if kind then return nil, kind, condition end
+      local kind, condition, text = refused(self, actor, old, affiliation, others_stay)
+      if kind then return nil, kind, condition, text end
     end
     return event
   end
@@ -379,14 +383,20 @@ return function(room_mt)
     local me = self:get_occupant_by_real_jid(actor)
     local mine, theirs = ranks[self:affiliation_of(actor)], ranks[self:affiliation_of(occupant.bare_jid)]
     local my_role = me and me.role or "none"
-    if my_role ~= "moderator" and mine < ranks.admin then return false, "auth", "forbidden" end
+    if my_role ~= "moderator" and mine < ranks.admin then
+      return false, "auth", "forbidden", "Only moderators may do that"
+    end
     -- Nobody is kicked or silenced by those below him (§8.2, §8.4).
     if theirs > mine and role_ranks[role or "none"] < role_ranks[occupant.role or "none"] then
-      return false, "cancel", "not-allowed"
+      return false, "cancel", "not-allowed", "You may not do that to somebody above you"
     end
     local granting = role == "moderator" or occupant.role == "moderator"
-    if granting and mine < ranks.admin then return false, "auth", "forbidden" end          -- §9.6, §9.7: only admins
-    if theirs >= ranks.admin and (role == "visitor" or role == "participant") then return false, "cancel", "not-allowed" end
+    if granting and mine < ranks.admin then                                      -- §9.6, §9.7
+      return false, "auth", "forbidden", "Only admins and owners may make, or unmake, moderators"
+    end
+    if theirs >= ranks.admin and (role == "visitor" or role == "participant") then
+      return false, "cancel", "not-allowed", "Admins and owners are moderators"
+    end
     return true
   end
 
@@ -395,14 +405,14 @@ return function(room_mt)
     if role == "none" then role = nil end
     if role and not role_ranks[role] then return nil, "modify", "not-acceptable" end
     local occupant = self:get_occupant_by_nick(nick)
-    if not occupant then return nil, "cancel", "item-not-found" end
+    if not occupant then return nil, "cancel", "item-not-found", "Nobody here has this nickname" end
     local event = { room = self, actor = actor, occupant = occupant, nick = nick, role = role, reason = reason, allowed = nil }
     module:fire_event("muc-pre-set-role", event)
     if event.allowed == false then return nil, "cancel", "not-allowed" end
     if self._occupants[nick] ~= occupant then return nil, "cancel", "item-not-found" end   -- left while a handler waited
     if not event.allowed then
-      local ok, kind, condition = self:may_set_role(actor, occupant, role)
-      if not ok then return nil, kind, condition end
+      local ok, kind, condition, text = self:may_set_role(actor, occupant, role)
+      if not ok then return nil, kind, condition, text end
     end
     local prev_role = occupant.role
     if role then
@@ -462,7 +472,9 @@ return function(room_mt)
       items = items + 1
       if items > 10 or affiliation and role then return error_to(origin, stanza, "modify", "bad-request") end
       if affiliation and ranks[affiliation] and affiliation ~= "none" then
-        if not may_list(self, actor, affiliation) then return error_to(origin, stanza, "auth", "forbidden") end
+        if not may_list(self, actor, affiliation) then
+          return error_to(origin, stanza, "auth", "forbidden", "You may not see this list")
+        end
         if not self:may_tell_list(self:list_length(), actor) then
           return error_to(origin, stanza, "wait", "resource-constraint")
         end
@@ -472,7 +484,9 @@ return function(room_mt)
           reply:up()
         end
       elseif role and role_ranks[role] and role ~= "none" then
-        if not may_list(self, actor, nil, role) then return error_to(origin, stanza, "auth", "forbidden") end
+        if not may_list(self, actor, nil, role) then
+          return error_to(origin, stanza, "auth", "forbidden", "You may not see this list")
+        end
         if not self:may_tell_list(self:occupant_count(), actor) then
           return error_to(origin, stanza, "wait", "resource-constraint")
         end
@@ -515,7 +529,7 @@ return function(room_mt)
         if not kept or not util.is_nick(kept) then return nil, "modify", "not-acceptable" end
       end
       local owner = kept and self:get_registered_jid(kept)
-      if owner and owner ~= who then return nil, "cancel", "conflict" end
+      if owner and owner ~= who then return nil, "cancel", "conflict", util.NICK_TAKEN end
       return { affiliation = attr.affiliation, jid = who, reason = reason,
         data = kept and { reserved_nickname = kept } or attr.affiliation == "outcast" and reason and { reason = reason } or nil }
     end
@@ -533,15 +547,17 @@ return function(room_mt)
   local function check_item(self, actor, want)
     if want.affiliation then
       local old = self._affiliations[want.jid] or "none"
-      if want.affiliation == "outcast" and jid.bare(actor) == want.jid then return nil, "cancel", "conflict" end
-      local kind, condition = refused(self, actor, old, want.affiliation)
-      if kind then return nil, kind, condition end
+      if want.affiliation == "outcast" and jid.bare(actor) == want.jid then
+        return nil, "cancel", "conflict", "You cannot ban yourself"
+      end
+      local kind, condition, text = refused(self, actor, old, want.affiliation)
+      if kind then return nil, kind, condition, text end
       return true
     end
     local occupant = self:get_occupant_by_nick(want.nick)
-    if not occupant then return nil, "cancel", "item-not-found" end
-    local ok, kind, condition = self:may_set_role(actor, occupant, want.role ~= "none" and want.role or nil)
-    if not ok then return nil, kind, condition end
+    if not occupant then return nil, "cancel", "item-not-found", "Nobody here has this nickname" end
+    local ok, kind, condition, text = self:may_set_role(actor, occupant, want.role ~= "none" and want.role or nil)
+    if not ok then return nil, kind, condition, text end
     return true
   end
 
@@ -554,7 +570,7 @@ return function(room_mt)
     for who in self:each_affiliation "owner" do left[who] = true end
     local had = next(left)
     for _, want in ipairs(list) do left[want.jid] = want.affiliation == "owner" or nil end
-    if had and not next(left) and actor ~= true then return nil, "cancel", "conflict" end
+    if had and not next(left) and actor ~= true then return nil, "cancel", "conflict", util.NEEDS_OWNER end
     for i, want in ipairs(list) do
       local event, kind, condition, text = prepare(self, actor, want.jid, want.affiliation, want.reason, want.data, true)
       if not event then return nil, kind, condition, text end
@@ -575,15 +591,15 @@ return function(room_mt)
     local actor = stanza.attr.from
     local wanted = {}
     for item in stanza.tags[1]:childtags "item" do
-      local want, kind, condition = read_item(self, item)
-      if not want then return error_to(origin, stanza, kind, condition) end
+      local want, kind, condition, text = read_item(self, item)
+      if not want then return error_to(origin, stanza, kind, condition, text) end
       wanted[#wanted + 1] = want
       if #wanted > ITEMS_MAX then return error_to(origin, stanza, "modify", "policy-violation") end
     end
     if not wanted[1] then return error_to(origin, stanza, "modify", "bad-request") end
     for _, want in ipairs(wanted) do
-      local ok, kind, condition = check_item(self, actor, want)
-      if not ok then return error_to(origin, stanza, kind, condition) end
+      local ok, kind, condition, text = check_item(self, actor, want)
+      if not ok then return error_to(origin, stanza, kind, condition, text) end
     end
     local lists = {}
     for _, want in ipairs(wanted) do if want.affiliation then lists[#lists + 1] = want end end

@@ -266,7 +266,7 @@ function config.install(room_mt)
       if present[var] then
         local want = {}
         for _, who in ipairs(values[var] or {}) do want[jid.bare(who)] = true end
-        if affiliation == "owner" and not next(want) then return nil, "cancel", "conflict" end
+        if affiliation == "owner" and not next(want) then return nil, "cancel", "conflict", util.NEEDS_OWNER end
         for who in self:each_affiliation(affiliation) do
           if not want[who] then becomes[who] = becomes[who] or lower[affiliation] end
         end
@@ -313,8 +313,8 @@ function config.install(room_mt)
         present["muc#roomconfig_roomsecret"] = nil
       end
     end
-    local lists, kind, condition = list_changes(self, values, present)
-    if not lists then return nil, kind, condition end
+    local lists, kind, condition, why = list_changes(self, values, present)
+    if not lists then return nil, kind, condition, why end
     local codes, changed = {}, {}
     local event = { room = self, actor = actor, fields = values, status_codes = codes, changed = changed }
     local before = {}

@@ -282,7 +282,7 @@ local function nick_is_free(self, origin, stanza, bare, nick)
   end
   local reserved_for = self:get_registered_jid(select(3, jid.split(nick)))
   if other and other.bare_jid ~= bare or reserved_for and reserved_for ~= bare then
-    error_to(origin, stanza, "cancel", "conflict", nil, self.jid)
+    error_to(origin, stanza, "cancel", "conflict", util.NICK_TAKEN, self.jid)
     return nil
   end
   return true

@@ -25,6 +25,9 @@ local st = require "util.stanza"
 
 local util = {}
 
+util.NEEDS_OWNER = "A room needs an owner: name another one first"
+util.NICK_TAKEN = "This nickname is somebody else's"
+
 util.valid_affiliations = { outcast = -1, none = 0, member = 1, admin = 2, owner = 3 }
 util.valid_roles = { none = 0, visitor = 1, participant = 2, moderator = 3 }
 

@@ -97,6 +97,33 @@ check.test("requests and what they are answered with", function()
   end
 end)
 
+check.test("who is refused is told why, for clients show the text", function()
+  local rows = {
+    { "owner", "<item affiliation='none' jid='%s'/>", "A room needs an owner: name another one first", "owner" },
+    { "owner", "<item affiliation='outcast' jid='%s'/>", "You cannot ban yourself", "owner" },
+    { "boss", "<item affiliation='outcast' jid='%s'/>", "Only owners may do that to admins and owners", "owner" },
+    { "boss", "<item affiliation='admin' jid='%s'/>", "Only owners may make, or unmake, admins and owners", "guest" },
+    { "mod", "<item affiliation='member' jid='%s'/>", "Only admins and owners may do that", "guest" },
+    { "guest", "<item role='none' nick='Member'/>", "Only moderators may do that" },
+    { "mod", "<item role='none' nick='Owner'/>", "You may not do that to somebody above you" },
+    { "mod", "<item role='moderator' nick='Guest'/>", "Only admins and owners may make, or unmake, moderators" },
+    { "owner", "<item role='visitor' nick='Owner'/>", "Admins and owners are moderators" },
+    { "owner", "<item role='none' nick='Nurse'/>", "Nobody here has this nickname" },
+  }
+  local host, who = rooms.cast()
+  local function text(iq) return select(3, iq:get_error()) end
+  for i, row in ipairs(rows) do
+    local item = row[2]:format(row[4] and row[4] .. "@example.org")
+    check.equal({ i, text(rooms.admin(who[row[1]], item)) }, { i, row[3] })
+  end
+  check.equal(text(rooms.configure(who.owner, { roomowners = {} })), rows[1][3])
+  check.equal(text(rooms.ask(who.guest, "get", "<query xmlns='http://jabber.org/protocol/muc#admin'><item affiliation='owner'/>"
+    .. "</query>")), "You may not see this list")
+  rooms.join(who.outside, "Guest")
+  check.equal(text(who.outside:expect { name = "presence", type = "error" }), "This nickname is somebody else's")
+  host:close()
+end)
+
 check.test("messages and presence, and what becomes of them", function()
   local rows = {
     -- section, who, stanza, what he is told, what the guest is told
