@@ -80,17 +80,24 @@ end
 local key_fields = { "stored_key", "server_key", "salt", "iteration_count", "scram", "ha1", "password" }
 
 -- Reads the account again: deriving has taken a while, and somebody may have changed it.
-local function store_keys(username, fields, only_missing)
+-- still(account), if given: is it what these keys are for?
+local function store_keys(username, fields, still)
   local account, err = accounts:get(username)
   if not account then return nil, err or "Account not available." end
-  if only_missing then
-    account.scram = account.scram or {}
-    for name, keys in pairs(fields) do account.scram[name] = keys end
-  else
-    for _, key in ipairs(key_fields) do account[key] = fields[key] end
-    account.updated = os.time()
-  end
+  if still and not still(account) then return true end
+  for _, key in ipairs(key_fields) do account[key] = fields[key] end
+  account.updated = os.time()
   return accounts:set(username, account)
+end
+
+-- Keys are salted: other ones mean that the password has been set anew.
+local function same_keys(a, b)
+  if a.stored_key ~= b.stored_key then return false end
+  for name in pairs(known) do
+    local one, other = a.scram and a.scram[name], b.scram and b.scram[name]
+    if (one and one.stored_key) ~= (other and other.stored_key) then return false end
+  end
+  return true
 end
 
 -- Keys carried over from elsewhere may lack a hash that clients will choose: now the password is at hand.
@@ -104,9 +111,11 @@ local function complete(username, account, password)
     end
   end
   if not next(missing) then return end
-  local stored = account.stored_key
   local now = accounts:get(username)
-  if now and now.stored_key == stored then store_keys(username, missing, true) end        -- else the password has changed
+  if not now or not same_keys(now, account) then return end
+  now.scram = now.scram or {}
+  for name, keys in pairs(missing) do now.scram[name] = keys end
+  accounts:set(username, now)
 end
 
 -- The provider ----------------------------------------------------------------------------------------------------------------
@@ -127,7 +136,7 @@ local function converted(username, account)
   local fields, err = all_keys(username, password)
   if not fields then return nil, err end
   local ok
-  ok, err = store_keys(username, fields)
+  ok, err = store_keys(username, fields, function(now) return now.password == account.password end)
   if not ok then return nil, err end
   return accounts:get(username)
 end

@@ -170,4 +170,39 @@ check.test("data carried over", function()
   host:close()
 end)
 
+check.test("a new password while keys of the old one are being made", function()
+  local users, hosts = require "couplet.users", require "couplet.hosts"
+  local stored, server = keys("sha1", "old", "salt", 4096)
+  for _, carried in ipairs { { password = "old" },
+    { stored_key = stored, server_key = server, salt = "salt", iteration_count = 4096 } } do
+    for when = 2, 6 do                             -- it is there when the account is read that time
+      local host, _, store = new { default_iteration_count = 4096 }
+      check.ok(host:run(users.create_user, "other", "new", host.name))
+      local new_account, reads, nth = store:get "other", 0, when
+      host:unload "auth_internal_hashed"
+      host.events.add_handler("store-opened", function(event)
+        if event.store_name ~= "accounts" then return end
+        local inner = event.store
+        event.store = setmetatable({ get = function(_, username)
+          reads = reads + 1
+          if reads == nth then inner:set("juliet", new_account) end
+          return inner:get(username)
+        end }, { __index = function(_, name) return function(_, ...) return inner[name](inner, ...) end end })
+      end)
+      host:load "auth_internal_hashed"
+      store:set("juliet", carried)
+      host:run(users.test_password, "juliet", host.name, "old")
+      local provider = hosts.get(host.name).users
+      login(host, provider, "PLAIN", "juliet", "old")
+      if reads < nth then store:set("juliet", new_account) end
+      nth = 0
+      for _, mech in ipairs { "PLAIN", "SCRAM-SHA-1", "SCRAM-SHA-256" } do
+        check.equal(login(host, provider, mech, "juliet", "new"), "success", mech)
+        check.equal(login(host, provider, mech, "juliet", "old"), "not-authorized", mech)
+      end
+      host:close()
+    end
+  end
+end)
+
 check.done()
