@@ -124,6 +124,13 @@ return function(name, options)
     repeat require "couplet.core".loop.once() until written
     ok(a:set("late", nil))
     ok(a:has "late", "nobody has looked")
+
+    local asked
+    task.spawn(function()
+      task.together(function() return database.driver("more.example", options):open("has too", "map"):has "nobody" end)
+      asked = true
+    end)
+    ok(asked, "who asks along with others waits as little")
   end)
 
   check.test(name .. ": who has nothing is known without reading", function()

@@ -24,6 +24,8 @@ holders.__index = holders
 
 local function read_names(self)
   self.read_at = mono()
+  local gathering = task.gathering
+  task.gathering = nil                 -- who asks does not wait for this
   task.spawn(function()
     local users, err = self.read(NAMES_MAX + 1)
     if not users then
@@ -33,6 +35,7 @@ local function read_names(self)
     for user in users do self:added(user) end
     self.complete = true
   end)
+  task.gathering = gathering
 end
 
 function holders.new(read)
