@@ -478,6 +478,7 @@ check.test("commands of plugins", function()
     expect(s, "talk echo nothing", 1, "nothing!")
     expect(s, "talk echo --help", 0, "say it again")
     expect(s, "commands", 0, "talk echo WHAT")
+    expect(s, "talk", 2, "^usage: coupletctl talk …\n\n  talk echo WHAT +say it again\n$")
     expect(s, "--help", 0, "Plugins\n.*talk echo WHAT +say it again\n")
     local help = expect(s, "", 2, "Plugins\n.*talk echo WHAT +say it again\n")
     local function column(text) return utf8.len(help:match("\n([^\n]*)" .. text)) end

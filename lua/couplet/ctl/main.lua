@@ -412,6 +412,16 @@ function main.run(argv)
           { table.unpack(words, n + 1) }
       end
     end
+    local family = {}
+    for _, x in ipairs(c and {} or all) do
+      if x.name:sub(1, #words[1] + 1) == words[1] .. " " then
+        family[#family + 1] = help_line(require "couplet.commands".usage(x), x.help)
+      end
+    end
+    if family[1] then
+      io.stderr:write("usage: coupletctl ", words[1], " …\n\n", table.concat(family))
+      return 2
+    end
     if not c then
       complain(("unknown command %s; coupletctl --help lists all%s"):format(table.concat(words, " "),
         fd and "" or " (those of plugins only while the server runs, and it does not)"))
