@@ -586,6 +586,7 @@ end
 
 module:require "muc/search"(listing, live)
 module:require "muc/ghosts"(live)
+for _, command in ipairs(module:require "muc/commands") do module:add_item("shell-command", command) end
 
 module:depends "disco"
 module:add_identity("conference", "text", module:get_option_string("name", "Chatrooms"))
