@@ -22,8 +22,8 @@ local SLICE = 0.001                     -- seconds of work at a time …
 local PAUSE = 0.01                      -- … and between
 local GROWN = 1.1                       -- of what the last round left: worth another
 
-local heap_set, started, left, going
-local worked = 0                        -- this thread, until the last look
+local heap_set, left, going
+local started, worked                   -- tasks, and work of this thread, until the last look: the start is a burst like others
 local giving                            -- a round has ended whose pages have not all gone back
 
 local function give_back()
@@ -48,8 +48,9 @@ end
 
 local function look()
   local _, _, all = core.task.pool()
-  local quiet = all - (started or all) <= QUIET and (going or cpu() - worked <= SHORT)      -- a round is work, too
-  started, worked = all, cpu()
+  local work = cpu()
+  local quiet = all - (started or all) <= QUIET and (going or work - (worked or work) <= SHORT)      -- a round is work, too
+  started, worked = all, work
   if not quiet then
     going = nil
   elseif not going and (giving or collectgarbage "count" > left * GROWN) then
