@@ -17,6 +17,7 @@ local config = require "couplet.config"
 local jid = require "couplet.jid"
 local leftovers = require "couplet.leftovers"
 local prosody = require "couplet.prosody"
+local task = require "couplet.task"
 local log = require "couplet.logger".init "usermanager"
 
 local users = {}
@@ -245,20 +246,25 @@ function users.delete_user(username, host)
   return delete(username, host)
 end
 
-prosody.events.add_handler("server-started", function()
-  for host in pairs(hosts) do
-    for username in pairs(leftovers.of(host)) do
-      local reserved <close> = reserve(username, host)         -- whoever has it removes them
-      if reserved then
-        local there, trouble = provider_of(host).user_exists(username)
-        if there then
-          leftovers.none(username, host)
-        elseif not trouble then
-          log("info", "removing what is left of %s@%s", username, host)
-          leftovers.remove(username, host)
-        end
+local function finish_deletions(host)
+  for username in pairs(leftovers.of(host)) do
+    local reserved <close> = reserve(username, host)           -- whoever has it removes them
+    if reserved then
+      local there, trouble = provider_of(host).user_exists(username)
+      if there then
+        leftovers.none(username, host)
+      elseif not trouble then
+        log("info", "removing what is left of %s@%s", username, host)
+        local ok, err = leftovers.remove(username, host)
+        if not ok then log("error", "what is left of %s@%s cannot be removed: %s", username, host, err) end
       end
     end
+  end
+end
+
+prosody.events.add_handler("server-started", function()
+  for host, h in pairs(hosts) do
+    if h.type == "local" then task.spawn(finish_deletions, host) end         -- a large archive takes its time
   end
 end)
 

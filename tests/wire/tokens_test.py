@@ -3,12 +3,14 @@
 import base64
 import hmac
 import pathlib
-import re
+import sqlite3
+import subprocess
 import sys
+import time
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
 from check import done, equal, test  # noqa: E402
-from server import Server  # noqa: E402
+from server import DEADLINE, Server  # noqa: E402
 from talk import Client  # noqa: E402
 
 ACCOUNTS = {"romeo@localhost": "secret", "juliet@localhost": "secret"}
@@ -60,6 +62,52 @@ def without_server():
             server.start()
             equal([token(server, "juliet", kept), token(server, "romeo", ended)], ["success", "not-authorized"])
             ended = password(server, "romeo")
+
+
+SLOW = """
+module:hook_global("user-deleted", function() require("couplet.task").sleep(1000) end, -1000)
+"""
+
+
+def stored(server, user):
+    with sqlite3.connect("file:%s/data/couplet.sqlite?mode=ro" % server.dir, uri=True) as db:
+        return {row[0] for row in db.execute("select store from keyval join collection on keyval.collection = collection.id"
+                                             " where keyval.user = ?", (user,))}
+
+
+def until(what):
+    end = time.monotonic() + DEADLINE
+    while not what():
+        if time.monotonic() > end:
+            raise AssertionError("it never came true")
+        time.sleep(0.02)
+
+
+@test("the server is killed before all of a deleted account is gone: nothing is left for who has the name next")
+def killed():
+    for others in (), ("paris",):                        # who makes it anew as soon as the server starts
+        server = Server(accounts=ACCOUNTS, modules=["sasl2", "sasl2_fast", "slow"])
+        (server.dir / "plugins").mkdir()
+        (server.dir / "plugins" / "mod_slow.lua").write_text(SLOW)
+        text = server.config.read_text().replace("plugin_paths = {", 'plugin_paths = { "%s/plugins",' % server.dir)
+        server.config.write_text(text)
+        with server:
+            equal(server.ctl("adduser", "paris@localhost", "--role=prosody:admin", input="secret\n")[0], 0)
+            password(server, "paris")
+            command = [server.program("coupletctl"), "--config", str(server.config), "deluser", "paris@localhost", "--yes"]
+            ctl = subprocess.Popen(command, env=server.env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+            until(lambda: "accounts" not in stored(server, "paris"))
+            assert "account_roles" in stored(server, "paris")
+            server.kill()
+            ctl.wait()
+            server.process, _ = None, server.stderr.close()
+            for name in others:
+                server.config.write_text(text.replace("test_accounts = {", 'test_accounts = { ["%s@localhost"] = "secret",' % name))
+            server.start()
+            until(lambda: "account_roles" not in stored(server, "paris"))
+            equal(server.ctl("user", "exists", "paris@localhost")[1].count("exists already"), len(others))
+            if not others:
+                until(lambda: (stored(server, "paris"), stored(server, "")) == (set(), {"saslauth"}))
 
 
 sys.exit(done())
