@@ -93,6 +93,8 @@ config.fields = {
       { value = "closed", label = "Nobody" } } },
   { name = "contacts", label = "Whom to ask about the room", type = "jid-multi", var = "x-roomconfig_contactjid" },
   { name = "logs", label = "Where its logs are read (URL)", type = "text-single", var = "x-roomconfig_logs" },
+  { name = "ldap_group", label = "LDAP group of its members (a name to show)", type = "text-single",
+    var = "x-roomconfig_ldapgroup" },
   { name = "pubsub", label = "Node of publish–subscribe that belongs to it (XMPP URI)", field = "pubsub", type = "text-single" },
   { name = "max_users", label = "Occupants at most", field = "maxusers", type = "text-single", datatype = "xs:positiveInteger" },
 }
@@ -446,6 +448,7 @@ function config.install(room_mt)
     if room:get_language() then info("lang", "text-single", room:get_language(), "Language") end
     if room:get_contacts() then info("contactjid", "jid-multi", room:get_contacts(), "Whom to ask about it") end
     if room:get_logs() then info("logs", "text-single", room:get_logs(), "Where its logs are read") end
+    if room:get_ldap_group() then info("ldapgroup", "text-single", room:get_ldap_group(), "LDAP group of its members") end
     if room:get_pubsub() then add("muc#roomconfig_pubsub", "text-single", room:get_pubsub(), "Node of publish–subscribe") end
     info("occupants", "text-single", ("%d"):format(room:occupant_count()), "Number of occupants")
     add("muc#roomconfig_changesubject", "boolean", room:get_changesubject(), "Everybody may change the subject")
