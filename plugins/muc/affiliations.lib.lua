@@ -240,8 +240,23 @@ return function(room_mt)
           self:_invite(event.jid, jid.bare(event.actor))
         else
           self:route_stanza(st.message({ from = self.jid, to = event.jid })
-            :add_child(util.x({ affiliation = new, jid = event.jid }, { 101 })))
+            :add_child(util.x({ affiliation = new, jid = event.jid }, { 101 }, event.reason)))
         end
+      end
+    end
+  end
+
+  -- Those inside see no presence of who is not (§10.3, §10.6, §10.7, MAY). Where addresses are known clients encrypt for all on
+  -- the lists, and would leave out who is new there.
+  local function tell_occupants(self, events)
+    if self:get_whois() ~= "anyone" then return end
+    local n = 0
+    for _, event in ipairs(events) do
+      if not event.in_room and event.previous_affiliation ~= event.affiliation and n < TOLD_MAX then
+        n = n + 1
+        if n > 1 then pace(self:occupant_count()) end
+        local item = { affiliation = event.affiliation, role = "none", jid = event.jid }
+        self:broadcast(st.message { from = self.jid }:add_child(util.x(item, nil, event.reason)))
       end
     end
   end
@@ -356,6 +371,7 @@ return function(room_mt)
       module:fire_event("muc-set-affiliation", event)
     end
     tell_absent(self, events)
+    if hold then hold[#hold + 1] = function() tell_occupants(self, events) end else tell_occupants(self, events) end
     return true
   end
 

@@ -152,9 +152,13 @@ function util.unclear(x, layout, form_type)
 end
 
 -- <x/> with the item an occupant is shown by; codes: list of status codes.
-function util.x(item, codes)
+function util.x(item, codes, reason)
   local x = st.stanza("x", { xmlns = "http://jabber.org/protocol/muc#user" })
-  if item then x:tag("item", item):up() end
+  if item then
+    x:tag("item", item)
+    if reason then x:text_tag("reason", reason) end
+    x:up()
+  end
   for _, code in ipairs(codes or {}) do x:tag("status", { code = tostring(code) }):up() end
   return x
 end

@@ -104,6 +104,37 @@ check.test("§10.2: an admin named in the form that closes the room to all but m
   host:close()
 end)
 
+check.test("§10.3, §10.6: where addresses are known, those inside hear of changes to who is not", function()
+  for _, whois in ipairs { "anyone", "moderators" } do
+    local host, who = rooms.cast { whois = whois }
+    local function heard(client)
+      local out = {}
+      for _, stanza in ipairs(client:received()) do
+        local item = stanza.name == "message" and stanza:get_child("x", USER):get_child "item"
+        if item then
+          check.equal({ stanza.attr.from, stanza.attr.type, stanza.attr.to }, { ROOM, nil, client.jid })
+          out[#out + 1] = ("%s %s %s %s"):format(item.attr.jid, item.attr.affiliation, item.attr.role,
+            item:get_child_text "reason" or "")
+        end
+      end
+      return out
+    end
+    check.equal(rooms.result(rooms.admin(who.owner, "<item affiliation='member' jid='nurse@example.org'/>"
+      .. "<item affiliation='outcast' jid='evil.example'><reason>spam</reason></item>")), "ok")
+    local all = whois == "anyone" and { "nurse@example.org member none ", "evil.example outcast none spam" } or {}
+    check.equal({ heard(who.guest), heard(who.owner), heard(who.outside) }, { all, all, {} })
+    check.equal(rooms.result(rooms.admin(who.owner, "<item affiliation='member' jid='nurse@example.org'/>"
+      .. "<item affiliation='member' jid='guest@example.org'/>")), "ok")
+    check.equal(heard(who.boss), all)                      -- what does not change, or is seen in presence, makes no message
+    local many = {}
+    for i = 1, 30 do many[i] = "<item affiliation='member' jid='m" .. i .. "@example.org'/>" end
+    check.equal(rooms.result(rooms.admin(who.owner, table.concat(many))), "ok")
+    host:advance(1)
+    check.equal(#heard(who.guest), whois == "anyone" and 20 or 0)
+    host:close()
+  end
+end)
+
 check.test("§9.3, §14.1: who is not here hears of it: members by an invitation, others by code 101", function()
   local host = rooms.new()
   local romeo, juliet = rooms.person(host, "romeo"), rooms.person(host, "juliet")
@@ -116,8 +147,11 @@ check.test("§9.3, §14.1: who is not here hears of it: members by an invitation
   check.ok(message:get_child("x", USER):get_child_with_attr("status", nil, "code", "101"))
   check.equal(message:find("{" .. USER .. "}x/item@affiliation"), "member")
   check.equal(rooms.result(rooms.configure(romeo, { membersonly = "1", passwordprotectedroom = "1", roomsecret = "x" })), "ok")
-  check.equal(rooms.result(rooms.admin(romeo, "<item affiliation='none' jid='juliet@example.org'/>")), "ok")
-  check.equal(rooms.told(juliet), { "normal (room):  101" })
+  check.equal(rooms.result(rooms.admin(romeo, "<item affiliation='none' jid='juliet@example.org'><reason>no</reason></item>")),
+    "ok")
+  message = juliet:received()[1]
+  check.equal(message:find("{" .. USER .. "}x/item/reason#"), "no")
+  check.ok(message:get_child("x", USER):get_child_with_attr("status", nil, "code", "101"))
   check.equal(rooms.result(rooms.admin(romeo, "<item affiliation='member' jid='juliet@example.org'/>")), "ok")
   message = juliet:received()[1]
   check.equal(message:find("{" .. USER .. "}x/invite@from"), "romeo@example.org")
