@@ -102,10 +102,13 @@ module:hourly("Delete accounts whose time is over", function()
     if now - asked >= module.config.registration_delete_grace_period then due[#due + 1] = username end
   end
   for _, username in ipairs(due) do
-    if usermanager.user_is_enabled(username, module.host) then
+    local enabled, err = usermanager.user_is_enabled(username, module.host)
+    if enabled then
       pending:set(username, "requested", nil)
-    else
+    elseif enabled == false then
       delete(username)
+    else                                         -- enabled again or not: nobody can tell now
+      module:log("warn", "%s@%s is not deleted yet: %s", username, module.host, err or "its state cannot be read")
     end
   end
 end)

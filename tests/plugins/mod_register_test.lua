@@ -192,7 +192,13 @@ check.test("a grace period: disabled first, gone later; an administrator may sto
   host:run(users.enable_user, "tybalt", "example.org")
   host:advance(86400)
   check.ok(host:run(users.user_exists, "romeo", "example.org"))
+  local provider = users.get_provider "example.org"
+  local is_enabled = provider.is_enabled
+  provider.is_enabled = function() return nil, "the database is away" end
   host:advance(90000)
+  check.ok(host:run(users.user_exists, "romeo", "example.org"), "it may have been enabled again")
+  provider.is_enabled = is_enabled
+  host:advance(3600)
   check.ok(not host:run(users.user_exists, "romeo", "example.org"))
   check.ok(host:run(users.user_exists, "tybalt", "example.org"))
   host:close()
