@@ -142,6 +142,7 @@ VirtualHost "localhost"
 Component "rooms.localhost" "muc"
   name = "Chatrooms"
   modules_enabled = { "muc_mam", "muc_moderation", "muc_limits" }        -- archives, moderation, bounds for those who flood
+  muc_burst_factor = 20               -- who comes in and has much to say is no flood: ten messages at once, one each two seconds
 
 -- News for many, publish-subscribe (XEP-0060). What accounts publish for their contacts (plugin "pep") needs no host of its own.
 -- Component "pubsub.localhost" "pubsub"
