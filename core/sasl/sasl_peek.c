@@ -81,6 +81,12 @@ static bool is_space(char c)
 	return c == ' ' || c == '\t' || c == '\r' || c == '\n';
 }
 
+/* RFC 2831 §7.1. Only these outside of quotes: at others Cyrus ends a name or a value, and would see pairs that we do not. */
+static bool is_token(char c)
+{
+	return c > ' ' && c < 127 && !strchr("()<>@,;:\\\"/[]?={}", c);
+}
+
 static void skip(struct str *s)
 {
 	while (s->n && (is_space(*s->p) || *s->p == ',')) {
@@ -95,7 +101,7 @@ static bool pair(struct str *s, struct str *name, char *value, size_t *n)
 {
 	skip(s);
 	const char *start = s->p;
-	while (s->n && *s->p != '=' && !is_space(*s->p) && *s->p != ',') {
+	while (s->n && is_token(*s->p)) {
 		s->p++;
 		s->n--;
 	}
@@ -127,6 +133,8 @@ static bool pair(struct str *s, struct str *name, char *value, size_t *n)
 		}
 		if (!quoted && (c == ',' || is_space(c)))
 			break;
+		if (!quoted && !is_token(c))
+			return false;
 		if (quoted && c == '\\') {
 			if (s->n < 2)
 				return false;
@@ -137,7 +145,7 @@ static bool pair(struct str *s, struct str *name, char *value, size_t *n)
 		if (*n <= SASL_NAME_MAX)
 			value[(*n)++] = c;
 	}
-	return closed;
+	return closed && (!s->n || *s->p == ',' || is_space(*s->p));
 }
 
 /* A client that does not say charset=utf-8 speaks ISO 8859-1 (RFC 2831 §2.1.1). */
