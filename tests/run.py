@@ -225,9 +225,14 @@ def main():
             preset, kinds = STAGES[what]
             plan.append((what, preset, kinds))
         elif os.path.exists(what):
-            if not plan or plan[-1][0] != "files":        # one build for all of them
-                plan.append(("files", a.on or "release", []))
-            plan[-1][2].append(os.path.abspath(what))
+            path, preset = pathlib.Path(what).resolve(), a.on or "release"
+            if path.suffix == ".c":                       # the program that is made of it
+                fuzzer = path.stem.startswith("fuzz_")
+                preset = "fuzz" if fuzzer else preset
+                path = SOURCE / directory(preset) / ("fuzz" if fuzzer else "tests") / path.stem
+            if not plan or plan[-1][:2] != ("files", preset):        # one build for all of them
+                plan.append(("files", preset, []))
+            plan[-1][2].append(str(path))
         else:
             print("no stage or file '%s'; stages: %s" % (what, ", ".join(STAGES)))
             return 2
