@@ -106,7 +106,7 @@ local function look_up(handler, username, id)
     local kept = in_mind(username, id)
     if kept then return kept, true end
   end
-  local at, err, before = clock.mono(), nil, nil
+  local began_at, began_with, err, before = clock.mono(), writes, nil, nil
   local enabled, own_role, kept = task.together(function() return users.user_is_enabled(username, host) end,
     function() return users.user_role_ahead(username, host) end,
     function()
@@ -118,9 +118,9 @@ local function look_up(handler, username, id)
   handler.own_role = own_role
   if before ~= writes then
     kept, err = store:get_key(username, id)
-  elseif kept and enabled then
+  elseif kept and enabled and writes == began_with then          -- whatever the store: this is what it holds
     local clients = remembered(username) or {}
-    clients[id] = { kept = kept, at = at }
+    clients[id] = { kept = kept, at = began_at }
     remember(username, clients)
   end
   return kept, enabled, err
