@@ -414,14 +414,7 @@ local function everything(query)
 end
 
 function methods:has(user)
-  local shared = self.shared
-  local known = shared.holders
-  if not known then
-    known = holders.new(function(most) return self:users(most) end)
-    shared.holders = known
-    for name in pairs(shared.last) do known:added(name) end
-  end
-  return known:may(user)
+  return holders.has(self.shared, self.shared.last, user, self.users, self)
 end
 
 function methods:find(user, query)

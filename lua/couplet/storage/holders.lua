@@ -4,6 +4,8 @@
 --   local known = holders.new(read)           read(most) -> iterator of at most so many names | nil, message; in a task of its
 --                                             own, so it may wait
 --   known:may(user) -> boolean                false: there is nothing. Never waits: until the names have been read it is true
+--   holders.has(shared, under_way, user, read, of) -> boolean        known:may of a store: its holders are made when somebody
+--                                             asks first, and kept in shared; read(of, most); under_way: a set of users
 --   known:added(user)                         something is about to be written
 --   local mark = known:mark(user)             before looking; and if nothing was there:
 --   known:none(user, mark)                    nothing is there, unless something was added since
@@ -49,6 +51,16 @@ function holders:may(user)
   if not names then return true end
   if mono() - self.read_at > holders.again then read_names(self) end
   return not self.complete or names[user] ~= nil
+end
+
+function holders.has(shared, under_way, user, read, of)
+  local known = shared.holders
+  if not known then
+    known = holders.new(function(most) return read(of, most) end)
+    shared.holders = known
+    for name in pairs(under_way) do known:added(name) end
+  end
+  return known:may(user)
 end
 
 function holders:added(user)

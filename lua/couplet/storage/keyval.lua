@@ -347,15 +347,7 @@ local function users(shared, most)
 end
 
 -- false: there is nothing of this user. Never waits.
-local function has(shared, user)
-  local known = shared.holders
-  if not known then
-    known = holders.new(function(most) return users(shared, most) end)
-    shared.holders = known
-    for name in pairs(shared.entries) do known:added(name) end
-  end
-  return known:may(user)
-end
+local function has(shared, user) return holders.has(shared, shared.entries, user, users, shared) end
 
 -- Everything of a user is gone from all stores of the host, for those who look before the database has done it, too.
 function keyval.purge(db, host, user, statements)
