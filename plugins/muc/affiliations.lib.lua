@@ -651,4 +651,10 @@ return function(room_mt)
 
   function room_mt:get_registered_nick(who) return self:get_affiliation_data(who, "reserved_nickname") end
   function room_mt:get_registered_jid(nick) return nick and reserved(self)[nick] end
+
+  -- Does somebody else than that account use the nickname, or has reserved it?
+  function room_mt:_nick_taken(nick, bare)
+    local other, registered = self:get_occupant_by_nick(self.jid .. "/" .. nick), self:get_registered_jid(nick)
+    return other ~= nil and other.bare_jid ~= bare or registered ~= nil and registered ~= bare
+  end
 end

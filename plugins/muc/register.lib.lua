@@ -146,10 +146,7 @@ return function(room_mt)
     if not wanted then return refuse("cancel", "item-not-found", "Nobody of that name waits") end
     if values["muc#register_allow"] then
       local nick = wanted["muc#register_roomnick"]
-      local other, registered = self:get_occupant_by_nick(self.jid .. "/" .. nick), self:get_registered_jid(nick)
-      if other and other.bare_jid ~= who or registered and registered ~= who then
-        return refuse("cancel", "conflict", util.NICK_TAKEN)
-      end
+      if self:_nick_taken(nick, who) then return refuse("cancel", "conflict", util.NICK_TAKEN) end
       local affiliation = self:affiliation_of(who)
       local ok, kind, condition, text = self:set_affiliation(stanza.attr.from, who,
         affiliation == "none" and "member" or affiliation, nil, { reserved_nickname = nick })
@@ -211,11 +208,7 @@ return function(room_mt)
     if not want or not util.is_nick(want) then
       return refuse("modify", "not-acceptable", "That is no nickname")
     end
-    local other = self:get_occupant_by_nick(self.jid .. "/" .. want)
-    local registered = self:get_registered_jid(want)
-    if other and other.bare_jid ~= who or registered and registered ~= who then
-      return refuse("cancel", "conflict", util.NICK_TAKEN)
-    end
+    if self:_nick_taken(want, who) then return refuse("cancel", "conflict", util.NICK_TAKEN) end
     if not room_for(self, who, affiliation, #want > #(nick or "")) then
       return refuse("wait", "resource-constraint", "Too many of your server are registered")
     end

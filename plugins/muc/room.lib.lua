@@ -280,8 +280,7 @@ local function nick_is_free(self, origin, stanza, bare, nick)
     error_to(origin, stanza, "wait", "resource-constraint", "Too many resources under this nickname", self.jid)
     return nil
   end
-  local reserved_for = self:get_registered_jid(select(3, jid.split(nick)))
-  if other and other.bare_jid ~= bare or reserved_for and reserved_for ~= bare then
+  if self:_nick_taken(select(3, jid.split(nick)), bare) then
     error_to(origin, stanza, "cancel", "conflict", util.NICK_TAKEN, self.jid)
     return nil
   end
