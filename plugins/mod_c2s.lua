@@ -17,6 +17,7 @@ local router = require "couplet.router"
 local sessions = require "couplet.sessions"
 local st = require "couplet.stanza"
 local task = require "couplet.task"
+local turn_away = require "couplet.login".turn_away
 local wrap = require "couplet.conn".wrap
 
 local net, attr_of = core.net, core.stanza.attr
@@ -298,20 +299,8 @@ local function look()
 end
 module:add_timer(0.5, look)
 
--- Who has proved who he is by what holds no longer; bound sessions are closed by couplet.users. Who is about to prove it learns
--- nothing before he has: anybody can begin, and must not be told what becomes of an account, or that there is one.
 local function close_logins(condition, text)
-  return function(event)
-    for _, session in ipairs(unbound()) do
-      local handler = session.sasl_handler
-      local here = session.host == event.host
-      if here and session.username == event.username then
-        session:close { condition = condition, text = text }
-      elseif here and handler and handler.claimed == event.username then
-        handler.outdated = true                  -- couplet.login's
-      end
-    end
-  end
+  return function(event) turn_away(event.username, event.host, { condition = condition, text = text }) end
 end
 module:hook("user-password-changed", close_logins("reset", "Your password was changed"), 250)
 module:hook("user-disabled", close_logins("not-authorized", "This account has been disabled"), 250)

@@ -16,9 +16,8 @@
 
 local base64 = require "couplet.util.base64"
 local directory = require "couplet.directory"
-local new_login = require "couplet.login".new
+local logins = require "couplet.login"
 local recent = require "couplet.recent"
-local sessions = require "couplet.sessions"
 local st = require "couplet.stanza"
 
 local SASL2, SASL = "urn:xmpp:sasl:2", "urn:ietf:params:xml:ns:xmpp-sasl"
@@ -96,7 +95,7 @@ function dialect.success(session, handler, data)
   event.hold.flush()
 end
 
-local login = new_login(module, dialect)
+local login = logins.new(module, dialect)
 module.load = login.load
 module.environment.login = login
 
@@ -326,21 +325,16 @@ function module.environment.forget(username, id)
   ok, err = store:set_key(username, id, nil)
   if not ok then return nil, err end
   note_seen(username .. "\0" .. id, nil)         -- it may have logged in meanwhile
+  local reason = { condition = "not-authorized", text = "This client has been logged out" }
+  logins.turn_away(username, host, reason, function(session)
+    local client = session.sasl2 and session.sasl2.client
+    return (client and client.id or session.client_id) == id
+  end)
   local user, ending = directory.user(username .. "@" .. host), {}
   for _, session in pairs(user and user.sessions or {}) do
     if session.client_id == id then ending[#ending + 1] = session end
   end
-  for session in pairs(sessions.unbound) do
-    local handler, client = session.sasl_handler, session.sasl2 and session.sasl2.client
-    if session.host == host and (client and client.id or session.client_id) == id then
-      if session.username == username then
-        ending[#ending + 1] = session
-      elseif handler and handler.claimed == username then
-        handler.outdated = true                  -- couplet.login's
-      end
-    end
-  end
-  for _, session in ipairs(ending) do session:close { condition = "not-authorized", text = "This client has been logged out" } end
+  for _, session in ipairs(ending) do session:close(reason) end
   return true
 end
 

@@ -3,6 +3,8 @@
 -- channel bindings are offered (XEP-0440), the steps of an exchange, client certificates (XEP-0178), and the bounds.
 --
 --   login.needs_tls(module) -> bool                must clients of its host use TLS first? option c2s_require_encryption
+--   login.turn_away(username, host, reason, which?)     whoever is about to log in there: reason for the stream of who has proved
+--                                                 who he is; which(session) -> bool. May wait
 --   login.new(module, dialect) -> login           dialect: { name = "sasl", failure(session, condition, text, proof),
 --                                                 challenge(session, data), success(session, handler, data),
 --                                                 accepts(session, handler)? -> condition, text to refuse a right proof }
@@ -137,6 +139,22 @@ local guesses = { ["not-authorized"] = true, ["account-disabled"] = true, ["temp
 
 function login.needs_tls(module)
   return module:get_option_boolean("c2s_require_encryption", module:get_option_boolean("require_encryption", true))
+end
+
+-- What was proved, or is being proved, holds no longer; bound sessions are somebody else's business. Who has not proved anything
+-- yet learns nothing before he has: anybody can begin, and must not be told what becomes of an account, or that there is one.
+function login.turn_away(username, host, reason, which)
+  local proved = {}
+  for session in pairs(sessions.unbound) do
+    local handler = session.sasl_handler
+    local concerned = session.host == host and (not which or which(session))
+    if concerned and session.username == username then
+      proved[#proved + 1] = session
+    elseif concerned and handler and handler.claimed == username then
+      handler.outdated = true
+    end
+  end
+  for _, session in ipairs(proved) do session:close(reason) end
 end
 
 function login.new(module, dialect)
