@@ -72,9 +72,13 @@ local function forget_all() remembered, remember = recent.new(10000) end
 forget_all()
 module:hook_global("config-reloaded", forget_all)
 
-local function write(username, id, kept)
+local function changes(username)
   writes = writes + 1
   remember(username, nil)
+end
+
+local function write(username, id, kept)
+  changes(username)
   return store:set_key(username, id, kept)
 end
 
@@ -257,8 +261,7 @@ local RETRY = 10                                 -- seconds
 
 -- What cannot be removed now is worth nothing all the same, and is removed later.
 local function remove(username)
-  writes = writes + 1
-  remember(username, nil)
+  changes(username)
   local ok, err = store:set(username, nil)
   if not ok and not void[username] then module:log("error", "the tokens of %s cannot be removed yet: %s", username, err) end
   void[username] = not ok or nil

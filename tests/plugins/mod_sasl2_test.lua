@@ -548,13 +548,15 @@ check.test("tokens in use are kept in mind, up to what may have changed past thi
   end
 end)
 
+local changes = {
+  function(host) return users.set_password("juliet", "new password", host.name) end,
+  function(host) return users.disable_user("juliet", host.name) end,
+  function(host) return users.delete_user("juliet", host.name) end,
+}
+
 -- Sessions end one after the other, and each may take its time.
 check.test("nobody comes back with a token while the sessions of the account are being ended", function()
-  for i, fn in ipairs {
-    function(host) return users.set_password("juliet", "new password", host.name) end,
-    function(host) return users.disable_user("juliet", host.name) end,
-    function(host) return users.delete_user("juliet", host.name) end,
-  } do
+  for i, fn in ipairs(changes) do
     local host, got = new(), nil
     local token = token_in(plain(connect(host), { agent = AGENT, want_token(), bind() }))
     for _ = 1, 2 do check.equal(condition(fast(connect(host), token)), "success") end
@@ -663,11 +665,7 @@ end)
 
 check.test("an account changes during a login: who knew the password is told to try again, others nothing", function()
   local unbound = require "couplet.sessions".unbound
-  for i, fn in ipairs {
-    function(host) return users.set_password("juliet", "new password", host.name) end,
-    function(host) return users.disable_user("juliet", host.name) end,
-    function(host) return users.delete_user("juliet", host.name) end,
-  } do
+  for i, fn in ipairs(changes) do
     for password, want in pairs { ["O Romeo"] = "temporary-auth-failure", guessed = "not-authorized" } do
       local host = new()
       host:load "c2s"
